@@ -1,0 +1,29 @@
+"""Self-supervised learning for astronomical data as ordinary scikit-learn estimators."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Each name is imported when first used, so that `import skastro` loads no torch.
+HOMES = {
+    "BYOLEmbedder": "skastro.pretrain",
+    "ImageEncoder": "skastro.encoders",
+    "Survey": "skastro.surveys",
+    "Training": "skastro.training",
+    "label_sweep": "skastro.model_selection",
+    "load": "skastro.persistence",
+    "save": "skastro.persistence",
+}
+
+__all__ = ["BYOLEmbedder", "ImageEncoder", "Survey", "Training", "label_sweep", "load", "save"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'skastro' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *HOMES])

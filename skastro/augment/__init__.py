@@ -1,0 +1,20 @@
+"""Astronomical augmentations: batched, physical, searchable."""
+
+from skastro.augment.base import Augment
+from skastro.augment.geometry import Crop, Flip, Rotate, Shift, Zoom
+from skastro.augment.recipes import RECIPES, get_recipe
+from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
+
+__all__ = [
+    "RECIPES",
+    "Augment",
+    "ColourJitter",
+    "Crop",
+    "Flip",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Rotate",
+    "Shift",
+    "Zoom",
+    "get_recipe",
+]

@@ -1,0 +1,199 @@
+"""Augmentation as composition: a step draws its parameters for a whole batch, then applies them purely."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skastro.augment.geometry import GeometricStep, resample
+from skastro.augment.step import Step
+from skastro.images import centre_crop
+from skastro.surveys import Survey
+
+__all__ = ["Augment"]
+
+Drawn = list[dict[str, Tensor]]
+
+
+class Augment(BaseEstimator):
+    """Named augmentation steps, applied in order to a batch of images on its own device.
+
+    All geometric steps act together, in one resampling, where the first of them stands; the steps before it see
+    the whole cutout, those after it the window that the encoder sees. A step set to ``"passthrough"`` is gone.
+    An image that no geometric step moved is cropped exactly, not interpolated.
+
+    Parameters
+    ----------
+    steps : list of (str, step) tuples
+        Names and steps. A step's parameters are reached as ``name__parameter``, a whole step as ``name``.
+    edge : {"reflection", "border", "zeros"}, default="reflection"
+        What fills the corners that a rotation, shift or zoom brings in from outside the cutout.
+    interpolation : {"bilinear", "nearest", "bicubic"}, default="bilinear"
+        How the resampling interpolates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import Augment, Flip, Rotate
+    >>> augment = Augment([("rotate", Rotate(degrees=180)), ("flip", Flip())])
+    >>> augment.set_params(rotate__degrees=10).get_params()["rotate__degrees"]
+    10
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> augment(torch.rand(4, 3, 32, 32), size=(24, 24), generator=generator).shape
+    torch.Size([4, 3, 24, 24])
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[tuple[str, Any]] = (),
+        edge: str = "reflection",
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.steps = steps
+        self.edge = edge
+        self.interpolation = interpolation
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of the composition and, if `deep`, its steps and theirs.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Include the steps by name.
+
+        Returns
+        -------
+        dict
+            Names and values.
+        """
+        params = super().get_params(deep=False)
+        for name, step in self.steps if deep else ():
+            params[name] = step
+            if isinstance(step, Step):
+                params |= {f"{name}__{key}": value for key, value in step.get_params().items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the composition, replace steps by name, or set parameters of steps.
+
+        Parameters
+        ----------
+        **params : dict
+            Names as `get_params` gives them.
+
+        Returns
+        -------
+        Augment
+            Itself.
+        """
+        if "steps" in params:
+            self.steps = params.pop("steps")
+        names = {name for name, _ in self.steps}
+        replaced = {name: params.pop(name) for name in list(params) if name in names}
+        self.steps = [(name, replaced.get(name, step)) for name, step in self.steps]
+        super().set_params(**params)
+        return self
+
+    def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:
+        """Let each step learn what it needs from the training images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, bands, height, width)
+            Training images.
+        survey : Survey, default=None
+            What their bands and pixels mean.
+        noise : ndarray of shape (bands,), default=None
+            Noise of each band in the images' units.
+
+        Returns
+        -------
+        Augment
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a step is neither a step nor ``"passthrough"``, two steps share a name, or a setting is unknown.
+        """
+        self._check()
+        for _, step in self._active():
+            step.fit(images, survey=survey, noise=noise)
+        return self
+
+    def draw(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Drawn:
+        """Draw every step's parameters for a batch.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            The batch; only its shape and device matter.
+        size : tuple of int
+            Height and width of what comes out.
+        generator : torch.Generator
+            On the images' device.
+
+        Returns
+        -------
+        list of dict of Tensor
+            One dictionary per active step, for `apply`.
+        """
+        drawn, shape = [], tuple(images.shape)
+        for _, step in self._active():
+            if isinstance(step, GeometricStep):
+                shape = (*shape[:2], *size)
+            drawn.append(step.draw(shape, generator))
+        return drawn
+
+    def apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
+        """Apply drawn parameters: the same draw gives the same views.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            The batch, in flux.
+        drawn : list of dict of Tensor
+            What `draw` gave.
+        size : tuple of int
+            Height and width of what comes out.
+
+        Returns
+        -------
+        Tensor of shape (n, bands, *size)
+        """
+        images = images.float()
+        matrices = [step.matrix(**drew) for step, drew in self._pairs(drawn) if isinstance(step, GeometricStep)]
+        framed = False
+        for step, drew in self._pairs(drawn):
+            if not isinstance(step, GeometricStep):
+                images = step.apply(images, **drew)
+            elif not framed:
+                images = resample(images, torch.stack(matrices), size, self.edge, self.interpolation)
+                framed = True
+        return images if framed else centre_crop(images, size)
+
+    def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        return self.apply(images, self.draw(images, size, generator), size)
+
+    def _active(self) -> Iterator[tuple[str, Step]]:
+        return ((name, step) for name, step in self.steps if not isinstance(step, str))
+
+    def _pairs(self, drawn: Drawn) -> Iterator[tuple[Step, dict[str, Tensor]]]:
+        return zip((step for _, step in self._active()), drawn, strict=True)
+
+    def _check(self) -> None:
+        names = [name for name, _ in self.steps]
+        if len(set(names)) < len(names):
+            raise ValueError(f"The steps of an Augment need distinct names; got {names}.")
+        for name, step in self.steps:
+            if not isinstance(step, Step) and step != "passthrough":
+                raise ValueError(f"Step {name!r} must be an augmentation step or 'passthrough'; got {step!r}.")
+        for name, choices in {
+            "edge": ("reflection", "border", "zeros"),
+            "interpolation": ("bilinear", "nearest", "bicubic"),
+        }.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")

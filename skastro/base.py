@@ -1,0 +1,262 @@
+"""The scikit-learn contract of every embedder, written once."""
+
+import copy
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from skastro.augment import Augment, get_recipe
+from skastro.augment.views import Views, symmetries
+from skastro.encoders import ImageEncoder, Normalizer, get_encoder
+from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, measure_bands
+from skastro.surveys import Survey, get_survey
+from skastro.training import Monitor, Training, get_training, local_seed, resolve_device, train
+
+__all__ = ["BaseEmbedder", "ImageEmbedder"]
+
+FORMAT = 1  # of the fitted state
+
+
+class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+    """What every embedder is: a transformer that trains an encoder, keeps it, and whose state is numbers.
+
+    A concrete embedder has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`,
+    and the hooks `_objective` and `_n_views`.
+    """
+
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a nested one first replaces a shorthand by what it stands for.
+
+        Parameters
+        ----------
+        **params : dict
+            ``augment__noise="passthrough"`` works on ``augment="radio"``, ``encoder__stem="3x3"`` on
+            ``encoder="resnet18"``, ``training__clip=1.0`` on ``training=None``.
+
+        Returns
+        -------
+        BaseEmbedder
+            Itself.
+        """
+        super().set_params(**{key: value for key, value in params.items() if "__" not in key})
+        nested = {key: value for key, value in params.items() if "__" in key}
+        for name in {key.partition("__")[0] for key in nested} & self._shorthand.keys():
+            setattr(self, name, self._shorthand[name](getattr(self, name)))
+        return super().set_params(**nested)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "encoder_" in state:
+            weights = self.encoder_.state_dict()
+            state |= {"encoder_": {name: tensor.numpy() for name, tensor in weights.items()}, "_format": FORMAT}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if state.pop("_format", FORMAT) > FORMAT:
+            raise ValueError(f"This {type(self).__name__} was saved by a newer skastro; upgrade to load it.")
+        weights = state.pop("encoder_", None)
+        super().__setstate__(state)
+        if weights is not None:
+            with local_seed(0):
+                self.encoder_ = self._build_encoder().eval()
+            self.encoder_.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+
+    @abstractmethod
+    def _build_encoder(self) -> nn.Module:
+        """Make the encoder with fresh weights for inputs of the shape learned."""
+
+
+class ImageEmbedder(BaseEmbedder):
+    """What every image embedder is: pixels in, one row of features per image out."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "encoder": [str, ImageEncoder, nn.Module],
+        "augment": [str, Augment, None],
+        "survey": [str, Survey, None],
+        "size": [Interval(Integral, 1, None, closed="left"), None],
+        "image_shape": [tuple, list, None],
+        "normalize": [StrOptions({"standard", "asinh"}), None],
+        "average": [StrOptions({"dihedral"}), Interval(Integral, 1, None, closed="left"), None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "training": [Training, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseEmbedder._shorthand | {
+        "encoder": get_encoder,
+        "augment": get_recipe,
+        "survey": get_survey,
+    }
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed images, each row on its own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images; a memory map is read batch by batch.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+
+        Raises
+        ------
+        ValueError
+            If the bands are not those learned, the images are smaller than what the encoder sees, or pixels are
+            NaN or infinite.
+        """
+        check_is_fitted(self)
+        images = self._check_images(X, reset=False)
+        device = resolve_device(self.device)
+        encoder = self.encoder_ if device.type == "cpu" else copy.deepcopy(self.encoder_)
+        encoder = encoder.to(device, memory_format=torch.channels_last)
+        normalizer = Normalizer(self.normalizer_).to(device)
+        bf16 = get_training(self.training).precision == "bf16"
+        out = np.empty((len(images), self._n_features_out), dtype=np.float32)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for start in range(0, len(images), self.batch_size):
+                batch = as_pixels(images[start : start + self.batch_size])
+                check_finite(batch, start)
+                raw = torch.from_numpy(batch).to(device)
+                rows = [
+                    encoder(normalizer(view).contiguous(memory_format=torch.channels_last)).float()
+                    for view in symmetries(raw, self.size_, self.average, self.augment_.edge)
+                ]
+                out[start : start + len(batch)] = (sum(rows) / len(rows)).cpu().numpy()
+        return out
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    @abstractmethod
+    def _objective(self, encoder: nn.Module) -> nn.Module:
+        """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
+
+    @abstractmethod
+    def _recipes(self) -> Sequence[Augment]:
+        """List the fitted recipe of each view."""
+
+    def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
+        """Fit on images and on arrays that go with them row by row."""
+        self._validate_params()
+        training = get_training(self.training)
+        training._validate_params()
+        device = resolve_device(self.device)
+        images = self._check_images(X, reset=True)
+        self._learn_pixels(images)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        with local_seed(seed):
+            encoder = self._build_encoder()
+            self._n_features_out = self._width(encoder)
+            monitor = Monitor(encoder)
+            normalizer = Normalizer(self.normalizer_).to(device)
+            generator = torch.Generator(device).manual_seed(seed)
+            try:
+                if self.max_epochs != 0:
+                    train(
+                        self._objective(encoder),
+                        Views(self._recipes(), self.size_, normalizer, generator),
+                        {"images": images, **targets},
+                        monitor=monitor,
+                        training=training,
+                        max_epochs=self.max_epochs,
+                        batch_size=self.batch_size,
+                        lr=self.lr,
+                        device=device,
+                        verbose=self.verbose,
+                    )
+            except KeyboardInterrupt:
+                self._keep(encoder, monitor)
+                raise
+            self._keep(encoder, monitor)
+        return self
+
+    def _check_images(self, X: Any, reset: bool) -> np.ndarray:
+        array = check_array(
+            X,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=2 if reset else 1,
+            estimator=self,
+            input_name="X",
+        )
+        if array.ndim == 2:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        images = fold(array, self.image_shape)
+        if not reset:
+            check_shape(images.shape, self.image_shape_[0], self.size_)
+            return images
+        size = images.shape[2:] if self.size is None else (self.size, self.size)
+        check_shape(images.shape, None, size)
+        check_pixels(images)
+        self.image_shape_, self.size_ = images.shape[1:], size
+        if array.ndim > 2:
+            self.n_features_in_ = images.shape[1]
+        return images
+
+    def _learn_pixels(self, images: np.ndarray) -> None:
+        """Learn what the pixels are: survey, normalisation, what the steps need, and where they came from."""
+        self.survey_ = get_survey(self.survey)
+        bands = list(self.survey_.bands) if self.survey_ else None
+        if bands is not None and len(bands) != images.shape[1]:
+            raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
+        self.normalizer_ = measure_bands(images, self.normalize)
+        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"])
+        self.provenance_ = {
+            "n_images": len(images),
+            "image_shape": list(self.image_shape_),
+            "size": list(self.size_),
+            "bands": bands,
+            "survey": self.survey if isinstance(self.survey, str) else None,
+            "pixel_scale": self.survey_.pixel_scale if self.survey_ else None,
+            "versions": {name: version(name) for name in ("skastro", "torch", "timm", "scikit-learn", "numpy")}
+            | {"python": platform.python_version()},
+        }
+
+    def _build_encoder(self) -> nn.Module:
+        spec = get_encoder(self.encoder)
+        if isinstance(spec, nn.Module):
+            return copy.deepcopy(spec)
+        return spec.build(self.image_shape_[0], self.size_)
+
+    def _width(self, encoder: nn.Module) -> int:
+        """Count the features that the encoder gives for one image."""
+        blank = torch.zeros(1, self.image_shape_[0], *self.size_)
+        with torch.no_grad():
+            rows = encoder.eval()(blank)
+        if not isinstance(rows, Tensor) or rows.ndim != 2:
+            raise ValueError(
+                "The encoder must give one row of features per image, (n, d); "
+                f"it gave {tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__}."
+            )
+        return rows.shape[1]
+
+    def _keep(self, encoder: nn.Module, monitor: Monitor) -> None:
+        self.encoder_ = encoder.cpu().float().eval()
+        self.history_ = {name: np.asarray(values) for name, values in monitor.history.items()}
