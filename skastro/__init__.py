@@ -16,7 +16,7 @@ HOMES = {
     "save": "skastro.persistence",
 }
 
-__all__ = ["BYOLEmbedder", "ImageEncoder", "Survey", "Training", "label_sweep", "load", "save"]  # noqa: F822
+__all__ = ["BYOLEmbedder", "ImageEncoder", "Survey", "Training", "label_sweep", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,10 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         state = dict(super().__getstate__())
         if "encoder_" in state:
             weights = self.encoder_.state_dict()
-            state |= {"encoder_": {name: tensor.numpy() for name, tensor in weights.items()}, "_format": FORMAT}
+            state |= {
+                "encoder_": {name: tensor.numpy() for name, tensor in weights.items()},
+                "_format": FORMAT,
+            }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -110,6 +113,9 @@ class ImageEmbedder(BaseEmbedder):
         "survey": get_survey,
     }
 
+    image_shape_: tuple[int, ...]
+    size_: tuple[int, int]
+
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
 
@@ -132,7 +138,7 @@ class ImageEmbedder(BaseEmbedder):
         images = self._check_images(X, reset=False)
         device = resolve_device(self.device)
         encoder = self.encoder_ if device.type == "cpu" else copy.deepcopy(self.encoder_)
-        encoder = encoder.to(device, memory_format=torch.channels_last)
+        encoder = encoder.to(device).to(memory_format=torch.channels_last)
         normalizer = Normalizer(self.normalizer_).to(device)
         bf16 = get_training(self.training).precision == "bf16"
         out = np.empty((len(images), self._n_features_out), dtype=np.float32)

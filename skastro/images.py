@@ -5,10 +5,20 @@ NumPy only, and never a copy of the whole array: everything here reads a memory 
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-__all__ = ["as_pixels", "centre_crop", "check_finite", "check_pixels", "check_shape", "chunks", "fold", "measure_bands"]
+__all__ = [
+    "as_pixels",
+    "centre_crop",
+    "check_finite",
+    "check_pixels",
+    "check_shape",
+    "chunks",
+    "fold",
+    "measure_bands",
+]
 
 CHUNK_VALUES = 1 << 24  # pixels looked at in one go: 64 MB as float32
 SAMPLE_VALUES = 1 << 25  # pixels that the band statistics are measured on
@@ -58,7 +68,7 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.n
     )
 
 
-def centre_crop(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def centre_crop(images: Any, shape: tuple[int, int]) -> Any:
     """Cut the central window out of each image: a view, for arrays and tensors alike.
 
     Parameters
@@ -104,7 +114,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     >>> as_pixels(np.ones((1, 1, 2, 2), dtype=">f8")).dtype
     dtype('float32')
     """
-    return np.ascontiguousarray(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32)
+    return np.array(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32, order="C")
 
 
 def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -164,7 +174,7 @@ def check_pixels(images: np.ndarray) -> None:
     constant = 0
     for start, chunk in chunks(images):
         check_finite(chunk, start)
-        constant += np.count_nonzero(chunk.min(axis=(1, 2, 3)) == chunk.max(axis=(1, 2, 3)))
+        constant += int(np.sum(chunk.min(axis=(1, 2, 3)) == chunk.max(axis=(1, 2, 3))))
     if images[0].size == 1:  # a single pixel cannot vary
         return
     if constant == len(images):
@@ -270,7 +280,7 @@ def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, n
     """
     step = max(1, images.size // SAMPLE_VALUES)
     bands = images.shape[1]
-    sample = as_pixels(images[::step]).astype(np.float32).swapaxes(0, 1).reshape(bands, -1)
+    sample = images[::step].astype(np.float32).swapaxes(0, 1).reshape(bands, -1)
     deviation = np.abs(sample - np.median(sample, axis=1, keepdims=True))
     measured = {"noise": 1.4826 * np.median(deviation, axis=1).astype(np.float64)}
     if stretch == "asinh":

@@ -56,8 +56,9 @@ def label_sweep(
     - The transformers that follow, as long as their tags do not require a target
       (``get_tags(step).target_tags.required``), are fitted on all training rows of the fold with ``y=None``:
       they see no label, not even those of the labelled rows. The pipeline's `memory` keeps them.
-    - The head is the rest, at least the last step. The tag is the rule: a supervised transformer that carries
-      it, as :class:`~sklearn.feature_selection.SelectKBest` does, belongs to the head.
+    - The head is the rest, at least the last step. The tag is the rule: it sends
+      :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` to the head, but says nothing of
+      :class:`~sklearn.feature_selection.SelectKBest`. A pipeline as last step marks the head without the tag.
 
     An estimator that is no pipeline is a head, fitted whole on the labelled rows; so is a search over one.
 
@@ -211,9 +212,7 @@ def _cut(estimator: Any, scoring: Any) -> _Method:
 def _check_counts(label_counts: Any, n_repeats: Any) -> np.ndarray:
     counts = np.atleast_1d(label_counts)
     if counts.dtype.kind not in "iu" or counts.min() < 1:
-        raise ValueError(
-            f"label_counts must be whole numbers of labels, each at least 1; got {label_counts}."
-        )
+        raise ValueError(f"label_counts must be whole numbers of labels, each at least 1; got {label_counts}.")
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"n_repeats must be a whole number, at least 1; got {n_repeats}.")
     return counts
@@ -233,9 +232,7 @@ def _check_lengths(X: Any, y: Any, others: Mapping[str, Any]) -> None:
     for name, value in ({"y": y} | arrays).items():
         shape = np.shape(value)
         if shape[:1] != (n,):
-            raise ValueError(
-                f"{name} must have one entry for each of the {n} rows of X; its shape is {shape}."
-            )
+            raise ValueError(f"{name} must have one entry for each of the {n} rows of X; its shape is {shape}.")
 
 
 def _check_methods(methods: Any, scoring: Any) -> dict[str, _Method]:
@@ -338,9 +335,7 @@ def _fit_fold(
         yield {"n_labels": count, "repeat": repeat, "score": score, "seconds": seconds}
 
 
-def _pretrain(
-    method: _Method, X: Any, train: np.ndarray, test: np.ndarray
-) -> tuple[Any, np.ndarray, Any, float]:
+def _pretrain(method: _Method, X: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, np.ndarray, Any, float]:
     """Learn from all training rows without a label.
 
     Returns features, the place of each training row in them, the features of the test rows, and seconds.
@@ -356,6 +351,4 @@ def _pretrain(
 
 
 def _at(rows: np.ndarray, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _safe_indexing(value, rows) if np.ndim(value) else value for name, value in metadata.items()
-    }
+    return {name: _safe_indexing(value, rows) if np.ndim(value) else value for name, value in metadata.items()}

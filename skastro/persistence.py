@@ -1,15 +1,15 @@
 """Files that hold a fitted pipeline, and that run nothing when they are read.
 
-A file is what skops writes: the arrays, and ``schema.json``, a tree of nodes that each name a class and the loader
-that rebuilds it. `load` works in three breaths: it reads that tree, audits every node against a closed list of
-(loader, class) pairs, and only then lets skops construct. The list holds this library's estimators and those of
-scikit-learn that its pipelines use, each by its exact name. What it leaves out matters as much:
+A file is what skops writes: the arrays, and ``schema.json``, a tree of nodes that each name a class and the
+loader that rebuilds it. `load` works in three breaths: it reads that tree, audits every node against a closed
+list of (loader, class) pairs, and only then lets skops construct. The list holds this library's estimators
+and those of scikit-learn that its pipelines use, each by its exact name. What it leaves out matters as much:
 
-- callables: no function, method, partial or constructor call. Scikit-learn's own metrics are the one exception, for
-  a fitted search holds one when ``scoring`` is a string; they turn two arrays into a number;
-- SciPy distributions: building one executes a string that its state holds;
-- sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and neighbour trees
-  have such indices too, and are let in because theirs are checked here.
+- callables: no function, method, partial or constructor call. The one exception is scikit-learn's metrics,
+  which turn two arrays into a number: a fitted search holds one when ``scoring`` is a string;
+- SciPy's distributions: building one executes a string that its state holds;
+- sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and
+  neighbour trees have such indices too, and are let in because theirs are checked here.
 
 All other numbers are taken as they are: a file made in malice can still hold nonsense, or fill the memory.
 """
@@ -32,105 +32,94 @@ from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequ
 __all__ = ["describe", "load", "save"]
 
 
-def _names(package: str, modules: dict[str, str]) -> frozenset[str]:
-    """Full names, from a table of modules."""
-    return frozenset(
-        f"{package}.{module}.{name}" for module, names in modules.items() for name in names.split()
-    )
+def _names(modules: dict[str, str]) -> frozenset[str]:
+    return frozenset(f"{module}.{name}" for module, names in modules.items() for name in names.split())
 
 
 OURS = _names(
-    "skastro",
     {
-        "augment.base": "Augment",
-        "augment.geometry": "Crop Flip Rotate Shift Zoom",
-        "augment.sky": "ColourJitter GaussianBlur GaussianNoise",
-        "encoders.images": "ImageEncoder",
-        "pretrain.byol": "BYOLEmbedder",
-        "surveys": "Survey",
-        "training": "Training",
-    },
+        "skastro.augment.base": "Augment",
+        "skastro.augment.geometry": "Crop Flip Rotate Shift Zoom",
+        "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
+        "skastro.encoders.images": "ImageEncoder",
+        "skastro.pretrain.byol": "BYOLEmbedder",
+        "skastro.surveys": "Survey",
+        "skastro.training.knobs": "Training",
+    }
 )
 SKLEARN = _names(
-    "sklearn",
     {
-        "calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
-        "compose._column_transformer": "ColumnTransformer",
-        "decomposition._pca": "PCA",
-        "dummy": "DummyClassifier DummyRegressor",
-        "ensemble._forest": "ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor",
-        "ensemble._iforest": "IsolationForest",
-        "frozen._frozen": "FrozenEstimator",
-        "isotonic": "IsotonicRegression",
-        "linear_model._base": "LinearRegression",
-        "linear_model._logistic": "LogisticRegression LogisticRegressionCV",
-        "linear_model._ridge": "Ridge RidgeCV RidgeClassifier RidgeClassifierCV",
-        "linear_model._stochastic_gradient": "SGDClassifier SGDRegressor",
-        "metrics._dist_metrics": "ChebyshevDistance64 EuclideanDistance64 HaversineDistance64 ManhattanDistance64 "
-        "MinkowskiDistance64",
-        "metrics._scorer": "_PassthroughScorer _Scorer",
-        "model_selection._search": "GridSearchCV RandomizedSearchCV",
-        "model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut PredefinedSplit "
-        "ShuffleSplit StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit",
-        "neighbors._ball_tree": "BallTree",
-        "neighbors._classification": "KNeighborsClassifier",
-        "neighbors._kd_tree": "KDTree",
-        "neighbors._regression": "KNeighborsRegressor",
-        "neighbors._unsupervised": "NearestNeighbors",
-        "neural_network._multilayer_perceptron": "MLPClassifier MLPRegressor",
-        "neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
-        "pipeline": "FeatureUnion Pipeline",
-        "preprocessing._data": "MaxAbsScaler MinMaxScaler Normalizer PowerTransformer QuantileTransformer "
-        "RobustScaler StandardScaler",
-        "preprocessing._function_transformer": "FunctionTransformer",  # a column's "passthrough", once fitted
-        "preprocessing._label": "LabelBinarizer LabelEncoder",
-        "tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
-        "utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
-    },
+        "sklearn.calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
+        "sklearn.compose._column_transformer": "ColumnTransformer",
+        "sklearn.decomposition._pca": "PCA",
+        "sklearn.dummy": "DummyClassifier DummyRegressor",
+        "sklearn.ensemble._forest": "ExtraTreesClassifier ExtraTreesRegressor "
+        "RandomForestClassifier RandomForestRegressor",
+        "sklearn.ensemble._iforest": "IsolationForest",
+        "sklearn.frozen._frozen": "FrozenEstimator",
+        "sklearn.isotonic": "IsotonicRegression",
+        "sklearn.linear_model._base": "LinearRegression",
+        "sklearn.linear_model._logistic": "LogisticRegression LogisticRegressionCV",
+        "sklearn.linear_model._ridge": "Ridge RidgeCV RidgeClassifier RidgeClassifierCV",
+        "sklearn.linear_model._stochastic_gradient": "SGDClassifier SGDRegressor",
+        "sklearn.metrics._dist_metrics": "ChebyshevDistance64 EuclideanDistance64 HaversineDistance64 "
+        "ManhattanDistance64 MinkowskiDistance64",
+        "sklearn.metrics._scorer": "_PassthroughScorer _Scorer",
+        "sklearn.model_selection._search": "GridSearchCV RandomizedSearchCV",
+        "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut "
+        "PredefinedSplit ShuffleSplit StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit",
+        "sklearn.neighbors._ball_tree": "BallTree",
+        "sklearn.neighbors._classification": "KNeighborsClassifier",
+        "sklearn.neighbors._kd_tree": "KDTree",
+        "sklearn.neighbors._regression": "KNeighborsRegressor",
+        "sklearn.neighbors._unsupervised": "NearestNeighbors",
+        "sklearn.neural_network._multilayer_perceptron": "MLPClassifier MLPRegressor",
+        "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
+        "sklearn.pipeline": "FeatureUnion Pipeline",
+        "sklearn.preprocessing._data": "MaxAbsScaler MinMaxScaler Normalizer PowerTransformer "
+        "QuantileTransformer RobustScaler StandardScaler",
+        "sklearn.preprocessing._function_transformer": "FunctionTransformer",  # of a "passthrough" column
+        "sklearn.preprocessing._label": "LabelBinarizer LabelEncoder",
+        "sklearn.tree._classes": "DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor",
+        "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
+    }
 )
 METRICS = _names(
-    "sklearn.metrics",
     {
-        "_classification": "accuracy_score balanced_accuracy_score brier_score_loss f1_score jaccard_score log_loss "
-        "matthews_corrcoef precision_score recall_score",
-        "_ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
-        "_regression": "explained_variance_score max_error mean_absolute_error mean_absolute_percentage_error "
-        "mean_squared_error mean_squared_log_error median_absolute_error r2_score root_mean_squared_error "
-        "root_mean_squared_log_error",
-    },
+        "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss f1_score "
+        "jaccard_score log_loss matthews_corrcoef precision_score recall_score",
+        "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
+        "sklearn.metrics._regression": "explained_variance_score max_error mean_absolute_error "
+        "mean_absolute_percentage_error mean_squared_error mean_squared_log_error median_absolute_error "
+        "r2_score root_mean_squared_error root_mean_squared_log_error",
+    }
 )
 SGD_LOSSES = _names(
-    "sklearn",
     {
-        "_loss._loss": "CyHalfBinomialLoss CyHalfSquaredError CyHuberLoss",
-        "linear_model._sgd_fast": "EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive SquaredHinge",
-    },
-) | {
-    "_loss.CyHalfBinomialLoss",
-    "_loss.CyHalfSquaredError",
-    "_loss.CyHuberLoss",
-}  # their module in scikit-learn 1.6
-NUMBERS = frozenset(
-    f"numpy.{kind}"
-    for kind in "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+        "_loss": "CyHalfBinomialLoss CyHalfSquaredError CyHuberLoss",  # scikit-learn 1.6's name for the next
+        "sklearn._loss._loss": "CyHalfBinomialLoss CyHalfSquaredError CyHuberLoss",
+        "sklearn.linear_model._sgd_fast": "EpsilonInsensitive Hinge ModifiedHuber SquaredEpsilonInsensitive "
+        "SquaredHinge",
+    }
 )
+NUMBERS = _names({"numpy": "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"})
 
 # What load lets a node be: for each loader of skops, the classes it may build. Another loader is refused.
 TRUSTED = {
-    "DictNode": frozenset({"builtins.dict"}),
+    "DictNode": _names({"builtins": "dict"}),
     "FunctionNode": METRICS,
-    "JsonNode": frozenset({"builtins.str"}),  # the name under which skops files every plain value
-    "ListNode": frozenset({"builtins.list"}),
+    "JsonNode": _names({"builtins": "str"}),  # the name under which skops files every plain value
+    "ListNode": _names({"builtins": "list"}),
     "LossNode": SGD_LOSSES,
-    "MaskedArrayNode": frozenset({"numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray"}),
-    "NdArrayNode": NUMBERS | {"numpy.ndarray", "numpy.bool", "numpy.bool_", "numpy.str_"},
+    "MaskedArrayNode": _names({"numpy.ma": "MaskedArray", "numpy.ma.core": "MaskedArray"}),
+    "NdArrayNode": NUMBERS | _names({"numpy": "bool bool_ ndarray str_"}),
     "ObjectNode": OURS | SKLEARN,
-    "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
-    "SliceNode": frozenset({"builtins.slice"}),
-    "TreeNode": frozenset({"sklearn.tree._tree.Tree"}),
-    "TupleNode": frozenset({"builtins.tuple"}),
+    "RandomStateNode": _names({"numpy.random.mtrand": "RandomState"}),
+    "SliceNode": _names({"builtins": "slice"}),
+    "TreeNode": _names({"sklearn.tree._tree": "Tree"}),
+    "TupleNode": _names({"builtins": "tuple"}),
     # The types of a dictionary's keys. Not bool: skops reads the key False back as True.
-    "TypeNode": NUMBERS | {"builtins.float", "builtins.int", "builtins.str", "numpy.str_"},
+    "TypeNode": NUMBERS | _names({"builtins": "float int str", "numpy": "str_"}),
 }
 OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
 
@@ -138,8 +127,8 @@ OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no fi
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write an estimator or a pipeline to a file that `load` can read.
 
-    Nothing is written until the file has been read back in memory, and a file already there is replaced in one step,
-    so that neither a refusal nor an interruption costs an earlier model.
+    Nothing is written before the file has been read back in memory, and a file already there is replaced in
+    one step: neither a refusal nor an interruption costs an earlier model.
 
     Parameters
     ----------
@@ -151,8 +140,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If a constructor parameter, at any depth, or anything learned is of a type that `load` does not trust: a torch
-        module, a callback, a function, another library's estimator. Pickle keeps those.
+        If a constructor parameter, at any depth, or anything learned is of a type that `load` does not trust:
+        a torch module, a callback, a function, another library's estimator. Pickle keeps those.
 
     See Also
     --------
@@ -175,21 +164,14 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     >>> bool((again.predict(X) == pipe.predict(X)).all())
     True
     """
-    import skops.io  # it imports all of scikit-learn, which takes seconds
+    import skops.io  # here, because it imports all of scikit-learn, which takes seconds
 
-    if not hasattr(estimator, "get_params"):
-        raise TypeError(f"save expects an estimator, not a {_name(type(estimator))}.")
-    for name, value in _parameters(estimator):
-        kind = _name(value if isinstance(value, type) else type(value))
-        if kind not in _trusted() | {"builtins.NoneType", "builtins.bool"}:
-            raise TypeError(
-                f"save cannot keep {name}, a {kind}, because load would not trust it; pickle can."
-            )
+    _refuse_parameters(estimator)
     file = io.BytesIO()
     with _owners_by_name(estimator):
         skops.io.dump(estimator, file)
     if foreign := _foreign(_read_schema(file, path)):
-        raise TypeError(f"save cannot keep {foreign}, because load would not trust it; pickle can.")
+        raise TypeError(f"save cannot keep {foreign}: load would not trust it (pickle keeps anything).")
     _construct(file, path)
     path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -218,8 +200,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut short, is not one of ours, holds a type outside the closed list (named, and nothing was
-        run), or holds a tree whose indices lead outside it.
+        If the file is cut short, is not one of ours, holds a type outside the closed list (it is named, and
+        nothing was run), or holds a tree whose indices lead outside it.
 
     See Also
     --------
@@ -227,14 +209,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     with open(path, "rb") as file:
         if foreign := _foreign(_read_schema(file, path)):
-            raise ValueError(
-                f"{path} holds {foreign}, which load does not trust; nothing in the file was run."
-            )
+            raise ValueError(f"{path} holds {foreign}, which load does not trust; nothing in it was run.")
         return _construct(file, path)
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a file holds, building none of it; so a file that `load` refuses can be looked at too.
+    """Tell what a file holds without building it, also of a file that `load` refuses.
 
     Parameters
     ----------
@@ -244,8 +224,8 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``"classes"``: the full names of all classes and functions; ``"skops"``: the version that wrote it;
-        ``"provenance"``: for each embedder, what it was trained on.
+        ``"classes"``: full names of the estimators, their inner types and functions; ``"provenance"``: for each
+        embedder what it was trained on; ``"skops"``: the version that wrote the file.
 
     Raises
     ------
@@ -255,13 +235,13 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is cut short or is not one of ours.
     """
     with open(path, "rb") as file:
-        schema = _read_schema(file, path)
+        nodes = list(_nodes(schema := _read_schema(file, path)))
     plain = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "TupleNode", "TypeNode"}
-    contents = [node["content"] for node in _nodes(schema) if node["__loader__"] == "DictNode"]
+    states = [node["content"] for node in nodes if node["__loader__"] == "DictNode"]
     return {
-        "classes": sorted({_node_name(node) for node in _nodes(schema) if node["__loader__"] not in plain}),
+        "classes": sorted({_node_name(node) for node in nodes if node["__loader__"] not in plain}),
+        "provenance": [_plain(state["provenance_"]) for state in states if "provenance_" in state],
         "skops": schema["_skops_version"],
-        "provenance": [_plain(content["provenance_"]) for content in contents if "provenance_" in content],
     }
 
 
@@ -284,8 +264,19 @@ def _items(value: Any) -> list[Any]:
     return []
 
 
+def _refuse_parameters(estimator: Any) -> None:
+    """Refuse by name a parameter that `load` would not trust; what was learned is audited once written."""
+    if _name(type(estimator)) not in TRUSTED["ObjectNode"]:
+        raise TypeError(f"save cannot keep a {_name(type(estimator))}: load would not trust it.")
+    known = _trusted() | {"builtins.NoneType", "builtins.bool"}
+    for name, value in _parameters(estimator):
+        kind = _name(value if isinstance(value, type) else type(value))
+        if kind not in known:
+            raise TypeError(f"save cannot keep {name}, a {kind}: load would not trust it (pickle keeps anything).")
+
+
 def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every constructor parameter with the name it has in ``set_params``; containers and frozen estimators opened."""
+    """Every parameter by its nested name, as in ``set_params``, those of frozen estimators too."""
     waiting = [(prefix + name, value) for name, value in estimator.get_params(deep=False).items()]
     while waiting:
         name, value = waiting.pop()
@@ -298,7 +289,7 @@ def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _parts(estimator: Any) -> Iterator[Any]:
-    """Everything inside an estimator, once each; only trusted objects are opened."""
+    """Everything inside an estimator, once each; of other objects, the inside is not looked at."""
     waiting, seen = [estimator], {}
     while waiting:
         part = waiting.pop()
@@ -312,17 +303,15 @@ def _parts(estimator: Any) -> Iterator[Any]:
 
 @contextmanager
 def _owners_by_name(estimator: Any) -> Iterator[None]:
-    """While writing, metadata requests name the estimator that they belong to: held, it would be a cycle."""
-    requests = [
-        part for part in _parts(estimator) if isinstance(part, MetadataRequest | MethodMetadataRequest)
-    ]
-    owners = [request.owner for request in requests]
+    """While writing, metadata requests name the estimator they belong to: held, it would close a circle."""
+    kinds = MetadataRequest | MethodMetadataRequest
+    owned = [(part, part.owner) for part in _parts(estimator) if isinstance(part, kinds)]
     try:
-        for request, owner in zip(requests, owners, strict=True):
+        for request, owner in owned:
             request.owner = owner if isinstance(owner, str) else type(owner).__name__
         yield
     finally:
-        for request, owner in zip(requests, owners, strict=True):
+        for request, owner in owned:
             request.owner = owner
 
 
@@ -389,7 +378,7 @@ def _construct(file: BinaryIO, path: Any) -> Any:
 
 
 def _is_sound(tree: Tree) -> bool:
-    """Check what scikit-learn's compiled trees follow without looking: children come later, features exist."""
+    """Check the indices that compiled code follows without looking: children come later, features exist."""
     if not 1 <= tree.node_count == tree.capacity:
         return False
     children = np.stack([tree.children_left, tree.children_right])

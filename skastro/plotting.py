@@ -172,18 +172,14 @@ class LabelSweepDisplay:
         """
         missing = {"method", "n_labels", "score"} - set(self.frame.columns)
         if missing:
-            raise ValueError(
-                f"frame lacks {', '.join(sorted(missing))}: give the table that label_sweep returns."
-            )
+            raise ValueError(f"frame lacks {', '.join(sorted(missing))}: give the table that label_sweep returns.")
         if ax is None:
             _, ax = _pyplot().subplots(figsize=(5, 3.75), layout="constrained")
         frame = self.frame.assign(score=100 * (1 - self.frame["score"])) if error else self.frame
         styles = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False)
         self.lines_ = [
             _draw_line(ax, name, rows, colour, marker)
-            for (name, rows), (colour, marker) in zip(
-                frame.groupby("method", sort=False), styles, strict=False
-            )
+            for (name, rows), (colour, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
         ]
         name = metric_name or self.metric_name or "score"
         label = f"1 − {name} (%)" if error else name[0].upper() + name[1:]
@@ -200,9 +196,7 @@ class LabelSweepDisplay:
 def _draw_line(ax: Any, name: Any, rows: pd.DataFrame, colour: str, marker: str) -> Any:
     scores = rows.groupby("n_labels")["score"].agg(["mean", "sem"])
     counts, means = scores.index.to_numpy(), scores["mean"].to_numpy()
-    (line,) = ax.plot(
-        counts, means, color=colour, marker=marker, markersize=5, linewidth=1.5, label=str(name)
-    )
+    (line,) = ax.plot(counts, means, color=colour, marker=marker, markersize=5, linewidth=1.5, label=str(name))
     ax.errorbar(counts, means, scores["sem"], fmt="none", ecolor=colour, elinewidth=1, capsize=2.5)
     return line
 
@@ -347,9 +341,7 @@ def _check_look_alikes(
     images: tuple[int, ...], embedding: tuple[int, ...], queries: np.ndarray, n_neighbors: int
 ) -> None:
     if len(images) not in (3, 4):
-        raise ValueError(
-            f"images must be (n, height, width) or (n, bands, height, width); their shape is {images}."
-        )
+        raise ValueError(f"images must be (n, height, width) or (n, bands, height, width); their shape is {images}.")
     if len(images) == 4 and images[-1] <= 4 < images[1]:
         raise ValueError(f"images of shape {images} look channels-last: give np.moveaxis(images, -1, 1).")
     if embedding[:1] != images[:1]:

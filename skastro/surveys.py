@@ -8,7 +8,7 @@ __all__ = ["SURVEYS", "Survey", "get_survey"]
 
 
 class Survey(BaseEstimator):
-    """The physical meaning of an image's bands and pixels.
+    r"""The physical meaning of an image's bands and pixels.
 
     Steps of an augmentation that are physics (reddening, seeing) read it, an embedder checks the number of
     bands against it, and a saved model tells it to whoever loads the file.
@@ -23,7 +23,7 @@ class Survey(BaseEstimator):
         Effective wavelength of each band in Å.
     extinction : sequence of float, default=None
         Extinction coefficients :math:`R_b`, one per band, such that the extinction in magnitudes is
-        :math:`A_b = R_b\\,E(B-V)` with :math:`E(B-V)` on the scale of Schlegel, Finkbeiner & Davis (1998).
+        :math:`A_b = R_b\,E(B-V)` with :math:`E(B-V)` on the scale of Schlegel, Finkbeiner & Davis (1998).
 
     Examples
     --------

@@ -176,6 +176,7 @@ class Augment(BaseEstimator):
         return images if framed else centre_crop(images, size)
 
     def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Draw and apply."""
         return self.apply(images, self.draw(images, size, generator), size)
 
     def _active(self) -> Iterator[tuple[str, Step]]:

@@ -1,6 +1,7 @@
 """Steps that move pixels. Each is a 3×3 matrix; all of a recipe's matrices become one resampling."""
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +21,13 @@ class GeometricStep(Step):
     """
 
     @abstractmethod
-    def matrix(self, **drawn: Tensor) -> Tensor:
+    def matrix(self, *args: Any, **drawn: Any) -> Tensor:
         """Turn drawn parameters into matrices.
 
         Parameters
         ----------
-        **drawn : Tensor
-            What `draw` gave.
+        *args, **drawn : Tensor
+            What `draw` gave, by name.
 
         Returns
         -------
@@ -99,7 +100,7 @@ def resample(
     for matrix in matrices[1:]:
         total = total @ matrix
     cropped = centre_crop(images, size)
-    grid = affine_grid(normalised(total, images.shape[-2:], size), [len(images), 1, *size], align_corners=False)
+    grid = affine_grid(normalised(total, (images.shape[2], images.shape[3]), size), [len(images), 1, *size], align_corners=False)
     moved = grid_sample(images, grid, interpolation, edge, align_corners=False)
     still = (total == torch.eye(3, device=total.device)).flatten(1).all(dim=1)
     return torch.where(still[:, None, None, None], cropped, moved)
@@ -257,11 +258,7 @@ class Zoom(GeometricStep):
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
         n = shape[0]
         low, high = torch.tensor(self.scale).log().tolist()
-        return {
-            "scale": torch.where(
-                chosen(n, self.p, generator), torch.exp(uniform(n, low, high, generator)), 1.0
-            )
-        }
+        return {"scale": torch.where(chosen(n, self.p, generator), torch.exp(uniform(n, low, high, generator)), 1.0)}
 
     def matrix(self, scale: Tensor) -> Tensor:  # noqa: D102
         zero = torch.zeros_like(scale)

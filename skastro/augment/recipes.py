@@ -81,8 +81,6 @@ def get_recipe(augment: str | Augment | None) -> Augment:
         if augment not in RECIPES:
             close = get_close_matches(augment, RECIPES, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"Unknown augmentation recipe {augment!r}; known are {', '.join(RECIPES)}.{hint}"
-            )
+            raise ValueError(f"Unknown augmentation recipe {augment!r}; known are {', '.join(RECIPES)}.{hint}")
         augment = RECIPES[augment]
     return clone(augment)

@@ -65,9 +65,7 @@ class GaussianNoise(PixelStep):
     [0.1]
     """
 
-    def __init__(
-        self, scale: tuple[float, float] = (1.0, 3.0), sigma: float | None = None, p: float = 1.0
-    ) -> None:
+    def __init__(self, scale: tuple[float, float] = (1.0, 3.0), sigma: float | None = None, p: float = 1.0) -> None:
         self.scale = scale
         self.sigma = sigma
         self.p = p
@@ -165,9 +163,7 @@ class ColourJitter(PixelStep):
     0.4
     """
 
-    def __init__(
-        self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, p: float = 0.8
-    ) -> None:
+    def __init__(self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, p: float = 0.8) -> None:
         self.brightness = brightness
         self.contrast = contrast
         self.saturation = saturation

@@ -61,15 +61,15 @@ class PixelStep(Step):
     """A step that changes the values of pixels and leaves them where they are."""
 
     @abstractmethod
-    def apply(self, images: Tensor, **drawn: Any) -> Tensor:
+    def apply(self, images: Tensor, *args: Any, **drawn: Any) -> Tensor:
         """Apply drawn parameters.
 
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
             Images in flux.
-        **drawn : Tensor
-            What `draw` gave.
+        *args, **drawn : Tensor
+            What `draw` gave, by name.
 
         Returns
         -------

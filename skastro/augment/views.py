@@ -40,6 +40,7 @@ class Views:
         self.generator = generator
 
     def __call__(self, images: Tensor) -> list[Tensor]:
+        """Draw the views of a batch."""
         views = (recipe(images, self.size, self.generator) for recipe in self.recipes)
         return [self.normalizer(view).contiguous(memory_format=torch.channels_last) for view in views]
 
@@ -76,7 +77,7 @@ def symmetries(
     window = centre_crop(images, size)
     if average is None:
         return [window]
-    if average == "dihedral":
+    if isinstance(average, str):
         turns = (0, 1, 2, 3) if size[0] == size[1] else (0, 2)
         turned = [torch.rot90(window, turn, (2, 3)) for turn in turns]
         return turned + [view.flip(3) for view in turned]
@@ -106,4 +107,4 @@ def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
     if (4 * turn).is_integer() and (square or (2 * turn).is_integer()):
         return torch.rot90(window, int(4 * turn), (2, 3))
     degrees = torch.full((len(images),), -360 * turn, device=images.device)
-    return resample(images.float(), Rotate().matrix(degrees)[None], window.shape[2:], edge)
+    return resample(images.float(), Rotate().matrix(degrees)[None], (window.shape[2], window.shape[3]), edge)

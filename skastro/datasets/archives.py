@@ -2,7 +2,7 @@
 
 A pickle is a program, and lending it NumPy's own functions only is not enough: a forged dtype makes NumPy follow
 addresses written in the file (tried: NumPy 2.4 crashes). Here every name that a pickle uses stands for an inert record,
-and only when the whole file is read are the records of arrays turned into arrays, from a checked type, a shape and bytes.
+and only when the whole file is read do records become arrays, made of a checked type, a shape and bytes.
 """
 
 import io
@@ -104,6 +104,8 @@ def read_pickle(path: Path) -> Any:
 class _Record:
     """Stands for the outcome of a call in a pickle: keeps what was passed, does nothing."""
 
+    meaning: Callable[[], Any]
+
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
 
@@ -116,15 +118,16 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type[_Record]:
         """Return a record, new each time so that a file can leave nothing behind on it."""
-        if f"{module}.{name}".replace("numpy.core", "numpy._core") not in _MEANING:
+        meaning = _MEANINGS.get(f"{module}.{name}".replace("numpy.core", "numpy._core"))
+        if meaning is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array; nothing in it was run.")
-        return type(name, (_Record,), {})
+        return type(name, (_Record,), {"meaning": meaning})
 
 
 def _plain(value: Any) -> Any:
     """Turn the records in what was unpickled into arrays."""
     if isinstance(value, _Record):
-        return _BY_NAME[type(value).__name__](value)
+        return value.meaning()
     if isinstance(value, dict):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -144,7 +147,7 @@ def _dtype(record: _Record) -> np.dtype:
     return dtype.newbyteorder(record.state[1])
 
 
-def _array(raw: Any, dtype: _Record, shape: tuple[int, ...], order: str) -> np.ndarray:
+def _array(raw: Any, dtype: _Record, shape: Any, order: Any) -> np.ndarray:
     buffer = raw.encode("latin1") if isinstance(raw, str) else _plain(raw)
     return np.frombuffer(buffer, _dtype(dtype)).reshape(shape, order=order)
 
@@ -164,12 +167,11 @@ def _scalar(record: _Record) -> Any:
 
 
 # Everything a pickled array names; NumPy 1 spells `numpy._core` without the underscore.
-_MEANING: dict[str, Callable[[_Record], Any]] = {
+_MEANINGS: dict[str, Callable[[_Record], Any]] = {
     "_codecs.encode": _encode,
     "numpy.dtype": _dtype,
-    "numpy.ndarray": lambda record: record,  # only ever named, as an argument of _reconstruct
+    "numpy.ndarray": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray.scalar": _scalar,
     "numpy._core.numeric._frombuffer": _frombuffer,
 }
-_BY_NAME = {name.rpartition(".")[2]: meaning for name, meaning in _MEANING.items()}

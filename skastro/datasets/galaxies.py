@@ -41,10 +41,30 @@ _REST = (1500.0, 2500.0, 3300.0, 3900.0, 4200.0, 4800.0, 5500.0, 6500.0, 8000.0,
 _OLD = (6.0, 4.2, 2.6, 1.9, 1.0, 0.4, 0.0, -0.3, -0.55, -0.8)
 _YOUNG = (0.2, 0.4, 0.5, 0.35, 0.1, 0.05, 0.0, 0.0, -0.05, -0.1)
 
-_DRAWS = (
-    "kind redshift mass ssfr bulge sersic radius cosi n_arms hand pitch phase dust ebv angle x y seeing "
-    "ratio gap side tilt"
-).split()
+_DRAWS = [
+    "kind",
+    "redshift",
+    "mass",
+    "ssfr",
+    "bulge",
+    "sersic",
+    "radius",
+    "cosi",
+    "n_arms",
+    "hand",
+    "pitch",
+    "phase",
+    "dust",
+    "ebv",
+    "angle",
+    "x",
+    "y",
+    "seeing",
+    "ratio",
+    "gap",
+    "side",
+    "tilt",
+]
 
 
 def population(n: int, seed: int) -> pd.DataFrame:

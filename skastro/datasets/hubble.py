@@ -16,9 +16,9 @@ _DESCR = """\
 Objects of the Hubble eXtreme Deep Field
 ========================================
 Real galaxies (and a few stars) in the constellation Fornax, cut out of the picture that scikit-image carries as
-`skimage.data.hubble_deep_field`. It is a JPEG made to be looked at: three 8-bit channels after a stretch, not calibrated
-flux. Colour, radius, ellipticity and magnitude are measured on that picture: they order the objects sensibly, and are
-worth nothing as photometry. The objects were found by thresholding: bright neighbours are in some cutouts, and a large
+`skimage.data.hubble_deep_field`. It is a JPEG made to be looked at: three 8-bit channels after a stretch, not
+calibrated flux. Colour, radius, ellipticity and magnitude are measured on that picture: they order the objects sensibly
+and are worth nothing as photometry. The objects were found by thresholding: neighbours are in some cutouts, and a large
 galaxy may be several objects.
 
 Credit: NASA, ESA, G. Illingworth, D. Magee and P. Oesch (University of California, Santa Cruz), R. Bouwens (Leiden
@@ -83,8 +83,10 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
     --------
     >>> from skastro.datasets import load_hubble_deep_field
     >>> field = load_hubble_deep_field()
-    >>> field.images.shape, field.images.dtype
-    >>> list(field.properties.columns)
+    >>> field.images.shape[1:], field.images.dtype
+    ((3, 32, 32), dtype('uint8'))
+    >>> list(field.properties)
+    ['colour', 'radius', 'ellipticity', 'magnitude']
     """
     picture = data.hubble_deep_field()
     flux = picture - np.median(picture, axis=(0, 1))
@@ -99,7 +101,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
     objects, corners = objects[inside].reset_index(drop=True), corners[inside]
     cutouts = [picture[row : row + size, column : column + size] for row, column in corners]
     return Bunch(
-        images=np.ascontiguousarray(np.moveaxis(cutouts, -1, 1)),
+        images=np.ascontiguousarray(np.moveaxis(np.stack(cutouts), -1, 1)),
         bands=_BANDS,
         positions=objects[["row", "column"]].to_numpy(),
         properties=objects[["colour", "radius", "ellipticity", "magnitude"]],

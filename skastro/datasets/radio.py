@@ -17,7 +17,7 @@ __all__ = ["make_radio_doubles"]
 _NOISE = 0.15  # mJy per beam
 _BEAM = 5.4 / np.sqrt(8 * np.log(2))  # standard deviation of a beam of 5.4 arcsec FWHM
 _BEADS = 24  # along each jet
-_DRAWS = "kind las peak angle bend swing core x y balance reach fade width".split()
+_DRAWS = ["kind", "las", "peak", "angle", "bend", "swing", "core", "x", "y", "balance", "reach", "fade", "width"]
 
 _DESCR = """\
 Simulated radio galaxies
@@ -100,18 +100,19 @@ def make_radio_doubles(
     Examples
     --------
     >>> from skastro.datasets import make_radio_doubles
-    >>> doubles = make_radio_doubles(4, random_state=0)
+    >>> doubles = make_radio_doubles(4, random_state=1)
     >>> doubles.images.shape, doubles.images.dtype
     ((4, 1, 150, 150), dtype('float32'))
     >>> doubles.target_names[doubles.target]
+    array([])
     """
     seeds = check_random_state(random_state).randint(2**31, size=3)
     sources = _sources(n_samples, seeds[0], size * pixel_scale)
     beads = _beads(sources, seeds[1])
     images = np.empty((n_samples, 1, size, size), np.float32)
     sky = np.random.default_rng(seeds[2])
-    for image, peak, *chain in zip(images[:, 0], sources["peak"], *beads, strict=True):
-        clean = _render(*chain, size, pixel_scale)
+    for image, peak, chain in zip(images[:, 0], sources["peak"], beads, strict=True):
+        clean = _render(chain, size, pixel_scale)
         image[:] = clean * (peak / clean.max()) + _smooth_noise(size, pixel_scale, sky)
     if clip is not None:
         images[images < clip * _NOISE] = 0
@@ -144,14 +145,14 @@ def _sources(n: int, seed: int, side: float) -> pd.DataFrame:
     )
 
 
-def _beads(sources: pd.DataFrame, seed: int) -> tuple[np.ndarray, ...]:
-    """Centre x, y and standard deviation (arcsec) and flux of every bead: four arrays (n, 2 · beads + 1)."""
+def _beads(sources: pd.DataFrame, seed: int) -> np.ndarray:
+    """Centre x, y and standard deviation (arcsec) and flux of every bead: (n, 4, 2 · beads + 1)."""
     s = {name: column.to_numpy()[:, None] for name, column in sources.items()}
     rng = np.random.default_rng(seed)
     knots = np.exp(0.4 * rng.standard_normal((len(sources), 2, _BEADS)))
     core = s["x"], s["y"], np.zeros_like(s["x"]), s["core"]
     jets = [_jet(s, side, knots[:, i]) for i, side in enumerate((-1, 1))]
-    return tuple(np.hstack(parts) for parts in zip(core, *jets, strict=True))
+    return np.stack([np.hstack(parts) for parts in zip(core, *jets, strict=True)], axis=1)
 
 
 def _jet(s: dict[str, np.ndarray], side: int, knots: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -171,15 +172,14 @@ def _jet(s: dict[str, np.ndarray], side: int, knots: np.ndarray) -> tuple[np.nda
     return x, y, np.where(fr2, backflow, widening) * s["las"], flux
 
 
-def _render(
-    x: np.ndarray, y: np.ndarray, width: np.ndarray, flux: np.ndarray, size: int, pixel_scale: float
-) -> np.ndarray:
+def _render(beads: np.ndarray, size: int, pixel_scale: float) -> np.ndarray:
     """Brightness of one source seen with the beam."""
-    sigma = np.hypot(width, _BEAM)[:, None]
+    x, y, width, flux = beads[:, :, None]
+    sigma = np.hypot(width, _BEAM)
     axis = (np.arange(size) - (size - 1) / 2) * pixel_scale
-    profile_x = np.exp(-0.5 * ((axis - x[:, None]) / sigma) ** 2)
-    profile_y = np.exp(-0.5 * ((axis - y[:, None]) / sigma) ** 2)
-    return (profile_y * flux[:, None] * (_BEAM / sigma) ** 2).T @ profile_x
+    profile_x = np.exp(-0.5 * ((axis - x) / sigma) ** 2)
+    profile_y = np.exp(-0.5 * ((axis - y) / sigma) ** 2)
+    return (profile_y * flux * (_BEAM / sigma) ** 2).T @ profile_x
 
 
 def _smooth_noise(size: int, pixel_scale: float, rng: np.random.Generator) -> np.ndarray:

@@ -32,9 +32,17 @@ _BANDS = pd.DataFrame(
 _DEPTH_SEEING = 1.3  # arcsec, in which those depths were reached
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
-_PROPERTIES = (
-    "log_mass log_ssfr bulge_fraction half_light_radius ellipticity inclination dust ebv".split()
-)  # of all that was drawn, what a catalogue would list
+# Of all that was drawn, what a catalogue would list.
+_PROPERTIES = [
+    "log_mass",
+    "log_ssfr",
+    "bulge_fraction",
+    "half_light_radius",
+    "ellipticity",
+    "inclination",
+    "dust",
+    "ebv",
+]
 _CHUNK = 128  # galaxies rendered at once: bounds the memory
 _MARGIN = 8  # pixels rendered beyond each edge, so that light just outside the frame is blurred into it
 
@@ -45,10 +53,10 @@ No telescope took these images: every galaxy, its light and the noise are comput
 `make_survey`, so every truth is known exactly.
 
 Six kinds (elliptical, spiral, barred spiral, ring, edge-on, merger) of two stellar populations, in a flat universe with
-H0 = 70 km/s/Mpc and matter density 0.3. Distance dims a galaxy, shrinks it and reddens it. Its own dust reddens its young
-stars, the Milky Way's dust (E(B−V), Schlafly & Finkbeiner coefficients) reddens all of it. The optics blur each band
-with a Gaussian whose width falls with wavelength to the power 0.3, and the sky adds Gaussian noise at the depth of the
-Sloan survey. Shot noise of the galaxies, neighbours, stars and artefacts are left out.
+H0 = 70 km/s/Mpc and matter density 0.3. Distance dims a galaxy, shrinks it and reddens it. Its own dust reddens its
+young stars; the Milky Way's dust (E(B−V), Schlafly & Finkbeiner coefficients) reddens all of it. The optics blur each
+band with a Gaussian whose width falls with wavelength to the power 0.3, and the sky adds Gaussian noise at the depth of
+the Sloan survey. Shot noise of the galaxies, neighbours, stars and artefacts are left out.
 
 Images are in nanomaggies per pixel (magnitude = 22.5 − 2.5 log10 flux).
 """
@@ -118,7 +126,8 @@ def make_survey(
             `log_mass` (log10 of the stellar mass in solar masses), `log_ssfr` (log10 of the specific star formation
             rate per year), `bulge_fraction` (of the light at 5500 Å), `half_light_radius` (arcsec), `ellipticity`
             (1 − axis ratio), `inclination` (degrees), `dust` (A_V inside the galaxy, mag), `ebv` (E(B−V) of the
-            Milky Way in mag, on the scale of Schlegel, Finkbeiner & Davis 1998). Those of a merger are its larger galaxy's.
+            Milky Way in mag, on the scale of Schlegel, Finkbeiner & Davis 1998). A merger has those of its larger
+            galaxy.
         bands : tuple of str
             Names of the bands.
         pixel_scale : float
@@ -142,6 +151,7 @@ def make_survey(
     >>> sky.images.shape, sky.images.dtype
     ((5, 3, 64, 64), dtype('float32'))
     >>> sky.target_names[sky.target]
+    array(['spiral', 'merger', 'elliptical', 'edge-on', 'spiral'], dtype='<U13')
     """
     filters = _filters(bands)
     seeds = check_random_state(random_state).randint(2**31, size=2)

@@ -56,6 +56,10 @@ class Normalizer(nn.Module):
     2.0
     """
 
+    mean: Tensor
+    std: Tensor
+    softening: Tensor | None
+
     def __init__(self, bands: Mapping[str, np.ndarray]) -> None:
         super().__init__()
         for name in ("mean", "std", "softening"):

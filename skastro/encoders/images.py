@@ -1,6 +1,7 @@
 """Image encoders: any timm network, any number of bands, stems for small cutouts."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 import torch
@@ -82,7 +83,7 @@ class ImageEncoder(BaseEstimator):
             If a setting is unknown or the stem does not suit the network.
         """
         self._check()
-        fixed = get_pretrained_cfg(self.name).fixed_input_size
+        fixed = getattr(get_pretrained_cfg(self.name), "fixed_input_size", False)
         frame = padded_size(size, stride_of(self.name)) if fixed else None
         return TimmEncoder(self._network(bands, frame), self.pool, frame)
 
@@ -97,8 +98,8 @@ class ImageEncoder(BaseEstimator):
                 raise ValueError(f"ImageEncoder's {key} must be one of {choices}; got {getattr(self, key)!r}.")
 
     def _network(self, bands: int, frame: tuple[int, int] | None) -> nn.Module:
-        kwargs = {"in_chans": bands, "num_classes": 0} | ({"img_size": frame} if frame else {})
-        network = timm.create_model(self.name, pretrained=False, **kwargs)
+        frame_kwargs: dict[str, Any] = {"img_size": frame} if frame else {}
+        network = timm.create_model(self.name, pretrained=False, in_chans=bands, num_classes=0, **frame_kwargs)
         if self.stem is not None:
             replace_stem(network, self.name, bands, *STEMS[self.stem])
         if self.init == "kaiming":
@@ -140,7 +141,7 @@ class TimmEncoder(nn.Module):
         Height and width that images are padded to, for a network of fixed size.
     """
 
-    def __init__(self, network: nn.Module, pool: str, frame: tuple[int, int] | None) -> None:
+    def __init__(self, network: Any, pool: str, frame: tuple[int, int] | None) -> None:
         super().__init__()
         self.network = network
         self.pool = pool
@@ -197,7 +198,8 @@ def stride_of(name: str) -> int:
     (14, 32)
     """
     with torch.device("meta"):
-        return timm.create_model(name, pretrained=False, num_classes=0).feature_info[-1]["reduction"]
+        network: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        return network.feature_info[-1]["reduction"]
 
 
 def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -223,7 +225,7 @@ def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return (-(-size[0] // stride) * stride, -(-size[1] // stride) * stride)
 
 
-def replace_stem(network: nn.Module, name: str, bands: int, kernel: int, pool: bool) -> None:
+def replace_stem(network: Any, name: str, bands: int, kernel: int, pool: bool) -> None:
     """Give a ResNet a first convolution of stride 1, in place.
 
     Parameters

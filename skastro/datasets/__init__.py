@@ -1,0 +1,17 @@
+"""Data to learn from: a simulated survey, a real deep field, and readers of published catalogues and of files."""
+
+from skastro.datasets.files import load_images
+from skastro.datasets.galaxy_zoo import load_galaxy_zoo1
+from skastro.datasets.hubble import load_hubble_deep_field
+from skastro.datasets.mirabest import load_mirabest
+from skastro.datasets.radio import make_radio_doubles
+from skastro.datasets.survey import make_survey
+
+__all__ = [
+    "load_galaxy_zoo1",
+    "load_hubble_deep_field",
+    "load_images",
+    "load_mirabest",
+    "make_radio_doubles",
+    "make_survey",
+]

@@ -1,0 +1,65 @@
+"""Rows of arrays, shuffled into batches."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from skastro.images import as_pixels
+
+__all__ = ["Batches", "Rows"]
+
+
+class Rows(Dataset):
+    """Arrays of equal length, indexed by a whole batch at once.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        What the learner's forward takes, by name; ``images`` keep 8-bit pixels, all else becomes float32.
+    device : torch.device
+        Where training runs: the arrays move to a GPU once if they fit into half of its free memory.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
+        self.arrays = arrays
+        self.resident = None
+        if device.type == "cuda":
+            size = sum(a.size * (1 if a.dtype == np.uint8 else 4) for a in arrays.values())
+            if size < torch.cuda.mem_get_info(device)[0] / 2:
+                self.resident = {k: torch.from_numpy(as_pixels(a)).to(device) for k, a in arrays.items()}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, rows: Tensor) -> tuple[dict[str, Tensor], int]:
+        if self.resident is not None:
+            return {name: tensor[rows.to(tensor.device)] for name, tensor in self.resident.items()}, 0
+        return {name: torch.from_numpy(as_pixels(array[rows.numpy()])) for name, array in self.arrays.items()}, 0
+
+
+class Batches(Sampler):
+    """Shuffled rows in batches of nearly equal size, never a batch of one.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    batch_size : int
+        Largest batch.
+    generator : torch.Generator
+        Order of the rows.
+    """
+
+    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
+        self.n = n
+        self.count = max(1, min(-(-n // batch_size), n // 2))
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.randperm(self.n, generator=self.generator).tensor_split(self.count))

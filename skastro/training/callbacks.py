@@ -1,0 +1,173 @@
+"""What happens around a step: schedules, history, the warning of collapse, progress."""
+
+import time
+import warnings
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from skastro.training.batches import Rows
+from skastro.training.knobs import Training
+
+__all__ = ["Clock", "Monitor", "Progress", "spread"]
+
+MONITORED = 256  # embeddings looked at after each epoch
+
+
+class Clock(Callback):
+    """Sets the learning rate before each step and moves the objective's target network after it.
+
+    Parameters
+    ----------
+    training : Training
+        Schedules.
+    lr : float
+        Peak learning rate.
+    steps, epochs : int
+        Steps and epochs in all.
+    """
+
+    def __init__(self, training: Training, lr: float, steps: int, epochs: int) -> None:
+        self.training = training
+        self.lr = lr
+        self.steps = steps
+        self.epochs = epochs
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.step_ = 0
+
+    def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        for group in net.optimizer_.param_groups:
+            group["lr"] = self.lr * self.training.lr_factor(self.step_, self.steps, self.epochs)
+
+    def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        net.module_.objective.update(self.training.ema_rate(self.step_, self.steps))
+        self.step_ += 1
+
+
+class Monitor(Callback):
+    """Keeps the history of a fit and warns when the embedding collapses.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        The network whose outputs are watched.
+
+    Attributes
+    ----------
+    history : dict of list of float
+        One value per finished epoch: ``loss``, ``lr`` (of the last step), ``images_per_s``, ``embedding_std``
+        (of L2-normalised embeddings times √d: about 1 when they point everywhere, 0 when they are all the same)
+        and ``effective_rank`` (exponential of the entropy of the normalised singular values).
+
+    References
+    ----------
+    Roy & Vetterli (2007) for the effective rank.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.encoder = encoder
+        self.history: dict[str, list[float]] = {
+            name: [] for name in ("loss", "lr", "images_per_s", "embedding_std", "effective_rank")
+        }
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.recent_: deque[Tensor] = deque(maxlen=8)
+        self.hook_ = self.encoder.register_forward_hook(
+            lambda module, inputs, output: self.recent_.append(output.detach())
+        )
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.started_ = time.perf_counter()
+
+    def on_epoch_end(self, net: NeuralNet, dataset_train: Rows, **kwargs: Any) -> None:  # noqa: D102
+        seconds = time.perf_counter() - self.started_
+        sizes, losses = zip(*net.history[-1, "batches", :, ("train_batch_size", "train_loss")], strict=True)
+        std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
+        values = {
+            "loss": float(np.average(losses, weights=sizes)),
+            "lr": net.optimizer_.param_groups[0]["lr"],
+            "images_per_s": len(dataset_train) / seconds,
+            "embedding_std": std,
+            "effective_rank": rank,
+        }
+        for name, value in values.items():
+            self.history[name].append(value)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.hook_.remove()
+        rows = sum(map(len, self.recent_))
+        if rows >= 32 and len(self.history["loss"]) >= 3 and self.history["embedding_std"][-1] < 0.02:
+            warnings.warn(
+                "The embedding has collapsed: nearly all images map to the same point "
+                f"(embedding_std {self.history['embedding_std'][-1]:.1e}). Try a smaller lr, a larger batch or "
+                "weaker augmentation.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+class Progress(Callback):
+    """A bar over all epochs: loss, learning rate, objects per second, time left.
+
+    Parameters
+    ----------
+    n : int
+        Images per epoch.
+    epochs : int
+        Epochs in all.
+    """
+
+    def __init__(self, n: int, epochs: int) -> None:
+        self.n = n
+        self.epochs = epochs
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.bar_ = tqdm(total=self.n * self.epochs, unit=" images", unit_scale=True, dynamic_ncols=True)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.bar_.set_description(f"epoch {len(net.history)}/{self.epochs}")
+
+    def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        loss, size = net.history[-1, "batches", -1, ("train_loss", "train_batch_size")]
+        self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{net.optimizer_.param_groups[0]['lr']:.1e}")
+        self.bar_.update(size)
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.bar_.close()
+
+
+def spread(embedding: Tensor) -> tuple[float, float]:
+    """Measure how much of its space a set of embeddings uses.
+
+    Parameters
+    ----------
+    embedding : Tensor of shape (n, d)
+        Embeddings.
+
+    Returns
+    -------
+    std : float
+        Mean standard deviation of the L2-normalised embeddings, times √d.
+    effective_rank : float
+        From 1 to min(n, d).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.training import spread
+    >>> std, rank = spread(torch.eye(4).repeat(2, 1))
+    >>> round(rank, 3)
+    3.0
+    """
+    direction = nn.functional.normalize(embedding, dim=1)
+    std = direction.std(dim=0).mean() * embedding.shape[1] ** 0.5
+    singular = torch.linalg.svdvals((embedding - embedding.mean(dim=0)).double())
+    weight = singular / singular.sum().clamp(min=1e-30)
+    return float(std), float(torch.exp(-torch.special.xlogy(weight, weight).sum()))

@@ -1,0 +1,94 @@
+"""Where training runs, in which precision, and with whose random numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["local_seed", "resolve_device", "uses_bf16"]
+
+
+def resolve_device(device: str) -> torch.device:
+    """Choose the device of this moment; nothing stores it.
+
+    Parameters
+    ----------
+    device : str
+        ``"auto"`` (CUDA when there) or a torch device.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or CUDA is asked for and absent.
+
+    Examples
+    --------
+    >>> from skastro.training import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"Unknown device {device!r}; use 'auto', 'cpu', 'cuda' or another of torch's.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA device here.")
+    return chosen
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Decide whether training runs in bfloat16.
+
+    Parameters
+    ----------
+    precision : {"auto", "bf16", "fp32"}
+        What was asked for.
+    device : torch.device
+        Where it runs.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.training import uses_bf16
+    >>> uses_bf16("fp32", torch.device("cpu"))
+    False
+    """
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+@contextmanager
+def local_seed(seed: int) -> Iterator[None]:
+    """Seed torch inside, and leave the user's generators as they were.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of torch's global generators inside the block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.training import local_seed
+    >>> before = torch.random.get_rng_state()
+    >>> with local_seed(0):
+    ...     noise = torch.rand(2)
+    >>> bool((torch.random.get_rng_state() == before).all())
+    True
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,160 @@
+"""The knobs of training that are rarely turned, and their schedules."""
+
+import math
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+__all__ = ["Training", "get_training"]
+
+
+class Training(BaseEstimator):
+    r"""The knobs of training that are rarely turned.
+
+    Parameters
+    ----------
+    optimizer : {"adamw", "sgd", "lars"}, default="adamw"
+        Optimiser by name; SGD and LARS with momentum 0.9. Norms and biases are not decayed.
+    weight_decay : float, default=1e-4
+        Weight decay.
+    warmup : float or int, default=0.05
+        Linear warm-up: a fraction of all steps, or a number of epochs.
+    schedule : {"cosine", "constant"}, default="cosine"
+        Learning rate after the warm-up, per step.
+    ema : float, default=0.99
+        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start.
+    ema_schedule : {"cosine", "constant"}, default="cosine"
+        Whether the rate rises to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
+    clip : float, default=None
+        Largest norm of the gradient.
+    precision : {"auto", "bf16", "fp32"}, default="auto"
+        ``"auto"`` trains in bfloat16 where the processor computes in it and transforms in float32.
+    compile : bool, default=False
+        Compile the objective with ``torch.compile``.
+    callbacks : list of skorch callbacks, default=None
+        Further callbacks; cloned for each fit.
+
+    References
+    ----------
+    Grill et al. (2020), section 3.2, for the schedules.
+
+    Examples
+    --------
+    >>> from skastro.training import Training
+    >>> Training(optimizer="sgd", weight_decay=1.5e-6).get_params()["ema"]
+    0.99
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "optimizer": [StrOptions({"adamw", "sgd", "lars"})],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "warmup": [Interval(Real, 0, None, closed="left")],
+        "schedule": [StrOptions({"cosine", "constant"})],
+        "ema": [Interval(Real, 0, 1, closed="both")],
+        "ema_schedule": [StrOptions({"cosine", "constant"})],
+        "clip": [Interval(Real, 0, None, closed="neither"), None],
+        "precision": [StrOptions({"auto", "bf16", "fp32"})],
+        "compile": ["boolean"],
+        "callbacks": [list, None],
+    }
+
+    def __init__(
+        self,
+        optimizer: str = "adamw",
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        schedule: str = "cosine",
+        ema: float = 0.99,
+        ema_schedule: str = "cosine",
+        clip: float | None = None,
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 the word of torch and skorch
+        callbacks: list[Any] | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.schedule = schedule
+        self.ema = ema
+        self.ema_schedule = ema_schedule
+        self.clip = clip
+        self.precision = precision
+        self.compile = compile
+        self.callbacks = callbacks
+
+    def lr_factor(self, step: int, steps: int, epochs: int) -> float:
+        """Give the learning rate of a step as a fraction of its peak, which it never exceeds.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        steps : int
+            Steps in all.
+        epochs : int
+            Epochs in all.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from skastro.training import Training
+        >>> [round(Training(warmup=2).lr_factor(step, 8, 8), 2) for step in range(8)]
+        [0.5, 1.0, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07]
+        """
+        fraction = self.warmup / epochs if isinstance(self.warmup, Integral) else self.warmup
+        warm = min(steps, round(steps * fraction))
+        if step < warm:
+            return (step + 1) / warm
+        if self.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+
+    def ema_rate(self, step: int, steps: int) -> float:
+        """Give the rate of the target network after a step.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        steps : int
+            Steps in all.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from skastro.training import Training
+        >>> [round(Training(ema=0.9).ema_rate(step, 4), 3) for step in range(5)]
+        [0.9, 0.915, 0.95, 0.985, 1.0]
+        """
+        if self.ema_schedule == "constant":
+            return self.ema
+        return 1 - (1 - self.ema) * (math.cos(math.pi * step / steps) + 1) / 2
+
+
+def get_training(training: Training | None) -> Training:
+    """Turn None into the default knobs.
+
+    Parameters
+    ----------
+    training : Training or None
+        What the user gave.
+
+    Returns
+    -------
+    Training
+
+    Examples
+    --------
+    >>> from skastro.training import get_training
+    >>> get_training(None)
+    Training()
+    """
+    return Training() if training is None else training

@@ -1,0 +1,214 @@
+"""The loop: an objective, its views and an optimiser, run by skorch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from skorch import NeuralNet
+from skorch.callbacks import GradientNormClipping
+from timm.optim import Lars
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from skastro.training.batches import Batches, Rows
+from skastro.training.callbacks import Clock, Monitor, Progress
+from skastro.training.device import uses_bf16
+from skastro.training.knobs import Training
+
+__all__ = ["Learner", "LossAsGiven", "ema_update", "make_optimizer", "train"]
+
+AUTO_STEPS = 1000  # what max_epochs="auto" aims at
+
+
+class Learner(nn.Module):
+    """What a step of training does: draw views, run the objective.
+
+    Parameters
+    ----------
+    objective : nn.Module
+        From views (and targets by name) to a loss.
+    views : callable
+        From raw images to a sequence of normalised views.
+    bf16 : bool
+        Run the objective under bfloat16 autocast.
+    """
+
+    def __init__(self, objective: nn.Module, views: Callable[[Tensor], Sequence[Tensor]], bf16: bool) -> None:
+        super().__init__()
+        self.objective = objective
+        self.views = views
+        self.bf16 = bf16
+
+    def forward(self, images: Tensor, **targets: Tensor) -> Tensor:
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Raw pixels.
+        **targets : Tensor
+            Further arrays of the batch.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        with torch.no_grad():
+            views = self.views(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.objective(*views, **targets)
+
+
+class LossAsGiven(nn.Module):
+    """The criterion that skorch asks for, when the module has computed the loss already."""
+
+    def forward(self, loss: Tensor, _: Tensor) -> Tensor:
+        """Return the loss.
+
+        Parameters
+        ----------
+        loss : Tensor
+            What the learner gave.
+
+        Returns
+        -------
+        Tensor
+        """
+        return loss
+
+
+def make_optimizer(
+    groups: Sequence[Mapping[str, Any]], lr: float, name: str, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Make an optimiser by name that decays matrices and kernels only.
+
+    Parameters
+    ----------
+    groups : sequence of mapping
+        Parameter groups.
+    lr : float
+        Learning rate.
+    name : {"adamw", "sgd", "lars"}
+        Which.
+    weight_decay : float
+        Weight decay of parameters with at least two axes.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+    """
+    params = [p for group in groups for p in group["params"] if p.requires_grad]
+    split = [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if name == "adamw":
+        return torch.optim.AdamW(split, lr=lr, fused=True)
+    if name == "sgd":
+        return torch.optim.SGD(split, lr=lr, momentum=0.9, fused=True)
+    return Lars(split, lr=lr, momentum=0.9)
+
+
+def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
+    """Move a target network towards the online one, its batch-norm statistics included.
+
+    Parameters
+    ----------
+    target : nn.Module
+        Changed in place.
+    online : nn.Module
+        A network of the same architecture.
+    rate : float
+        Fraction of the target that stays.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.training import ema_update
+    >>> target, online = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    >>> ema_update(target, online, 0.0)
+    >>> bool((target.weight == online.weight).all())
+    True
+    """
+    old, new = list(target.state_dict().values()), list(online.state_dict().values())
+    get_ema_multi_avg_fn(rate)(
+        [tensor for tensor in old if tensor.is_floating_point()],
+        [tensor for tensor in new if tensor.is_floating_point()],
+        None,
+    )
+
+
+def train(
+    objective: nn.Module,
+    views: Callable[[Tensor], Sequence[Tensor]],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    monitor: Monitor,
+    training: Training,
+    max_epochs: int | str,
+    batch_size: int,
+    lr: float,
+    device: torch.device,
+    verbose: int,
+) -> None:
+    """Train an objective in place, with torch's global generators as the source of randomness.
+
+    Parameters
+    ----------
+    objective : nn.Module
+        From views to a loss; its ``update(rate)`` is called after each step.
+    views : callable
+        From raw images on the device to a sequence of normalised views.
+    arrays : mapping of str to ndarray
+        ``images`` and any targets, of equal length.
+    monitor : Monitor
+        Receives the history, also of a fit that is interrupted.
+    training : Training
+        The rare knobs.
+    max_epochs : int or "auto"
+        Epochs; ``"auto"`` makes about 1,000 steps.
+    batch_size : int
+        Images per step.
+    lr : float
+        Peak learning rate.
+    device : torch.device
+        Where to run.
+    verbose : int
+        Above zero, show a progress bar.
+    """
+    rows = Rows(arrays, device)
+    sampler = Batches(len(rows), batch_size, torch.default_generator)
+    epochs = -(-AUTO_STEPS // len(sampler)) if max_epochs == "auto" else int(max_epochs)
+    callbacks = [monitor, Clock(training, lr, epochs * len(sampler), epochs)]
+    callbacks += [GradientNormClipping(training.clip)] if training.clip else []
+    callbacks += [Progress(len(rows), epochs)] if verbose else []
+    callbacks += clone(training.callbacks or [], safe=False)
+    net = NeuralNet(
+        Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
+        criterion=LossAsGiven,
+        optimizer=make_optimizer,
+        optimizer__name=training.optimizer,
+        optimizer__weight_decay=training.weight_decay,
+        lr=lr,
+        iterator_train=DataLoader,
+        iterator_train__batch_size=None,
+        iterator_train__sampler=sampler,
+        iterator_train__pin_memory=device.type == "cuda" and rows.resident is None,
+        train_split=None,
+        callbacks=callbacks,
+        callbacks__print_log=None,
+        device=device,
+        compile=training.compile,
+        verbose=0,
+    )
+    net.initialize()
+    net.notify("on_train_begin", X=rows, y=None)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            net.fit_loop(rows, epochs=epochs)
+    finally:
+        net.notify("on_train_end", X=rows, y=None)

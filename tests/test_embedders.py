@@ -1,0 +1,367 @@
+"""Our own battery on 4-D images: what scikit-learn's checks, which feed 2-D rows, cannot see."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, Pipeline
+from torch import nn
+
+import skastro
+from skastro import BYOLEmbedder, ImageEncoder, Survey, Training
+from skastro.augment import Augment, Flip, GaussianNoise
+
+TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
+EMBEDDERS = [BYOLEmbedder]
+
+
+@pytest.fixture(scope="module")
+def sky():
+    """Blobs and bars: 24 images of 3 bands, 36 pixels a side, in two classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(24) % 2
+    x = np.linspace(-1, 1, 36)
+    shapes = np.stack([np.exp(-8 * (x**2 + x[:, None] ** 2)), np.exp(-8 * x**2 - 80 * x[:, None] ** 2)])
+    X = shapes[y][:, None] * [[[[1.0]], [[2.0]], [[3.0]]]] + 0.05 * rng.normal(size=(24, 3, 36, 36))
+    return SimpleNamespace(X=X.astype(np.float32), y=y)
+
+
+@pytest.fixture(params=EMBEDDERS, ids=lambda cls: cls.__name__)
+def embedder(request):
+    return request.param(**TINY)
+
+
+def pipeline(embedder, **kwargs):
+    return Pipeline([("emb", embedder), ("clf", LogisticRegression())], **kwargs)
+
+
+def in_new_process(code, *args, threads=1):
+    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ---------------------------------------------------------------- composition
+
+
+def test_pipeline_predicts(embedder, sky):
+    assert pipeline(embedder).fit(sky.X, sky.y).predict(sky.X).shape == (24,)
+
+
+def test_grid_search_starts_from_a_recipe_name(embedder, sky):
+    grid = {"emb__augment__noise": ["passthrough", GaussianNoise()], "emb__lr": [1e-3, 3e-3]}
+    search = GridSearchCV(pipeline(embedder.set_params(augment="radio")), grid, cv=2).fit(sky.X, sky.y)
+    assert len(search.cv_results_["params"]) == 4
+    assert embedder.augment == "radio"
+
+
+def test_grid_search_reaches_a_step_and_the_rare_knobs(embedder, sky):
+    grid = {"emb__augment__rotate__degrees": [10, 180], "emb__training__weight_decay": [0.0]}
+    search = GridSearchCV(pipeline(embedder), grid, cv=2).fit(sky.X, sky.y)
+    best = search.best_estimator_["emb"]
+    assert best.augment_.get_params()["rotate__degrees"] == search.best_params_["emb__augment__rotate__degrees"]
+
+
+def test_frozen_embedder_is_not_refitted(embedder, sky):
+    embedder.fit(sky.X)
+    before = joblib.hash(embedder)
+    cross_val_score(pipeline(FrozenEstimator(embedder)), sky.X, sky.y, cv=3)
+    assert joblib.hash(embedder) == before
+
+
+def test_pipeline_memory_hits_on_the_second_fit(embedder, sky, tmp_path, monkeypatch):
+    fits = []
+    cls = type(embedder)
+    fit = cls.fit
+    monkeypatch.setattr(cls, "fit", lambda self, X, y=None: fits.append(1) or fit(self, X, y))
+    for _ in range(2):
+        pipeline(clone(embedder), memory=joblib.Memory(tmp_path, verbose=0)).fit(sky.X, sky.y)
+    assert len(fits) == 1
+
+
+def test_feature_union(embedder, sky):
+    union = FeatureUnion([("plain", embedder), ("turned", clone(embedder).set_params(average="dihedral"))])
+    assert union.fit_transform(sky.X).shape == (24, 192)
+
+
+def test_clone_copies_parameters_and_nothing_learned(embedder, sky):
+    twin = clone(embedder.fit(sky.X))
+    assert twin.get_params()["encoder"] == "test_resnet"
+    assert not hasattr(twin, "encoder_")
+
+
+def test_set_output_names_the_columns(embedder, sky):
+    frame = embedder.set_output(transform="pandas").fit_transform(sky.X)
+    assert frame.columns[0] == f"{type(embedder).__name__.lower()}0"
+    assert frame.shape == (24, 96)
+
+
+@pytest.mark.parametrize(
+    "shape", [(24, 3, 36, 36), (24, 36, 36), (24, 1296)], ids=["bands", "one band", "rows"]
+)
+def test_input_of_any_dimensions(embedder, sky, shape):
+    X = sky.X if len(shape) == 4 else sky.X[:, 0].reshape(shape)
+    if len(shape) == 2:
+        embedder.set_params(image_shape=(1, 36, 36))
+    assert embedder.fit_transform(X).shape == (24, 96)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">f4", "f8", "f2"])
+def test_input_of_any_real_dtype(embedder, sky, dtype):
+    X = (sky.X.clip(0) * 50).astype(dtype)
+    same = embedder.fit(X).transform(X)
+    np.testing.assert_allclose(embedder.transform(X.astype("f4")), same, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("average", [None, "dihedral", 3])
+@pytest.mark.parametrize("encoder", ["test_vit", "test_convnext", ImageEncoder("test_resnet", stem="3x3", pool="avgmax")])
+def test_encoders_and_averages(embedder, sky, encoder, average):
+    embedder.set_params(encoder=encoder, average=average, size=32)
+    assert np.isfinite(embedder.fit_transform(sky.X)).all()
+
+
+def test_dihedral_average_does_not_see_orientation(embedder, sky):
+    embedder.set_params(average="dihedral").fit(sky.X)
+    turned = np.rot90(sky.X, axes=(2, 3))[..., ::-1]
+    np.testing.assert_allclose(embedder.transform(sky.X), embedder.transform(turned), rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_works_as_encoder_and_stays_as_it_was(embedder, sky):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    before = module[0].weight.clone()
+    embedder.set_params(encoder=module).fit(sky.X)
+    assert torch.equal(module[0].weight, before)
+    again = pickle.loads(pickle.dumps(embedder))
+    np.testing.assert_array_equal(again.transform(sky.X), embedder.transform(sky.X))
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_same_seed_same_numbers_and_the_users_generators_stay(embedder, sky):
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    first, second = (clone(embedder).fit(sky.X) for _ in range(2))
+    rows = first.transform(sky.X)
+    np.testing.assert_array_equal(rows, second.transform(sky.X))
+    np.testing.assert_array_equal(rows, pickle.loads(pickle.dumps(first)).transform(sky.X))
+    assert not np.array_equal(rows, clone(embedder).set_params(random_state=1).fit_transform(sky.X))
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])
+
+
+def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
+    whole = embedder.fit(sky.X).set_params(batch_size=256).transform(sky.X)
+    for batch_size in (2, 7):
+        np.testing.assert_allclose(embedder.set_params(batch_size=batch_size).transform(sky.X), whole, atol=1e-5)
+    alone = np.concatenate([embedder.transform(row[None]) for row in sky.X])
+    np.testing.assert_allclose(alone, whole, atol=1e-5)
+
+
+def test_pickle_answers_the_same_in_a_new_process_on_other_threads(embedder, sky, tmp_path):
+    joblib.dump((embedder.fit(sky.X), sky.X), tmp_path / "model.pkl")
+    code = (
+        "import sys, joblib, numpy as np; embedder, X = joblib.load(sys.argv[1] + '/model.pkl');"
+        "np.save(sys.argv[1] + '/rows.npy', embedder.transform(X))"
+    )
+    rows = embedder.transform(sky.X)
+    for threads in (1, 2):
+        in_new_process(code, str(tmp_path), threads=threads)
+        np.testing.assert_allclose(np.load(tmp_path / "rows.npy"), rows, atol=1e-5)
+
+
+def test_one_and_two_threads_learn_the_same(embedder, sky, tmp_path):
+    # SGD, because Adam divides by the gradient's size: where that is nearly zero, rounding becomes a whole step.
+    embedder.set_params(training=Training(precision="fp32", optimizer="sgd"))
+    joblib.dump((embedder, sky.X), tmp_path / "model.pkl")
+    code = (
+        "import sys, joblib, numpy as np; embedder, X = joblib.load(sys.argv[1] + '/model.pkl');"
+        "np.save(sys.argv[1] + '/' + sys.argv[2], embedder.fit_transform(X))"
+    )
+    for threads in (1, 2):
+        in_new_process(code, str(tmp_path), f"{threads}.npy", threads=threads)
+    np.testing.assert_allclose(np.load(tmp_path / "1.npy"), np.load(tmp_path / "2.npy"), atol=1e-5)
+
+
+def test_state_is_numbers_and_equal_fits_hash_alike(embedder, sky):
+    def leaves(value):
+        if isinstance(value, dict):
+            return [leaf for item in value.values() for leaf in leaves(item)]
+        return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]
+
+    state = embedder.fit(sky.X).__getstate__()
+    plain = (np.ndarray, np.generic, int, float, str, type(None), Augment)
+    assert all(isinstance(leaf, plain) for leaf in leaves(state))
+    again = pickle.loads(pickle.dumps(embedder))
+    assert joblib.hash(again) == joblib.hash(embedder)
+
+
+def test_a_state_from_the_future_is_refused(embedder, sky):
+    state = embedder.fit(sky.X).__getstate__() | {"_format": 99}
+    with pytest.raises(ValueError, match="newer skastro"):
+        type(embedder)().__setstate__(state)
+
+
+def test_history_has_one_value_per_epoch(embedder, sky):
+    history = embedder.set_params(max_epochs=3).fit(sky.X).history_
+    assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
+    assert all(len(values) == 3 for values in history.values())
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_untrained_embedder_embeds(embedder, sky):
+    rows = embedder.set_params(max_epochs=0).fit(sky.X).transform(sky.X)
+    assert rows.shape == (24, 96)
+    assert len(embedder.history_["loss"]) == 0
+
+
+def test_training_changes_the_encoder_and_the_defaults_run(embedder, sky):
+    before = clone(embedder).set_params(max_epochs=0).fit(sky.X).transform(sky.X)
+    assert not np.allclose(embedder.fit(sky.X).transform(sky.X), before)
+    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, 512)
+
+
+def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
+    from skastro.training import callbacks
+
+    def stop(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
+    with pytest.raises(KeyboardInterrupt):
+        embedder.set_params(max_epochs=5).fit(sky.X)
+    assert len(embedder.history_["loss"]) == 1
+    assert embedder.transform(sky.X).shape == (24, 96)
+
+
+def test_verbose_shows_progress(embedder, sky, capfd):
+    embedder.set_params(verbose=1).fit(sky.X)
+    shown = capfd.readouterr().err
+    assert all(word in shown for word in ("epoch 1/1", "loss=", "lr=", "images/s"))
+
+
+def test_provenance_tells_what_was_seen(embedder, sky):
+    embedder.set_params(survey=Survey(("g", "r", "z"), 0.262), size=32).fit(sky.X)
+    told = embedder.provenance_
+    assert told["bands"] == ["g", "r", "z"]
+    assert told["pixel_scale"] == 0.262
+    assert told["size"] == [32, 32]
+    assert told["n_images"] == 24
+    assert told["versions"]["skastro"] == skastro.__version__
+
+
+def test_memory_map_is_embedded_batch_by_batch(embedder, sky, tmp_path):
+    np.save(tmp_path / "sky.npy", sky.X)
+    mapped = np.load(tmp_path / "sky.npy", mmap_mode="r")
+    np.testing.assert_array_equal(embedder.fit(mapped).transform(mapped), clone(embedder).fit(sky.X).transform(sky.X))
+
+
+def test_importing_the_package_loads_no_torch():
+    assert "False" in in_new_process("import sys, skastro; print('torch' in sys.modules)")
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def with_nan(X, value):
+    X = X.copy()
+    X[5, 1, 2, 3] = value
+    return X
+
+
+@pytest.mark.parametrize(
+    ("change", "params", "sentence"),
+    [
+        (lambda X: with_nan(X, np.nan), {}, r"X has 1 NaN or infinite pixels .* the first in image 5; .*fill="),
+        (lambda X: with_nan(X, np.inf), {}, r"X has 1 NaN or infinite pixels"),
+        (lambda X: np.moveaxis(X, 1, -1), {}, r"bands last: give np.moveaxis\(X, -1, 1\)"),
+        (lambda X: X, {"size": 64}, r"Images of 36 × 36 pixels are smaller than the window of 64 × 64"),
+        (lambda X: X.reshape(24, -1), {"image_shape": (2, 36, 36)}, r"Rows of 3888 values do not fold into image_shape"),
+        (lambda X: X[:1], {}, r"1 sample"),
+        (lambda X: np.ones_like(X), {}, r"All 24 images are constant"),
+        (lambda X: np.stack([X, X], axis=1), {}, r"got 5 dimensions"),
+        (lambda X: X, {"encoder": "resnet81"}, r"Unknown encoder 'resnet81': .*resnet18"),
+        (lambda X: X, {"encoder": "hf-hub:someone/model"}, r"Unknown encoder"),
+        (lambda X: X, {"encoder": nn.Conv2d(3, 4, 3)}, r"one row of features per image"),
+        (lambda X: X, {"augment": "galaxi"}, r"Unknown augmentation recipe 'galaxi'.*Did you mean 'galaxy'"),
+        (lambda X: X, {"augment": Augment([("flip", "sideways")])}, r"Step 'flip' must be"),
+        (lambda X: X, {"survey": "sdds"}, r"Unknown survey 'sdds'; known are sdss"),
+        (lambda X: X, {"survey": "sdss"}, r"The survey has 5 bands \(u, g, r, i, z\), X has 3"),
+        (lambda X: X, {"lr": -1.0}, r"The 'lr' parameter of \w+ must be a float in the range \(0.0, inf\)"),
+        (lambda X: X, {"training": Training(clip=-1.0)}, r"The 'clip' parameter of Training"),
+        (lambda X: X, {"device": "abacus"}, r"Unknown device 'abacus'"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_training(embedder, sky, change, params, sentence, monkeypatch):
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
+    with pytest.raises(ValueError, match=sentence):
+        embedder.set_params(**params).fit(change(sky.X))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda X: X[:, :2], r"X has 2 bands, but 3 were learned in fit"),
+        (lambda X: np.moveaxis(X, 1, -1), r"X has 36 bands, but 3 were learned .*np.moveaxis\(X, -1, 1\)"),
+        (lambda X: X[..., :20], r"Images of 36 × 20 pixels are smaller than the window of 36 × 36"),
+        (lambda X: with_nan(X, np.nan), r"the first in image 5"),
+    ],
+)
+def test_bad_input_at_transform(embedder, sky, change, sentence):
+    embedder.fit(sky.X)
+    with pytest.raises(ValueError, match=sentence):
+        embedder.transform(change(sky.X))
+
+
+def test_some_constant_images_warn_with_a_count(embedder, sky):
+    X = sky.X.copy()
+    X[3:5] = 1.0
+    with pytest.warns(UserWarning, match="2 of 24 images are constant"):
+        embedder.fit(X)
+
+
+def test_user_callbacks_are_cloned(embedder, sky):
+    from skorch.callbacks import Callback
+
+    class Count(Callback):
+        seen = 0
+
+        def on_batch_end(self, net, **kwargs):
+            type(self).seen += 1
+
+    callback = Count()
+    embedder.set_params(training=Training(callbacks=[callback])).fit(sky.X)
+    assert Count.seen == 3
+    assert vars(callback) == {}
+
+
+# ---------------------------------------------------------------- device
+
+
+@pytest.mark.gpu
+def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(embedder, sky):
+    first, second = (clone(embedder).set_params(device="cuda").fit(sky.X) for _ in range(2))
+    rows = first.transform(sky.X)
+    np.testing.assert_array_equal(rows, second.transform(sky.X))
+    buffer = io.BytesIO()
+    joblib.dump(first, buffer)
+    buffer.seek(0)
+    moved = joblib.load(buffer).set_params(device="cpu")
+    np.testing.assert_allclose(moved.transform(sky.X), rows, atol=1e-4)
+
+
+def test_recipe_of_ones_own(embedder, sky):
+    embedder.set_params(augment=Augment([("flip", Flip())])).fit(sky.X)
+    assert [name for name, _ in embedder.augment_.steps] == ["flip"]

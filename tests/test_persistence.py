@@ -1,0 +1,573 @@
+"""What is saved comes back the same; what `load` does not trust is refused by name, and nothing of it runs."""
+
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import skops.io
+from numpy.testing import assert_array_equal
+from scipy.stats import loguniform
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    PredefinedSplit,
+    RandomizedSearchCV,
+    ShuffleSplit,
+    StratifiedKFold,
+)
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    LabelBinarizer,
+    LabelEncoder,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
+
+from skastro import persistence
+from skastro.persistence import describe, load, save
+
+X, y = load_digits(return_X_y=True)
+X, y = X[:150], y[:150]
+
+HEADS = [
+    LogisticRegression(max_iter=30, tol=1e-2),
+    LogisticRegressionCV(Cs=2, cv=2, max_iter=30, tol=1e-1),
+    LinearRegression(),
+    Ridge(),
+    RidgeCV(),
+    RidgeClassifier(),
+    RidgeClassifierCV(),
+    SGDRegressor(),
+    *(
+        SGDClassifier(loss=loss, random_state=0)
+        for loss in ["hinge", "log_loss", "modified_huber", "squared_hinge", "perceptron", "squared_error"]
+    ),
+    *(SGDClassifier(loss=loss) for loss in ["huber", "epsilon_insensitive", "squared_epsilon_insensitive"]),
+    *(KNeighborsClassifier(algorithm=algorithm) for algorithm in ["auto", "ball_tree", "kd_tree", "brute"]),
+    *(KNeighborsRegressor(algorithm=algorithm, p=3) for algorithm in ["ball_tree", "kd_tree", "brute"]),
+    KNeighborsClassifier(algorithm="kd_tree", metric="manhattan", weights="distance"),
+    KNeighborsClassifier(algorithm="ball_tree", metric="chebyshev"),
+    KNeighborsClassifier(metric="cosine"),
+    MLPClassifier(max_iter=3, random_state=0),
+    MLPClassifier(max_iter=3, solver="sgd", early_stopping=True, random_state=0),
+    MLPRegressor(max_iter=3, random_state=0),
+    RandomForestClassifier(3, random_state=0),
+    RandomForestRegressor(3, max_leaf_nodes=9, random_state=0),
+    ExtraTreesClassifier(3, random_state=0),
+    ExtraTreesRegressor(3, random_state=0),
+    DecisionTreeClassifier(ccp_alpha=0.01),
+    DecisionTreeRegressor(),
+    ExtraTreeClassifier(),
+    ExtraTreeRegressor(),
+    IsolationForest(n_estimators=3, random_state=0),
+    DummyClassifier(),
+    DummyRegressor(),
+    CalibratedClassifierCV(RandomForestClassifier(2), cv=2),
+    CalibratedClassifierCV(LogisticRegression(max_iter=30, tol=1e-1), cv=2, method="isotonic"),
+]
+TRANSFORMERS = [
+    PCA(5, random_state=0),
+    MaxAbsScaler(),
+    MinMaxScaler(),
+    Normalizer(),
+    PowerTransformer(standardize=True),
+    QuantileTransformer(n_quantiles=10),
+    RobustScaler(),
+    StandardScaler(),
+    FeatureUnion([("pca", PCA(2)), ("same", "passthrough")]),
+    ColumnTransformer([("pca", PCA(2), slice(0, 9)), ("same", "passthrough", [9, 11])], remainder=MinMaxScaler()),
+    FrozenEstimator(PCA(3).fit(X)),
+]
+
+
+class Canary(BaseEstimator, TransformerMixin):
+    """Leaves a mark when anything of it runs."""
+
+    marks: list[str] = []  # noqa: RUF012
+
+    def __new__(cls):
+        cls.marks.append("new")
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        self.marks.append("setstate")
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.marks.append("transform")
+        return X
+
+
+def sing(*args):
+    Canary.marks.append("sing")
+
+
+class Embedder(TransformerMixin, BaseEstimator):
+    """What this library's embedders are to a file: parameters, and a state of numbers."""
+
+    def __init__(self, encoder="resnet18", callbacks=None):
+        self.encoder = encoder
+        self.callbacks = callbacks
+
+    def fit(self, X, y=None):
+        self.state_ = {
+            "format": 1,
+            "weights": {
+                "float32": np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),
+                "int64": np.array([2**62, -1]),
+                "bool": np.array([True, False]),
+                "scalar": np.array(7),
+                "empty": np.zeros((0, 3), np.float16),
+            },
+            "numbers": (1, -2.5, np.float32(0.1), np.int64(3), 2**70, float("inf")),
+            "nested": [(), [], {}, None, True, "π"],
+            "by_number": {0: "a", 10: "b", 0.5: "c"},
+        }
+        self.provenance_ = {"survey": "sdss", "bands": ("u", "g"), "n": 150, "versions": {"torch": "2.6"}}
+        self.live_ = sing
+        return self
+
+    def transform(self, X):
+        return X
+
+    def __getstate__(self):
+        return {key: value for key, value in super().__getstate__().items() if key != "live_"}
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """An estimator that this library might have."""
+    trusted = persistence.TRUSTED["ObjectNode"] | {f"{Embedder.__module__}.Embedder"}
+    monkeypatch.setitem(persistence.TRUSTED, "ObjectNode", trusted)
+    return Embedder
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.skastro"
+
+
+def again(estimator, path):
+    save(estimator, path)
+    return load(path)
+
+
+def rewrite(path, edit):
+    """Put an edited tree of nodes in place of a file's own."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    schema = json.loads(members["schema.json"])
+    members["schema.json"] = json.dumps(edit(schema) or schema).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def node_of(schema, class_name):
+    return next(node for node in persistence._nodes(schema) if node["__class__"] == class_name)
+
+
+def same(a, b):
+    """The same types and values all the way down."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+    return a == b
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # LogisticRegressionCV announces new defaults
+@pytest.mark.parametrize("head", HEADS, ids=str)
+def test_every_head_predicts_the_same(head, path):
+    pipe = Pipeline([("scale", StandardScaler()), ("emb", PCA(8, random_state=0)), ("clf", head)]).fit(X, y)
+    back = again(pipe, path)
+    assert_array_equal(back.predict(X), pipe.predict(X))
+    if hasattr(pipe, "predict_proba"):
+        assert_array_equal(back.predict_proba(X), pipe.predict_proba(X))
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
+def test_every_transformer_transforms_the_same(transformer, path):
+    pipe = make_pipeline(transformer, "passthrough").fit(X)
+    assert_array_equal(again(pipe, path).transform(X), pipe.transform(X))
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "ball_tree", "kd_tree", "brute"])
+def test_neighbours_are_the_same(algorithm, path):
+    neighbours = NearestNeighbors(algorithm=algorithm).fit(X[:, :9])
+    for theirs, ours in zip(again(neighbours, path).kneighbors(), neighbours.kneighbors(), strict=True):
+        assert_array_equal(theirs, ours)
+
+
+@pytest.mark.parametrize("encoder", [LabelEncoder(), LabelBinarizer()], ids=str)
+def test_labels_are_the_same(encoder, path):
+    names = np.array(["spiral", "smooth", "artefact"], dtype=object)[y % 3]
+    assert_array_equal(again(encoder.fit(names), path).transform(names), encoder.transform(names))
+
+
+@pytest.mark.parametrize(
+    ("scoring", "cv"),
+    [
+        (None, 2),
+        ("accuracy", KFold(2)),
+        ("roc_auc_ovr", StratifiedKFold(2, shuffle=True, random_state=0)),
+        (["accuracy", "f1_macro"], PredefinedSplit(np.arange(150) % 2)),
+    ],
+    ids=str,
+)
+def test_searches_score_the_same(scoring, cv, path):
+    pipe = Pipeline([("emb", PCA(4)), ("clf", KNeighborsClassifier())])
+    grid = {"emb": [PCA(3), StandardScaler()], "clf__n_neighbors": [1, 5]}
+    refit = "accuracy" if isinstance(scoring, list) else True
+    search = GridSearchCV(pipe, grid, scoring=scoring, cv=cv, refit=refit).fit(X, y)
+    back = again(search, path)
+    assert_array_equal(back.predict(X), search.predict(X))
+    assert back.score(X, y) == search.score(X, y)
+    assert_array_equal(back.cv_results_["mean_fit_time"], search.cv_results_["mean_fit_time"])
+    assert_array_equal(back.fit(X, y).predict(X), search.predict(X))
+
+
+def test_a_randomized_search_inside_a_pipeline(path):
+    search = RandomizedSearchCV(
+        SGDClassifier(random_state=0), {"alpha": [1e-4, 1e-3]}, n_iter=2, cv=ShuffleSplit(2, random_state=0)
+    )
+    pipe = make_pipeline(StandardScaler(), search).fit(X, y)
+    assert_array_equal(again(pipe, path).predict(X), pipe.predict(X))
+
+
+def test_metadata_requests_come_back_and_stay(path):
+    with config_context(enable_metadata_routing=True):
+        pipe = make_pipeline(PCA(4), RidgeClassifier().set_fit_request(sample_weight=True))
+        pipe.fit(X, y, sample_weight=np.ones(len(y)))
+        owner = pipe[-1]._metadata_request.owner
+        back = again(pipe, path)
+        assert repr(back[-1].get_metadata_routing()) == repr(pipe[-1].get_metadata_routing())
+        back.fit(X, y, sample_weight=np.ones(len(y)))
+    assert pipe[-1]._metadata_request.owner is owner
+    assert_array_equal(back.predict(X), pipe.predict(X))
+
+
+def test_the_state_of_our_own_classes_comes_back_exactly(ours, path):
+    pipe = make_pipeline(FrozenEstimator(ours().fit(X)), DummyClassifier()).fit(X, y)
+    back = again(pipe, path)[0].estimator
+    assert same(back.state_, pipe[0].estimator.state_)
+    assert same(back.provenance_, pipe[0].estimator.provenance_)
+    assert back.get_params() == {"encoder": "resnet18", "callbacks": None}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_another_process_predicts_the_same(path, tmp_path):
+    pipe = make_pipeline(StandardScaler(), MLPClassifier(max_iter=3, random_state=0)).fit(X, y)
+    save(pipe, path)
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import sys, numpy; from skastro.persistence import load;"
+        "numpy.save(sys.argv[2], load(sys.argv[1]).predict_proba(numpy.load(sys.argv[2])))"
+    )
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "X.npy"], check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "X.npy"), pipe.predict_proba(X), rtol=1e-5)
+
+
+def test_describe_builds_nothing(ours, path, monkeypatch):
+    save(make_pipeline(ours().fit(X), PCA(2)), path)
+    monkeypatch.delitem(persistence.TRUSTED, "ObjectNode")
+    about = describe(path)
+    assert f"{ours.__module__}.Embedder" in about["classes"]
+    assert "sklearn.pipeline.Pipeline" in about["classes"]
+    assert about["skops"] == skops.__version__
+    assert about["provenance"] == [{"survey": "sdss", "bands": ["u", "g"], "n": 150, "versions": {"torch": "2.6"}}]
+
+
+def test_every_trusted_name_of_scikit_learn_exists():
+    missing = set()
+    for name in persistence.SKLEARN | persistence.METRICS:
+        module, _, member = name.rpartition(".")
+        if not hasattr(importlib.import_module(module), member):
+            missing.add(name)
+    assert missing <= {"sklearn.calibration._TemperatureScaling"}  # younger than the oldest scikit-learn
+
+
+# Refusals of save
+
+
+def module():
+    from torch import nn
+
+    return nn.Linear(1, 1)
+
+
+def callback():
+    from skorch.callbacks import EpochTimer
+
+    return EpochTimer()
+
+
+@pytest.mark.parametrize("make", [module, callback, lambda: sing, lambda: lambda x: x, lambda: np.log1p])
+@pytest.mark.parametrize("parameter", ["encoder", "callbacks"])
+@pytest.mark.parametrize("wrap", [lambda emb: emb, FrozenEstimator], ids=["bare", "frozen"])
+def test_save_names_the_parameter_it_refuses(ours, make, parameter, wrap, path):
+    value = make() if parameter == "encoder" else [make()]
+    search = GridSearchCV(Pipeline([("emb", wrap(ours(**{parameter: value})))]), {})
+    path.write_text("an earlier model")
+    nested = "estimator__emb__" + ("estimator__" if wrap is FrozenEstimator else "") + parameter
+    with pytest.raises(TypeError, match=rf"^save cannot keep {nested}, a [\w.]+: .*\.$"):
+        save(search, path)
+    assert path.read_text() == "an earlier model"
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (FunctionTransformer(sing), "func, a builtins.function"),
+        (FunctionTransformer(functools.partial(sing)), "func, a functools.partial"),
+        (make_pipeline(PCA(), SVC()), "svc, a sklearn.svm._classes.SVC"),
+        (SVC(), "sklearn.svm._classes.SVC"),
+        ({"not": "an estimator"}, "builtins.dict"),
+        (RandomizedSearchCV(Ridge(), {"alpha": loguniform(1, 2)}), "param_distributions, a scipy.stats"),
+        (GridSearchCV(Ridge(), {"alpha": [1j]}), "param_grid, a builtins.complex"),  # skops would return 0j
+        (LogisticRegression(class_weight={False: 1, True: 2}), "builtins.bool"),  # skops would lose a key
+        (LogisticRegression(class_weight={None: 1}), "builtins.NoneType"),
+        (PCA(random_state=np.random.default_rng()), "random_state, a numpy.random._generator.Generator"),
+    ],
+    ids=repr,
+)
+def test_save_names_the_type_it_refuses(estimator, words, path):
+    with pytest.raises(TypeError, match=rf"save cannot keep .*{words}"):
+        save(estimator, path)
+    assert not os.listdir(path.parent)
+
+
+def test_save_refuses_what_was_learned(path):
+    pca = PCA(2).fit(X)
+    pca.learned_ = sing
+    with pytest.raises(TypeError, match=r"cannot keep \S+\.sing: load"):
+        save(pca, path)
+
+
+def test_an_interrupted_save_keeps_the_earlier_file(path, monkeypatch):
+    save(PCA(2), path)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save(PCA(3), path)
+    assert load(path).n_components == 2
+    assert os.listdir(path.parent) == [path.name]
+
+
+# Refusals of load
+
+
+@pytest.fixture
+def silent():
+    """Nothing of the file ran."""
+    Canary.marks.clear()
+    yield
+    assert Canary.marks == []
+
+
+def hidden_in(estimator, value):
+    estimator.hidden_ = value
+    return estimator
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Canary(), r"\S+\.Canary"),
+        (sing, r"\S+\.sing"),
+        (Canary().transform, r"\S+\.Canary"),
+        (functools.partial(sing, "x"), r"functools.partial"),
+        (os.system, r"posix.system"),
+        (eval, r"builtins.eval"),
+        (Canary, r"\S+\.Canary"),
+        (np.log1p, r"numpy\S*.log1p"),
+        (np.dtype("float32"), r"numpy.dtype"),
+        (b"bytes", r"builtins.bytes"),
+        (np.random.default_rng(0), r"numpy.random._generator.Generator"),
+        (loguniform(1, 2), r"scipy.stats\S+"),
+    ],
+    ids=repr,
+)
+def test_load_names_what_it_does_not_trust(silent, value, words, path):
+    skops.io.dump(make_pipeline(PCA(), hidden_in(StandardScaler(), value)), path)
+    Canary.marks.clear()
+    with pytest.raises(ValueError, match=rf"^{path} holds .*{words}.*; nothing in it was run\.$"):
+        load(path)
+
+
+def test_load_looks_into_dictionaries_lists_and_object_arrays(silent, path):
+    for value in ({"a": [Canary()]}, ((Canary(),),), np.array([Canary(), 1], dtype=object)):
+        skops.io.dump(hidden_in(PCA(), value), path)
+        Canary.marks.clear()
+        with pytest.raises(ValueError, match="Canary"):
+            load(path)
+
+
+LOADERS = [name for name, _ in skops.io._audit.NODE_TYPE_MAPPING]
+
+
+@pytest.mark.parametrize("loader", sorted({*LOADERS, "CachedNode", "NoSuchNode"}))
+@pytest.mark.parametrize("name", ["posix.system", f"{__name__}.sing", "sklearn.svm._classes.SVC"])
+def test_no_loader_builds_a_foreign_name(silent, loader, name, path):
+    save(PCA(2).fit(X), path)
+    module, _, member = name.rpartition(".")
+    swap = {"__loader__": loader, "__module__": module, "__class__": member}
+    rewrite(path, lambda schema: schema["content"]["content"]["n_components"].update(swap))
+    with pytest.raises(ValueError, match=rf"holds {name}, which load does not trust"):
+        load(path)
+
+
+@pytest.mark.parametrize("loader", ["FunctionNode", "MethodNode", "ConstructorFromReduceNode", "TypeNode", [], {}])
+def test_a_trusted_name_under_another_loader_is_refused(silent, loader, path):
+    save(PCA(2), path)
+    rewrite(path, lambda schema: schema.update(__loader__=loader))
+    with pytest.raises(ValueError, match=r"sklearn\.decomposition\._pca\.PCA"):
+        load(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, -1, True, "2", None])
+def test_older_and_odd_protocols_are_refused(protocol, path):
+    save(PCA(2), path)
+    rewrite(path, lambda schema: schema.update(protocol=protocol))
+    with pytest.raises(ValueError, match=r"not a skastro file\.$"):
+        load(path)
+
+
+def test_an_identity_that_aliases_another_node_does_not_hide_it(silent, path):
+    skops.io.dump({"a": 1, "b": sing}, path)
+
+    def alias(schema):
+        schema["content"]["a"]["__id__"] = schema["content"]["b"]["__id__"]
+
+    rewrite(path, alias)
+    with pytest.raises(ValueError, match="sing"):
+        load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 21, 0.1, 0.5, 0.9, -23, -22, -1])
+def test_a_file_cut_short_is_one_sentence(keep, path):
+    save(make_pipeline(PCA(2), Ridge()).fit(X, y), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    for read in (load, describe):
+        with pytest.raises(ValueError, match=rf"^{path} is cut short or not a skastro file\.$"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{}, {"schema.json": "no json"}, {"schema.json": "[]"}, {"schema.json": "{}"}, {"schema.json": "[" * 100000}],
+    ids=range(5),
+)
+def test_an_archive_without_a_tree_is_one_sentence(members, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="cut short or not a skastro file"):
+        load(path)
+
+
+def test_a_flipped_byte_is_found(path):
+    save(PCA(2).fit(X), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"NUMPY") + 300] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="cut short"):
+        load(path)
+
+
+def test_compressed_members_are_refused(path):
+    skops.io.dump(PCA(2).fit(X), path, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="not a skastro file"):
+        load(path)
+
+
+def test_a_missing_file_says_so(path):
+    with pytest.raises(FileNotFoundError):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("left_child", 10**9), ("right_child", 0), ("feature", 64), ("feature", -7)]
+)
+def test_a_tree_that_leads_outside_itself_is_refused(field, value, path):
+    pipe = make_pipeline(StandardScaler(), RandomForestClassifier(2, random_state=0)).fit(X, y)
+    state = pipe[1].estimators_[1].tree_.__getstate__()
+    state["nodes"] = state["nodes"].copy()
+    state["nodes"][field][0] = value
+    pipe[1].estimators_[1].tree_.__setstate__(state)
+    skops.io.dump(pipe, path)
+    with pytest.raises(ValueError, match=r"holds a decision tree whose indices lead outside it\.$"):
+        load(path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("max_depth", 1), ("max_depth", 2**61), ("node_count", 1)])
+def test_a_tree_with_false_counts_is_refused(key, value, path):
+    save(DecisionTreeClassifier().fit(X, y), path)
+    rewrite(path, lambda schema: node_of(schema, "Tree")["content"]["content"][key].update(content=str(value)))
+    with pytest.raises(ValueError, match="indices lead outside"):
+        load(path)
+
+
+@pytest.mark.parametrize("algorithm", ["ball_tree", "kd_tree"])
+def test_neighbour_trees_are_built_anew_from_their_points(algorithm, path):
+    neighbours = NearestNeighbors(algorithm=algorithm).fit(X[:, :9])
+    expected = neighbours.kneighbors(return_distance=False)
+    state = list(neighbours._tree.__getstate__())
+    state[1] = np.full_like(state[1], 10**9)
+    neighbours._tree.__setstate__(tuple(state))
+    skops.io.dump(neighbours, path)
+    assert_array_equal(load(path).kneighbors(return_distance=False), expected)
