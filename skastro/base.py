@@ -65,11 +65,8 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "encoder_" in state:
-            weights = self.encoder_.state_dict()
-            state |= {
-                "encoder_": {name: tensor.numpy() for name, tensor in weights.items()},
-                "_format": FORMAT,
-            }
+            weights = {key: tensor.numpy().copy(order="C") for key, tensor in self.encoder_.state_dict().items()}
+            state |= {"encoder_": weights, "_format": FORMAT}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -205,7 +205,18 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     See Also
     --------
-    save : Write the file, with an example.
+    save : Write the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.linear_model import Ridge
+    >>> from skastro.persistence import load, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Ridge(alpha=3.0), Path(folder) / "ridge.skastro")
+    ...     load(Path(folder) / "ridge.skastro")
+    Ridge(alpha=3.0)
     """
     with open(path, "rb") as file:
         if foreign := _foreign(_read_schema(file, path)):
@@ -233,6 +244,17 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such file.
     ValueError
         If the file is cut short or is not one of ours.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.linear_model import Ridge
+    >>> from skastro.persistence import describe, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Ridge(), Path(folder) / "ridge.skastro")
+    ...     describe(Path(folder) / "ridge.skastro")["classes"]
+    ['sklearn.linear_model._ridge.Ridge']
     """
     with open(path, "rb") as file:
         nodes = list(_nodes(schema := _read_schema(file, path)))
@@ -241,7 +263,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {
         "classes": sorted({_node_name(node) for node in nodes if node["__loader__"] not in plain}),
         "provenance": [_plain(state["provenance_"]) for state in states if "provenance_" in state],
-        "skops": schema["_skops_version"],
+        "skops": schema.get("_skops_version"),
     }
 
 
@@ -326,7 +348,7 @@ def _read_schema(file: BinaryIO, path: Any) -> dict[str, Any]:
             schema = json.loads(archive.read("schema.json"))
         if schema["protocol"] < OLDEST_PROTOCOL:
             raise ValueError("The protocol is too old.")
-    except (BadZipFile, EOFError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is cut short or not a skastro file.") from error
     return schema
 

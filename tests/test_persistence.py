@@ -241,9 +241,18 @@ def test_every_transformer_transforms_the_same(transformer, path):
     assert_array_equal(again(pipe, path).transform(X), pipe.transform(X))
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "ball_tree", "kd_tree", "brute"])
-def test_neighbours_are_the_same(algorithm, path):
-    neighbours = NearestNeighbors(algorithm=algorithm).fit(X[:, :9])
+@pytest.mark.parametrize(
+    ("algorithm", "metric"),
+    [
+        ("auto", "minkowski"),
+        ("kd_tree", "euclidean"),
+        ("ball_tree", "manhattan"),
+        ("ball_tree", "haversine"),
+        ("brute", "cosine"),
+    ],
+)
+def test_neighbours_are_the_same(algorithm, metric, path):
+    neighbours = NearestNeighbors(algorithm=algorithm, metric=metric).fit(PCA(2).fit_transform(X))
     for theirs, ours in zip(again(neighbours, path).kneighbors(), neighbours.kneighbors(), strict=True):
         assert_array_equal(theirs, ours)
 

@@ -174,7 +174,7 @@ def _maps(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
     start = np.where(g["bar"] > 0, np.float32(1.1), np.float32(0.4))
     winding = g["hand"] * azimuth - np.log(np.maximum(r, start) / start) / np.tan(g["pitch"])
     arms = np.exp(g["arms"] * (np.cos(g["n_arms"] * winding) - 1)) / special.i0e(g["arms"])
-    knots = 1 + 0.5 * np.cos(5 * azimuth + 9 * r)
+    knots = 1 + 0.5 * np.cos(5 * g["hand"] * azimuth + 9 * r)
     bar = np.exp(-((r * np.cos(azimuth)) ** 2) - (r * np.sin(azimuth) / 0.25) ** 2) / (np.pi * 0.25) * unit
     ring = np.exp(-8 * (r - 2) ** 2) / (np.pi * np.sqrt(2 * np.pi)) * unit
 

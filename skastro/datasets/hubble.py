@@ -73,7 +73,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
     Raises
     ------
     ValueError
-        If a parameter is out of range, or no object is that bright and large.
+        If a parameter is out of range, or no object meets them.
 
     References
     ----------
@@ -94,10 +94,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
     corners = np.rint(objects[["row", "column"]].to_numpy()).astype(int) - size // 2
     inside = ((corners >= 0) & (corners + size <= picture.shape[:2])).all(axis=1)
     if not inside.any():
-        raise ValueError(
-            f"No object lies {threshold} standard deviations above the background over {min_area} pixels, "
-            f"with {size} × {size} pixels around it: lower threshold, min_area or size."
-        )
+        raise ValueError(f"No object has {size} × {size} pixels of the picture around it: size is too large.")
     objects, corners = objects[inside].reset_index(drop=True), corners[inside]
     cutouts = [picture[row : row + size, column : column + size] for row, column in corners]
     return Bunch(
@@ -122,6 +119,8 @@ def _segments(luminance: np.ndarray, threshold: float, min_area: int) -> np.ndar
     labels = segmentation.watershed(-blurred, markers, mask=bright)
     large = np.bincount(labels.ravel()) >= min_area
     large[0] = False
+    if not large.any():
+        raise ValueError(f"No object reaches threshold={threshold} over min_area={min_area} pixels: lower them.")
     return np.where(large[labels], labels, 0)
 
 

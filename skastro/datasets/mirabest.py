@@ -154,7 +154,7 @@ def _batch(file: Path) -> dict[str, np.ndarray]:
         images = np.asarray(content["data"], np.uint8).reshape(-1, 150, 150)
         labels = np.asarray(content["labels"], int)
         names = np.array([_text(name) for name in content["filenames"]])
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise ValueError(f"{file} is not laid out as a batch of MiraBest: {error!r}.") from error
     if not len(images) == len(labels) == len(names) or not np.isin(labels, range(10)).all():
         raise ValueError(

@@ -36,7 +36,7 @@ Images are in mJy per beam.
     {
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "size": [Interval(Integral, 1, None, closed="left")],
-        "pixel_scale": [Interval(Real, 0, None, closed="neither")],
+        "pixel_scale": [Interval(Real, 0, 5.4, closed="right")],
         "clip": [Interval(Real, 0, None, closed="left"), None],
         "random_state": ["random_state"],
     },
@@ -62,7 +62,7 @@ def make_radio_doubles(
     size : int, default=150
         Side of the images in pixels.
     pixel_scale : float, default=1.8
-        Arcseconds per pixel.
+        Arcseconds per pixel, at most the width of the beam.
     clip : float or None, default=3.0
         Pixels below this many standard deviations of the noise are set to zero, as in MiraBest; None keeps the noise.
     random_state : int, RandomState instance or None, default=None
@@ -104,7 +104,7 @@ def make_radio_doubles(
     >>> doubles.images.shape, doubles.images.dtype
     ((4, 1, 150, 150), dtype('float32'))
     >>> doubles.target_names[doubles.target]
-    array([])
+    array(['FRII', 'FRII', 'FRI', 'FRI'], dtype='<U4')
     """
     seeds = check_random_state(random_state).randint(2**31, size=3)
     sources = _sources(n_samples, seeds[0], size * pixel_scale)
