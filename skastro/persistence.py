@@ -11,7 +11,8 @@ and those of scikit-learn that its pipelines use, each by its exact name. What i
 - sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and
   neighbour trees have such indices too, and are let in because theirs are checked here.
 
-All other numbers are taken as they are: a file made in malice can still hold nonsense, or fill the memory.
+All other numbers are taken as they are: a file made in malice can still predict nonsense, crash the process or
+fill the memory.
 """
 
 import io

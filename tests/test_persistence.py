@@ -336,9 +336,9 @@ def test_describe_builds_nothing(ours, path, monkeypatch):
     assert about["provenance"] == [{"survey": "sdss", "bands": ["u", "g"], "n": 150, "versions": {"torch": "2.6"}}]
 
 
-def test_every_trusted_name_of_scikit_learn_exists():
+def test_every_trusted_name_exists():
     missing = set()
-    for name in persistence.SKLEARN | persistence.METRICS:
+    for name in persistence.OURS | persistence.SKLEARN | persistence.METRICS:
         module, _, member = name.rpartition(".")
         if not hasattr(importlib.import_module(module), member):
             missing.add(name)

@@ -279,7 +279,8 @@ class Crop(GeometricStep):
 
     Notes
     -----
-    A side never exceeds the frame's, so the window needs no rejection and the whole batch is drawn at once.
+    An aspect that would make a side longer than the frame's is narrowed to fit, which keeps the area: the window
+    needs no rejection and the whole batch is drawn at once.
 
     References
     ----------
@@ -306,7 +307,7 @@ class Crop(GeometricStep):
         n, _, height, width = shape
         low, high = torch.tensor(self.ratio).log().tolist()
         area = uniform(n, *self.scale, generator)
-        aspect = torch.exp(uniform(n, low, high, generator))
+        aspect = torch.exp(uniform(n, low, high, generator)).clamp(min=area, max=1 / area)
         sides = torch.stack([area * aspect, area / aspect], dim=1).sqrt().clamp(max=1.0)
         place = torch.stack([uniform(n, -1, 1, generator), uniform(n, -1, 1, generator)], dim=1)
         margin = (1 - sides) * sides.new_tensor([width / 2, height / 2])

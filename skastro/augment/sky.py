@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from skastro.augment.step import PixelStep, chosen, uniform
+from skastro.images import measure_bands
 from skastro.surveys import Survey
 
 __all__ = ["ColourJitter", "GaussianBlur", "GaussianNoise"]
@@ -49,6 +50,11 @@ class GaussianNoise(PixelStep):
     sigma_ : ndarray of shape (bands,)
         Level in use.
 
+    Raises
+    ------
+    ValueError
+        If `sigma` holds neither one level nor one per band.
+
     Warns
     -----
     UserWarning
@@ -71,8 +77,12 @@ class GaussianNoise(PixelStep):
         self.p = p
 
     def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:  # noqa: D102
+        if self.sigma is None and noise is None:
+            noise = measure_bands(images)["noise"]
         self.sigma_ = np.atleast_1d(np.asarray(noise if self.sigma is None else self.sigma, dtype=float))
-        if not self.sigma_.any():
+        if images is not None and len(self.sigma_) not in (1, images.shape[1]):
+            raise ValueError(f"GaussianNoise has sigma for {len(self.sigma_)} bands, the images have {images.shape[1]}.")
+        if self.sigma is None and not self.sigma_.any():
             warnings.warn(
                 "The noise measured on these images is zero (are they clipped?), so GaussianNoise adds none; "
                 "give it sigma=.",
@@ -128,7 +138,7 @@ class GaussianBlur(PixelStep):
 
     def apply(self, images: Tensor, sigma: Tensor, blurred: Tensor) -> Tensor:  # noqa: D102
         offsets = torch.arange(-self.radius, self.radius + 1, device=images.device)
-        kernel = torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)
+        kernel = torch.softmax(-0.5 * (offsets / sigma[:, None].clamp(min=0.01)) ** 2, dim=1)
         margin = 2 * self.radius + 1
         rows = pad(images, (0, 0, self.radius, self.radius), mode="replicate").unfold(2, margin, 1)
         smooth = torch.einsum("nbhwk,nk->nbhw", rows, kernel)

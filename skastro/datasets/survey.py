@@ -15,20 +15,19 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skastro.datasets import galaxies as universe
+from skastro.surveys import SURVEYS
 
 __all__ = ["make_survey"]
 
-# Effective wavelength (Å); A_b / E(B−V) of Schlafly & Finkbeiner (2011); 5σ depth for point sources (AB mag).
+_SDSS = SURVEYS["sdss"]
 _BANDS = pd.DataFrame(
     {
-        "u": (3543.0, 4.239, 22.15),
-        "g": (4770.0, 3.303, 23.13),
-        "r": (6231.0, 2.285, 22.70),
-        "i": (7625.0, 1.698, 22.20),
-        "z": (9134.0, 1.263, 20.71),
+        "wavelength": _SDSS.wavelengths,
+        "extinction": _SDSS.extinction,
+        "depth": (22.15, 23.13, 22.70, 22.20, 20.71),  # AB magnitude of a point source at 5σ
     },
-    index=["wavelength", "extinction", "depth"],
-).T
+    index=_SDSS.bands,
+)
 _DEPTH_SEEING = 1.3  # arcsec, in which those depths were reached
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
