@@ -106,5 +106,5 @@ def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
     square = window.shape[2] == window.shape[3]
     if (4 * turn).is_integer() and (square or (2 * turn).is_integer()):
         return torch.rot90(window, int(4 * turn), (2, 3))
-    degrees = torch.full((len(images),), -360 * turn, device=images.device)
+    degrees = torch.full((len(images),), 360 * turn, device=images.device)
     return resample(images.float(), Rotate().matrix(degrees)[None], (window.shape[2], window.shape[3]), edge)

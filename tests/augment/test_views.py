@@ -84,7 +84,7 @@ def test_n_rotations_hold_the_quarter_turns_exactly(n, exact, noise):
 
 @pytest.mark.parametrize("n", [3, 8])
 def test_rotations_are_evenly_spaced_and_in_order(n, blob):
-    views = symmetries(blob((41, 41), 10.0, 0.0), (41, 41), n)
+    views = symmetries(blob((41, 41), 10.0, 0.0), (41, 41), n, "zeros")
     down, across = (torch.arange(41) - 20.0)[:, None], torch.arange(41) - 20.0
     points = torch.tensor([[(view * across).sum() / view.sum(), -(view * down).sum() / view.sum()] for view in views])
     angle = 2 * torch.pi * torch.arange(n) / n

@@ -1,0 +1,212 @@
+"""The command line: a demonstration of the main job, and a look into a shared model."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+__all__ = ["demo", "main"]
+
+# What the new process of the demonstration runs: load the file, predict, hand the answers back.
+RELOAD = (
+    "import sys, numpy, skastro; numpy.save(sys.argv[3], skastro.load(sys.argv[1]).predict(numpy.load(sys.argv[2])))"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``skastro demo`` or ``skastro info FILE``.
+
+    Parameters
+    ----------
+    arguments : sequence of str, default=None
+        Words after ``skastro``; None takes the process's own.
+    """
+    parser = argparse.ArgumentParser("skastro", description="Self-supervised learning for astronomical data.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("demo", help="pretrain, probe, save and reload on data that need no download")
+    show.add_argument("--out", type=Path, default=Path("skastro-demo"), help="folder for pictures and the model")
+    show.add_argument("--epochs", type=int, default=16, help="passes over each set of images")
+    info = commands.add_parser("info", help="tell what a saved model is and what it was trained on")
+    info.add_argument("file", type=Path)
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "info":
+        tell(chosen.file)
+    else:
+        demo(chosen.out, chosen.epochs)
+
+
+def demo(out: Path, epochs: int = 16) -> None:
+    """Do the main job on two embedded data sets: real galaxies without labels, simulated ones with.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for ``look-alikes.png``, ``label-sweep.png`` and ``galaxies.skastro``; made if absent.
+    epochs : int, default=16
+        Passes over each set of images.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    start = perf_counter()
+    real_galaxies(out, epochs)
+    simulated_survey(out, epochs)
+    print(f"\nDone in {perf_counter() - start:.0f} s. Pictures and the model are in {out}/.")
+
+
+def real_galaxies(out: Path, epochs: int) -> None:
+    """Learn from the deep field's cutouts and draw galaxies beside those that look like them.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the picture.
+    epochs : int
+        Passes over the images.
+    """
+    from skastro.datasets import load_hubble_deep_field
+    from skastro.plotting import LookAlikesDisplay
+
+    field = load_hubble_deep_field()
+    print(f"Real sky: {len(field.images)} objects of the Hubble deep field. Learning from them without labels ...")
+    embedder = embedder_for(epochs).fit(field.images)
+    queries = np.linspace(0, len(field.images) // 2, 6).astype(int)
+    display = LookAlikesDisplay.from_embedding(field.images, embedder.transform(field.images), queries)
+    display.figure_.savefig(out / "look-alikes.png", dpi=150)
+
+
+def simulated_survey(out: Path, epochs: int) -> None:
+    """Pretrain on a simulated survey, sweep label counts against two baselines, share the model.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the picture and the model.
+    epochs : int
+        Passes over the images.
+    """
+    from skastro import label_sweep, save
+    from skastro.datasets import make_survey
+    from skastro.plotting import LabelSweepDisplay
+
+    survey = make_survey(1000, bands="gri", size=48, random_state=0)
+    print(f"\nSimulated sky: {len(survey.images)} galaxies in {', '.join(survey.target_names)}. Learning ...")
+    embedder = embedder_for(epochs).fit(survey.images)
+    methods = {
+        "BYOL": probe(embedder),
+        "untrained encoder": probe(embedder_for(0).fit(survey.images)),
+        "raw pixels": make_pipeline(FunctionTransformer(flatten), PCA(50, random_state=0), *head()),
+    }
+    print("\nLabel sweep, 5 folds. Pretraining saw all images and no label (transductive).")
+    frame = label_sweep(
+        methods, survey.images, survey.target, label_counts=[25, 50, 100, 200, 400, 800], random_state=0, verbose=1
+    )
+    print(frame.pivot_table("score", "method", "n_labels", sort=False).round(3).to_string())
+    LabelSweepDisplay.from_frame(frame, metric_name="accuracy").figure_.savefig(out / "label-sweep.png", dpi=150)
+
+    pipeline = probe(embedder).fit(survey.images[:800], survey.target[:800])
+    save(pipeline, out / "galaxies.skastro")
+    check_in_new_process(pipeline, survey.images[800:], out)
+
+
+def embedder_for(epochs: int) -> Any:
+    """Make the demonstration's embedder: small enough for a laptop, averaged over the sky's symmetries.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the images; 0 leaves it untrained.
+
+    Returns
+    -------
+    BYOLEmbedder
+    """
+    from skastro import BYOLEmbedder, ImageEncoder
+
+    encoder = ImageEncoder("resnet18", init="kaiming")
+    return BYOLEmbedder(encoder, average="dihedral", max_epochs=epochs, verbose=1, random_state=0)
+
+
+def probe(embedder: Any) -> Pipeline:
+    """Put a linear probe behind a fitted embedder that stays as it is.
+
+    Parameters
+    ----------
+    embedder : BYOLEmbedder
+        Fitted.
+
+    Returns
+    -------
+    Pipeline
+    """
+    return make_pipeline(FrozenEstimator(embedder), *head())
+
+
+def head() -> tuple[StandardScaler, LogisticRegression]:
+    """Make the linear probe that every method of the sweep gets.
+
+    Returns
+    -------
+    tuple of estimators
+    """
+    return StandardScaler(), LogisticRegression(C=0.01, max_iter=500)
+
+
+def flatten(images: np.ndarray) -> np.ndarray:
+    """Turn images into rows of pixels.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, ...)
+        Images.
+
+    Returns
+    -------
+    ndarray of shape (n, n_pixels)
+    """
+    return images.reshape(len(images), -1)
+
+
+def check_in_new_process(pipeline: Pipeline, images: np.ndarray, out: Path) -> None:
+    """Load the saved model in a new process and hold its answers against this one's.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What was saved.
+    images : ndarray
+        Images that the probe has not seen.
+    out : Path
+        Folder of the model.
+    """
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        asked, answered = Path(folder, "images.npy"), Path(folder, "answers.npy")
+        np.save(asked, images)
+        subprocess.run([sys.executable, "-c", RELOAD, out / "galaxies.skastro", asked, answered], check=True)  # noqa: S603
+        agreed = np.sum(np.load(answered) == pipeline.predict(images))
+    print(f"\nReloaded in a new process: {agreed} of {len(images)} predictions agree.")
+
+
+def tell(file: Path) -> None:
+    """Print what a saved model is, without building it.
+
+    Parameters
+    ----------
+    file : Path
+        A file that `skastro.save` wrote.
+    """
+    import json
+
+    from skastro.persistence import describe
+
+    print(json.dumps(describe(file), indent=2))
