@@ -289,5 +289,7 @@ def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, n
         sample = np.arcsinh(sample / measured["softening"][:, None])
     if stretch is None:
         return {**measured, "mean": np.zeros(bands), "std": np.ones(bands)}
-    std = sample.std(axis=1, dtype=np.float64)
-    return {**measured, "mean": sample.mean(axis=1, dtype=np.float64), "std": np.where(std > 0, std, 1.0)}
+    mean, std = sample.mean(axis=1, dtype=np.float64), sample.std(axis=1, dtype=np.float64)
+    # A constant band spreads by rounding only; dividing by that would make signal of it.
+    std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
+    return {**measured, "mean": mean, "std": std}

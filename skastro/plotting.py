@@ -129,7 +129,7 @@ class LabelSweepDisplay:
         error : bool, default=False
             Draw 100 (1 - score), in percent, instead of the score.
         **sweep : dict
-            The other keywords of :func:`~skastro.model_selection.label_sweep`: `cv`, `groups`, `n_repeats` …
+            The other keywords of :func:`~skastro.model_selection.label_sweep`: `cv`, `groups`, `n_repeats` and so on.
 
         Returns
         -------

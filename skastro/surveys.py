@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 __all__ = ["SURVEYS", "Survey", "get_survey"]
 
@@ -67,6 +67,7 @@ def get_survey(survey: "str | Survey | None") -> Survey | None:
     Returns
     -------
     Survey or None
+        By name a fresh copy, never the object in the table.
 
     Raises
     ------
@@ -83,4 +84,4 @@ def get_survey(survey: "str | Survey | None") -> Survey | None:
         return survey
     if survey not in SURVEYS:
         raise ValueError(f"Unknown survey {survey!r}; known are {', '.join(SURVEYS)}, or give a Survey(...).")
-    return SURVEYS[survey]
+    return clone(SURVEYS[survey])

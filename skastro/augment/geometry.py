@@ -100,7 +100,9 @@ def resample(
     for matrix in matrices[1:]:
         total = total @ matrix
     cropped = centre_crop(images, size)
-    grid = affine_grid(normalised(total, (images.shape[2], images.shape[3]), size), [len(images), 1, *size], align_corners=False)
+    grid = affine_grid(
+        normalised(total, (images.shape[2], images.shape[3]), size), [len(images), 1, *size], align_corners=False
+    )
     moved = grid_sample(images, grid, interpolation, edge, align_corners=False)
     still = (total == torch.eye(3, device=total.device)).flatten(1).all(dim=1)
     return torch.where(still[:, None, None, None], cropped, moved)

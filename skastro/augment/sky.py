@@ -81,7 +81,9 @@ class GaussianNoise(PixelStep):
             noise = measure_bands(images)["noise"]
         self.sigma_ = np.atleast_1d(np.asarray(noise if self.sigma is None else self.sigma, dtype=float))
         if images is not None and len(self.sigma_) not in (1, images.shape[1]):
-            raise ValueError(f"GaussianNoise has sigma for {len(self.sigma_)} bands, the images have {images.shape[1]}.")
+            raise ValueError(
+                f"GaussianNoise has sigma for {len(self.sigma_)} bands, the images have {images.shape[1]}."
+            )
         if self.sigma is None and not self.sigma_.any():
             warnings.warn(
                 "The noise measured on these images is zero (are they clipped?), so GaussianNoise adds none; "

@@ -68,7 +68,26 @@ _DRAWS = [
 
 
 def population(n: int, seed: int) -> pd.DataFrame:
-    """Draw `n` galaxies, one row each; row i is the same whatever `n`."""
+    """Draw galaxies, one row each; row i is the same whatever their number.
+
+    Parameters
+    ----------
+    n : int
+        How many galaxies.
+    seed : int
+        Seed of everything drawn.
+
+    Returns
+    -------
+    DataFrame of n rows
+        What a galaxy is and where it lies: lengths in arcseconds, angles in radians (`inclination` in degrees).
+
+    Examples
+    --------
+    >>> from skastro.datasets.galaxies import population
+    >>> population(3, seed=0).equals(population(5, seed=0)[:3])
+    True
+    """
     u = pd.DataFrame(np.random.default_rng(seed).random((n, len(_DRAWS))), columns=_DRAWS)
     normal = special.ndtri(u.clip(1e-6, 1 - 1e-6))
     target = np.searchsorted(KINDS["share"].cumsum()[:-1], u["kind"], side="right")
@@ -116,7 +135,22 @@ def population(n: int, seed: int) -> pd.DataFrame:
 
 
 def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarray) -> np.ndarray:
-    """Flux of the old and of the young stars in each band: (2, n, bands), nanomaggies."""
+    """Compute the flux of the old and of the young stars in each band.
+
+    Parameters
+    ----------
+    galaxies : DataFrame of n rows
+        What `population` drew.
+    wavelength : ndarray of shape (n_bands,)
+        Effective wavelength of each band in Å.
+    extinction : ndarray of shape (n_bands,)
+        Extinction coefficient of each band.
+
+    Returns
+    -------
+    ndarray of shape (2, n, n_bands)
+        In nanomaggies.
+    """
     g = {name: column.to_numpy()[:, None] for name, column in galaxies.items()}
     stretch = 1 + g["redshift"]
     rest = wavelength / stretch
@@ -129,7 +163,22 @@ def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarra
 
 
 def light(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
-    """Maps of the old and of the young light: (2, n, side, side), each of about unit sum."""
+    """Draw maps of the old and of the young light.
+
+    Parameters
+    ----------
+    galaxies : DataFrame of n rows
+        What `population` drew.
+    side : int
+        Side of a map in pixels.
+    pixel_scale : float
+        Arcseconds per pixel.
+
+    Returns
+    -------
+    ndarray of shape (2, n, side, side)
+        Each of about unit sum.
+    """
     maps = _maps(galaxies, side, pixel_scale) / (1 + galaxies["ratio"].to_numpy(np.float32)[:, None, None])
     merging = (galaxies["ratio"] > 0).to_numpy()
     if merging.any():

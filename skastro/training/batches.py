@@ -48,7 +48,7 @@ class Batches(Sampler):
     n : int
         Number of rows.
     batch_size : int
-        Largest batch.
+        Largest batch; one row more where it is 2 and the number of rows is odd.
     generator : torch.Generator
         Order of the rows.
     """

@@ -73,6 +73,8 @@ class LossAsGiven(nn.Module):
         ----------
         loss : Tensor
             What the learner gave.
+        _ : Tensor
+            The target that skorch asks for; there is none.
 
         Returns
         -------

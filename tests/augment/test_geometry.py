@@ -40,7 +40,9 @@ def centroid(images):
 def moved(images, size, edge="zeros", **drawn):
     """Apply steps by name with parameters given by hand for every image."""
     rows = {
-        name: {key: torch.as_tensor(value).expand(len(images), *torch.as_tensor(value).shape) for key, value in d.items()}
+        name: {
+            key: torch.as_tensor(value).expand(len(images), *torch.as_tensor(value).shape) for key, value in d.items()
+        }
         for name, d in drawn.items()
     }
     return Augment([(name, STEPS[name]) for name in rows], edge=edge).apply(images, list(rows.values()), size)
@@ -170,9 +172,7 @@ def test_steps_before_the_geometry_see_the_cutout_and_those_after_it_the_window(
 # ---------------------------------------------------------------- edges
 
 
-@pytest.mark.parametrize(
-    ("edge", "filled"), [("zeros", [0, 0, 0]), ("border", [5, 5, 5]), ("reflection", [5, 4, 3])]
-)
+@pytest.mark.parametrize(("edge", "filled"), [("zeros", [0, 0, 0]), ("border", [5, 5, 5]), ("reflection", [5, 4, 3])])
 def test_what_comes_in_from_outside(edge, filled):
     image = torch.arange(6.0).expand(1, 1, 6, 6)
     view = moved(image, (6, 6), edge=edge, shift={"pixels": [3.0, 0.0]})

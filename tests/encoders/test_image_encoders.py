@@ -127,7 +127,9 @@ def test_kaiming_starts_all_norms_at_one_and_draws_by_he():
     assert norms(built()).min() == 0  # timm's residual blocks start as the identity
     encoder = built(init="kaiming")
     assert (norms(encoder) == 1).all()
-    for conv in (module for module in encoder.modules() if isinstance(module, nn.Conv2d) and module.weight.numel() > 500):
+    for conv in (
+        module for module in encoder.modules() if isinstance(module, nn.Conv2d) and module.weight.numel() > 500
+    ):
         he = (2 / (conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] / conv.groups)) ** 0.5
         assert abs(conv.weight.std() / he - 1) < 0.1
 

@@ -1,0 +1,126 @@
+"""BYOLEmbedder.fit against a bare torch loop of the same networks, views and precision, and against lightly.
+
+python benchmarks/bench_fit.py [--images 1024] [--rounds 5] [--device auto] [--lightly]
+"""
+
+import argparse
+import copy
+
+import numpy as np
+import torch
+from machine import compare, galaxies, header, rates
+
+from skastro import BYOLEmbedder
+from skastro.augment import get_recipe
+from skastro.augment.views import Views
+from skastro.encoders import ImageEncoder, Normalizer
+from skastro.images import measure_bands
+from skastro.pretrain.byol import BYOL
+from skastro.training import resolve_device, uses_bf16
+
+BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
+
+
+def ours(images: np.ndarray, device: str, precision: str) -> None:
+    embedder = BYOLEmbedder(max_epochs=1, batch_size=BATCH, device=device, random_state=0)
+    embedder.set_params(training__precision=precision).fit(images)
+
+
+def bare(images: np.ndarray, device: torch.device, bf16: bool) -> None:
+    """The loop that one writes by hand when in a hurry and good at it."""
+    torch.manual_seed(0)
+    bands = measure_bands(images, "standard")
+    recipe = get_recipe("galaxy").fit(images, noise=bands["noise"])
+    generator = torch.Generator(device).manual_seed(0)
+    views = Views([recipe, recipe], images.shape[2:], Normalizer(bands).to(device), generator)
+    objective = BYOL(ImageEncoder().build(images.shape[1], images.shape[2:]), 512, 1024, 256).to(device).train()
+    objective.to(memory_format=torch.channels_last)
+    matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
+    data = torch.from_numpy(images).to(device)
+    for rows in torch.randperm(len(images)).tensor_split(-(-len(images) // BATCH)):
+        with torch.no_grad():
+            pair = views(data[rows.to(device)])
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = objective(*pair)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        objective.update(EMA)
+        loss.item()
+
+
+def lightly(images: np.ndarray) -> None:
+    """The loop of lightly's own BYOL example: per-sample views, float32, its modules and its loss."""
+    from lightly.loss import NegativeCosineSimilarity
+    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+    from PIL import Image
+    from torchvision.models import resnet18
+
+    transform = BYOLTransform(BYOLView1Transform(input_size=64), BYOLView2Transform(input_size=64))
+    pictures = [Image.fromarray(np.moveaxis(image, 0, -1)) for image in images]
+    loader = torch.utils.data.DataLoader(
+        Views2(pictures, transform), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=0
+    )
+    backbone = torch.nn.Sequential(*list(resnet18().children())[:-1])
+    projector, predictor = BYOLProjectionHead(512, 1024, 256), BYOLPredictionHead(256, 1024, 256)
+    slow = copy.deepcopy(backbone), copy.deepcopy(projector)
+    for module in slow:
+        deactivate_requires_grad(module)
+    parameters = [p for module in (backbone, projector, predictor) for p in module.parameters()]
+    optimiser, criterion = torch.optim.AdamW(parameters, lr=LR), NegativeCosineSimilarity()
+    for first, second in loader:
+        update_momentum(backbone, slow[0], m=EMA)
+        update_momentum(projector, slow[1], m=EMA)
+        p0, p1 = (predictor(projector(backbone(view).flatten(1))) for view in (first, second))
+        with torch.no_grad():
+            z0, z1 = (slow[1](slow[0](view).flatten(1)) for view in (first, second))
+        loss = 0.5 * (criterion(p0, z1) + criterion(p1, z0))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+class Views2(torch.utils.data.Dataset):
+    """Pictures through a per-sample transform."""
+
+    def __init__(self, pictures, transform):
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, row):
+        return self.transform(self.pictures[row])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--lightly", action="store_true")
+    chosen = parser.parse_args()
+    device = resolve_device(chosen.device)
+    bf16 = uses_bf16(chosen.precision, device)
+    header(f"fit: BYOL, ResNet18, batch {BATCH}, two views of 64², {'bf16' if bf16 else 'fp32'}, {device}")
+    images = galaxies(chosen.images)
+    work = {
+        "skastro": lambda: ours(images, chosen.device, chosen.precision),
+        "bare loop": lambda: bare(images, device, bf16),
+    }
+    if chosen.lightly:
+        work["lightly"] = lambda: lightly(images)
+    measured = rates(work, len(images), chosen.rounds)
+    compare(measured, "skastro", "bare loop", 0.95)
+    if chosen.lightly:
+        compare(measured, "skastro", "lightly", 1.8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""Schedules against their formulas; then the loop on an objective small enough to follow by hand."""
+
+import contextlib
+import copy
+import random
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+from torch import nn
+
+from skastro.training import (
+    Batches,
+    Monitor,
+    Rows,
+    Training,
+    callbacks,
+    ema_update,
+    get_training,
+    local_seed,
+    loop,
+    make_optimizer,
+    resolve_device,
+    spread,
+    train,
+    uses_bf16,
+)
+
+CPU = torch.device("cpu")
+
+
+class Toy(nn.Module):
+    """Pull the embedding of each image towards its first two pixels."""
+
+    def __init__(self, pixels=6):
+        super().__init__()
+        self.encoder = nn.Linear(pixels, 2)
+        self.rates = []
+
+    def forward(self, rows):
+        return ((self.encoder(rows) - rows[:, :2]) ** 2).mean()
+
+    def update(self, rate):
+        self.rates.append(rate)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(20, 1, 2, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def toy():
+    with local_seed(0):
+        return Toy()
+
+
+def as_rows(images):
+    return [images.flatten(1)]
+
+
+def run(objective, images, views=as_rows, monitor=None, max_epochs=1, batch_size=8, lr=0.01, verbose=0, **knobs):
+    """Train with seed 0 and give the monitor."""
+    arrays = images if isinstance(images, dict) else {"images": images}
+    monitor = monitor or Monitor(objective.encoder)
+    with local_seed(0):
+        train(
+            objective,
+            views,
+            arrays,
+            monitor=monitor,
+            training=Training(**{"precision": "fp32"} | knobs),
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            device=CPU,
+            verbose=verbose,
+        )
+    return monitor
+
+
+# ---------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0, 0.0, 0.05, 0.5, 1.0, 1, 3, 10, 99])
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (7, 7), (40, 10)])
+def test_lr_rises_falls_and_never_exceeds_its_peak(schedule, warmup, steps, epochs):
+    training = Training(warmup=warmup, schedule=schedule)
+    factors = np.array([training.lr_factor(step, steps, epochs) for step in range(steps)])
+    warm = min(steps, round(warmup * steps if isinstance(warmup, float) else warmup * steps / epochs))
+    assert factors.max() == 1
+    assert factors.min() > 0
+    np.testing.assert_allclose(factors[:warm], np.arange(1, warm + 1) / max(warm, 1))
+    after = np.arange(steps - warm)
+    cosine = (1 + np.cos(np.pi * after / max(steps - warm, 1))) / 2
+    np.testing.assert_allclose(factors[warm:], cosine if schedule == "cosine" else 1)
+
+
+def test_ema_rate_rises_to_one():
+    rates = [Training(ema=0.9).ema_rate(step, 50) for step in range(51)]
+    assert rates[0] == pytest.approx(0.9)
+    assert rates[25] == pytest.approx(0.95)
+    assert rates[-1] == 1
+    assert np.all(np.diff(rates) > 0)
+    assert {Training(ema=0.9, ema_schedule="constant").ema_rate(step, 50) for step in range(51)} == {0.9}
+
+
+def test_ema_update_equals_the_closed_form():
+    with local_seed(0):
+        target, online = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
+    for net, shift in ((target, 0.0), (online, 5.0)):
+        net(torch.randn(16, 3, generator=torch.Generator().manual_seed(1)) + shift)
+    online(torch.ones(4, 3))  # one batch more, for the counter
+    start = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    for _ in range(7):
+        ema_update(target, online, 0.8)
+    for name, tensor in target.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, 0.8**7 * start[name] + (1 - 0.8**7) * online.state_dict()[name])
+        else:
+            assert torch.equal(tensor, start[name])
+    assert not torch.equal(start["1.running_mean"], target.state_dict()["1.running_mean"])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("sgd", "SGD"), ("lars", "Lars")])
+def test_optimizers_decay_kernels_only_and_leave_frozen_weights_out(name, kind):
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3), nn.Linear(3, 3))
+    net[4].requires_grad_(False)
+    optimizer = make_optimizer([{"params": list(net.parameters())}], 0.1, name, 0.01)
+    assert type(optimizer).__name__ == kind
+    decayed, others = optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.01, 0)
+    assert decayed["lr"] == others["lr"] == 0.1
+    assert set(decayed["params"]) == {net[0].weight, net[3].weight}
+    assert set(others["params"]) == {net[0].bias, net[1].weight, net[1].bias, net[3].bias}
+
+
+def test_knobs_are_a_small_estimator():
+    assert get_training(None).get_params() == Training().get_params()
+    mine = Training(optimizer="sgd")
+    assert get_training(mine) is mine
+    assert joblib.hash(Training(optimizer="sgd")) == joblib.hash(mine) != joblib.hash(Training())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer", "adam"),
+        ("weight_decay", -1e-4),
+        ("warmup", -1),
+        ("schedule", "linear"),
+        ("ema", 1.1),
+        ("ema_schedule", "linear"),
+        ("clip", 0.0),
+        ("precision", "fp16"),
+        ("compile", "yes"),
+        ("callbacks", Callback),
+    ],
+)
+def test_knobs_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=f"'{name}' parameter of Training must be"):
+        Training(**{name: value})._validate_params()
+
+
+# ---------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9, 128, 129, 257])
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 128, 1000])
+def test_batches_hold_each_row_once_and_never_a_single_one(n, batch_size):
+    batches = Batches(n, batch_size, torch.Generator().manual_seed(0))
+    first, second = list(batches), list(batches)
+    for epoch in (first, second):
+        sizes = [len(rows) for rows in epoch]
+        assert len(epoch) == len(batches)
+        assert torch.cat(epoch).sort().values.tolist() == list(range(n))
+        assert min(sizes) >= 2
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) <= batch_size + (batch_size == 2 and n % 2)
+    if n > 5:
+        assert torch.cat(first).tolist() != torch.cat(second).tolist()
+
+
+def test_rows_are_8_bit_or_float_tensors_of_a_batch():
+    images = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2)
+    rows = Rows({"images": images, "votes": np.arange(6, dtype=">f8")}, CPU)
+    assert len(rows) == 6
+    batch, _ = rows[torch.tensor([4, 1])]
+    assert (batch["images"].dtype, batch["votes"].dtype) == (torch.uint8, torch.float32)
+    np.testing.assert_array_equal(batch["images"], images[[4, 1]])
+    assert batch["votes"].tolist() == [4, 1]
+
+
+# ---------------------------------------------------------------- what is watched
+
+
+@pytest.mark.parametrize("k", [1, 3, 8])
+def test_effective_rank_is_the_dimension_of_a_subspace(k):
+    basis = torch.linalg.qr(torch.randn(20, 20, generator=torch.Generator().manual_seed(0))).Q[:k]
+    std, rank = spread(7 * torch.cat([basis, -basis]))
+    assert rank == pytest.approx(k, abs=1e-3)
+    assert std > 0.5
+
+
+def test_spread_of_all_directions_and_of_one_point():
+    embedding = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))
+    std, rank = spread(embedding)
+    assert std == pytest.approx(1, abs=0.02)
+    assert rank == pytest.approx(16, abs=0.1)
+    direction = embedding / embedding.norm(dim=1, keepdim=True)
+    assert std == pytest.approx(np.std(direction.numpy(), axis=0, ddof=1).mean() * 4, abs=1e-5)
+    assert spread(embedding[:1].expand(50, -1))[0] == pytest.approx(0, abs=1e-5)
+    assert np.isfinite(spread(torch.zeros(50, 16))).all()
+
+
+# ---------------------------------------------------------------- device, precision, seeds
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == resolve_device("cpu") == CPU
+    with pytest.raises(ValueError, match="device='cuda:1' was asked for, but torch finds no CUDA device here"):
+        resolve_device("cuda:1")
+    with pytest.raises(ValueError, match="Unknown device 'gpu'; use 'auto', 'cpu', 'cuda'"):
+        resolve_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_precision_is_bf16_where_the_processor_has_it(able, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    for device in (CPU, torch.device("cuda")):
+        assert uses_bf16("auto", device) == able
+        assert uses_bf16("bf16", device)
+        assert not uses_bf16("fp32", device)
+
+
+def test_local_seed_repeats_and_restores_also_after_an_error():
+    before = torch.get_rng_state()
+    with local_seed(3):
+        first = torch.rand(4)
+    with contextlib.suppress(RuntimeError), local_seed(3):
+        assert torch.equal(torch.rand(4), first)
+        raise RuntimeError
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_objective_runs_in_the_precision_asked_and_weights_stay_float32(precision, dtype, toy, images):
+    seen = []
+    toy.encoder.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    run(toy, images, precision=precision)
+    assert set(seen) == {(torch.float32, dtype)}
+    assert {p.dtype for p in toy.parameters()} == {torch.float32}
+
+
+# ---------------------------------------------------------------- the loop
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "left"),
+    [("adamw", 0.1, 0.1), ("sgd", 0.1, 0.1), ("lars", 1.0, 0.6)],  # a step of LARS is a thousandth of the weights
+)
+def test_every_optimizer_lowers_the_loss(optimizer, lr, left, toy, images):
+    loss = run(toy, images, optimizer=optimizer, lr=lr, max_epochs=40).history["loss"]
+    assert loss[-1] < left * loss[0]
+
+
+def test_history_holds_one_value_per_epoch_and_follows_the_schedules(toy, images):
+    history = run(toy, images, max_epochs=4, lr=0.3, warmup=1, ema=0.9).history
+    assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
+        ("loss", "lr", "images_per_s", "embedding_std", "effective_rank"), 4
+    )
+    assert all(np.isfinite(values).all() for values in history.values())
+    training = Training(warmup=1, ema=0.9)  # 3 steps an epoch
+    np.testing.assert_allclose(history["lr"], [0.3 * training.lr_factor(step, 12, 4) for step in (2, 5, 8, 11)])
+    np.testing.assert_allclose(toy.rates, [training.ema_rate(step, 12) for step in range(12)])
+    assert min(history["images_per_s"]) > 0
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_images_whatever_the_batches(toy, images):
+    rows = torch.from_numpy(images[:5]).flatten(1)
+    truth = toy(rows).item()
+    loss = run(toy, images[:5], batch_size=2, lr=1e-12).history["loss"]  # batches of 3 and 2
+    assert loss == pytest.approx([truth], rel=1e-5)
+
+
+def test_the_monitor_measures_what_the_encoder_gave(toy, images):
+    history = run(toy, images, lr=1e-12, max_epochs=1).history
+    std, rank = spread(toy.encoder(torch.from_numpy(images).flatten(1)).detach())
+    assert history["embedding_std"] == pytest.approx([std], rel=1e-4)
+    assert history["effective_rank"] == pytest.approx([rank], rel=1e-4)
+
+
+def test_targets_travel_with_their_images(images):
+    class Follow(Toy):
+        def forward(self, rows, votes):
+            assert torch.equal(rows[:, 0], votes)
+            return super().forward(rows)
+
+    objective = Follow()
+    run(objective, {"images": images, "votes": images[:, 0, 0, 0]}, max_epochs=2)
+    assert len(objective.rates) == 6
+
+
+def test_the_seed_decides_and_the_users_generators_stay(toy, images):
+    states = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+    twin = copy.deepcopy(toy)
+    for objective in (toy, twin):
+        run(objective, images, max_epochs=3)
+    assert torch.equal(toy.encoder.weight, twin.encoder.weight)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (repr(np.random.get_state()), random.getstate()) == states[1:]  # noqa: NPY002
+
+
+def test_auto_epochs_aim_at_a_number_of_steps(toy, images, monkeypatch):
+    monkeypatch.setattr(loop, "AUTO_STEPS", 10)
+    assert len(run(toy, images, max_epochs="auto").history["loss"]) == 4  # 3 steps an epoch
+    assert len(toy.rates) == 12
+
+
+def test_clip_limits_the_gradient(toy, images):
+    def moved(clip):
+        objective = copy.deepcopy(toy)
+        run(objective, images, batch_size=20, lr=1.0, optimizer="sgd", weight_decay=0.0, warmup=0, clip=clip)
+        pairs = zip(objective.parameters(), toy.parameters(), strict=True)
+        return torch.cat([(new - old).detach().flatten() for new, old in pairs]).norm().item()
+
+    assert moved(0.01) == pytest.approx(0.01, rel=1e-3)
+    assert moved(None) == pytest.approx(moved(1e6), rel=1e-6)
+    assert moved(None) > 0.1
+
+
+def test_callbacks_are_cloned_and_called(toy, images):
+    class Count(Callback):
+        calls = 0
+
+        def on_batch_end(self, net, **kwargs):
+            Count.calls += 1
+            self.seen = True
+
+    callback = Count()
+    run(toy, images, max_epochs=2, callbacks=[callback])
+    assert Count.calls == 6
+    assert vars(callback) == {}
+
+
+# ---------------------------------------------------------------- collapse, progress, Ctrl-C
+
+
+def collapsed():
+    objective = Toy()
+    nn.init.zeros_(objective.encoder.weight)
+    nn.init.ones_(objective.encoder.bias)
+    return objective
+
+
+def test_a_collapsed_embedding_warns_once(images):
+    with pytest.warns(UserWarning, match=r"The embedding has collapsed.*\(embedding_std .*\)") as caught:
+        run(collapsed(), np.tile(images, (2, 1, 1, 1)), max_epochs=3, lr=1e-9)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(("make", "rows", "epochs"), [(Toy, 40, 3), (collapsed, 40, 2), (collapsed, 16, 3)])
+def test_spread_embeddings_few_epochs_and_few_rows_do_not_warn(make, rows, epochs, images):
+    with warnings.catch_warnings(action="error"):
+        run(make(), np.tile(images, (2, 1, 1, 1))[:rows], max_epochs=epochs, lr=1e-9, batch_size=max(2, rows // 8))
+
+
+def test_progress_shows_loss_lr_and_speed_on_stderr(toy, images, capfd):
+    run(toy, images, max_epochs=2, verbose=1)
+    out, err = capfd.readouterr()
+    assert out == ""
+    for word in ("epoch 2/2", "loss=", "lr=", "images/s", "100%", "40.0/40.0"):
+        assert word in err
+    run(toy, images)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("after", [0, 2, 4])
+def test_ctrl_c_keeps_what_was_learned_and_leaves_no_trace(after, toy, images, monkeypatch):
+    bars = []
+
+    class Bar(callbacks.tqdm):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            bars.append(self)
+
+    def interrupted(images):
+        if len(toy.rates) == after:
+            raise KeyboardInterrupt
+        return as_rows(images)
+
+    monkeypatch.setattr(callbacks, "tqdm", Bar)
+    monitor, before = Monitor(toy.encoder), toy.encoder.weight.detach().clone()
+    with pytest.raises(KeyboardInterrupt):
+        run(toy, images, views=interrupted, monitor=monitor, max_epochs=3, warmup=0, verbose=1)
+    assert {len(values) for values in monitor.history.values()} == {after // 3}
+    assert torch.equal(toy.encoder.weight, before) == (after == 0)
+    assert not toy.encoder._forward_hooks
+    assert [bar.disable for bar in bars] == [True]  # closed
