@@ -80,7 +80,7 @@ def centre_crop(images: Any, shape: tuple[int, int]) -> Any:
 
     Returns
     -------
-    array of shape (..., *shape)
+    array of shape (..., shape[0], shape[1])
 
     Examples
     --------

@@ -204,6 +204,7 @@ def test_effective_rank_is_the_dimension_of_a_subspace(k):
     std, rank = spread(7 * torch.cat([basis, -basis]))
     assert rank == pytest.approx(k, abs=1e-3)
     assert std > 0.5
+    assert spread(torch.cat([basis, -basis]) + 5)[1] == pytest.approx(k, abs=1e-3)
 
 
 def test_spread_of_all_directions_and_of_one_point():

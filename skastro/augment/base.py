@@ -162,7 +162,7 @@ class Augment(BaseEstimator):
 
         Returns
         -------
-        Tensor of shape (n, bands, *size)
+        Tensor of shape (n, bands, size[0], size[1])
         """
         images = images.float()
         matrices = [step.matrix(**drew) for step, drew in self._pairs(drawn) if isinstance(step, GeometricStep)]

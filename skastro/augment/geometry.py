@@ -85,7 +85,7 @@ def resample(
 
     Returns
     -------
-    Tensor of shape (n, bands, *size)
+    Tensor of shape (n, bands, size[0], size[1])
         Images whose maps are all the identity come out as their exact central crop.
 
     Examples

@@ -64,7 +64,7 @@ def symmetries(
 
     Returns
     -------
-    list of Tensor of shape (n, bands, *size)
+    list of Tensor of shape (n, bands, size[0], size[1])
         Flips and quarter turns are exact.
 
     Examples
