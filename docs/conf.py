@@ -16,6 +16,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the Parameters sections tell the types
 numpydoc_show_class_members = False  # the template lists them
 default_role = "literal"
+toc_object_entries = False  # the members are on the page itself
 
 html_theme = "alabaster"
 html_theme_options = {

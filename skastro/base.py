@@ -3,7 +3,8 @@
 import copy
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -26,6 +27,24 @@ from skastro.training import Monitor, Training, get_training, local_seed, resolv
 __all__ = ["BaseEmbedder", "ImageEmbedder"]
 
 FORMAT = 1  # of the fitted state
+
+
+@contextmanager
+def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
+    """Leave an estimator as it was if its fit fails: a refused refit loses nothing.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Being fitted inside the block. Ctrl-C is no failure.
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except Exception:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
@@ -170,33 +189,37 @@ class ImageEmbedder(BaseEmbedder):
         training = get_training(self.training)
         training._validate_params()
         device = resolve_device(self.device)
-        images = self._check_images(X, reset=True)
-        self._learn_pixels(images)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        with local_seed(seed):
-            encoder = self._build_encoder()
-            self._n_features_out = self._width(encoder)
-            monitor = Monitor(encoder)
-            normalizer = Normalizer(self.normalizer_).to(device)
-            generator = torch.Generator(device).manual_seed(seed)
-            try:
-                if self.max_epochs != 0:
-                    train(
-                        self._objective(encoder),
-                        Views(self._recipes(), self.size_, normalizer, generator),
-                        {"images": images, **targets},
-                        monitor=monitor,
-                        training=training,
-                        max_epochs=self.max_epochs,
-                        batch_size=self.batch_size,
-                        lr=self.lr,
-                        device=device,
-                        verbose=self.verbose,
-                    )
-            except KeyboardInterrupt:
-                self._keep(encoder, monitor)
-                raise
-            self._keep(encoder, monitor)
+        with restored_on_error(self):
+            images = self._check_images(X, reset=True)
+            self._learn_pixels(images)
+            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            with local_seed(seed):
+                encoder = self._build_encoder()
+                self._n_features_out = self._width(encoder)
+                monitor = Monitor(encoder)
+                views = Views(
+                    self._recipes(),
+                    self.size_,
+                    Normalizer(self.normalizer_).to(device),
+                    torch.Generator(device).manual_seed(seed),
+                )
+                try:
+                    if self.max_epochs != 0:
+                        train(
+                            self._objective(encoder),
+                            views,
+                            {"images": images, **targets},
+                            monitor=monitor,
+                            training=training,
+                            max_epochs=self.max_epochs,
+                            batch_size=self.batch_size,
+                            lr=self.lr,
+                            device=device,
+                            verbose=self.verbose,
+                        )
+                finally:  # also when Ctrl-C interrupts: what was learned stays
+                    self.encoder_ = encoder.cpu().eval()
+                    self.history_ = {name: np.asarray(values) for name, values in monitor.history.items()}
         return self
 
     def _check_images(self, X: Any, reset: bool) -> np.ndarray:
@@ -259,7 +282,3 @@ class ImageEmbedder(BaseEmbedder):
                 f"it gave {tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__}."
             )
         return rows.shape[1]
-
-    def _keep(self, encoder: nn.Module, monitor: Monitor) -> None:
-        self.encoder_ = encoder.cpu().float().eval()
-        self.history_ = {name: np.asarray(values) for name, values in monitor.history.items()}

@@ -108,9 +108,7 @@ def test_set_output_names_the_columns(embedder, sky):
     assert frame.shape == (24, 96)
 
 
-@pytest.mark.parametrize(
-    "shape", [(24, 3, 36, 36), (24, 36, 36), (24, 1296)], ids=["bands", "one band", "rows"]
-)
+@pytest.mark.parametrize("shape", [(24, 3, 36, 36), (24, 36, 36), (24, 1296)], ids=["bands", "one band", "rows"])
 def test_input_of_any_dimensions(embedder, sky, shape):
     X = sky.X if len(shape) == 4 else sky.X[:, 0].reshape(shape)
     if len(shape) == 2:
@@ -126,7 +124,9 @@ def test_input_of_any_real_dtype(embedder, sky, dtype):
 
 
 @pytest.mark.parametrize("average", [None, "dihedral", 3])
-@pytest.mark.parametrize("encoder", ["test_vit", "test_convnext", ImageEncoder("test_resnet", stem="3x3", pool="avgmax")])
+@pytest.mark.parametrize(
+    "encoder", ["test_vit", "test_convnext", ImageEncoder("test_resnet", stem="3x3", pool="avgmax")]
+)
 def test_encoders_and_averages(embedder, sky, encoder, average):
     embedder.set_params(encoder=encoder, average=average, size=32)
     assert np.isfinite(embedder.fit_transform(sky.X)).all()
@@ -288,7 +288,11 @@ def with_nan(X, value):
         (lambda X: with_nan(X, np.inf), {}, r"X has 1 NaN or infinite pixels"),
         (lambda X: np.moveaxis(X, 1, -1), {}, r"bands last: give np.moveaxis\(X, -1, 1\)"),
         (lambda X: X, {"size": 64}, r"Images of 36 × 36 pixels are smaller than the window of 64 × 64"),
-        (lambda X: X.reshape(24, -1), {"image_shape": (2, 36, 36)}, r"Rows of 3888 values do not fold into image_shape"),
+        (
+            lambda X: X.reshape(24, -1),
+            {"image_shape": (2, 36, 36)},
+            r"Rows of 3888 values do not fold into image_shape",
+        ),
         (lambda X: X[:1], {}, r"1 sample"),
         (lambda X: np.ones_like(X), {}, r"All 24 images are constant"),
         (lambda X: np.stack([X, X], axis=1), {}, r"got 5 dimensions"),
@@ -308,6 +312,14 @@ def test_bad_input_is_one_sentence_before_training(embedder, sky, change, params
     monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
     with pytest.raises(ValueError, match=sentence):
         embedder.set_params(**params).fit(change(sky.X))
+
+
+def test_a_refused_refit_loses_nothing(embedder, sky):
+    rows = embedder.fit(sky.X).transform(sky.X)
+    for change, params in [(lambda X: X[:, :2, :20], {"encoder": "resnet81"}), (lambda X: X, {"survey": "sdss"})]:
+        with pytest.raises(ValueError, match=r"Unknown encoder|bands"):
+            embedder.set_params(**params).fit(change(sky.X))
+        np.testing.assert_array_equal(embedder.transform(sky.X), rows)
 
 
 @pytest.mark.parametrize(

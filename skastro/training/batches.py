@@ -18,7 +18,7 @@ class Rows(Dataset):
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        What the learner's forward takes, by name; ``images`` keep 8-bit pixels, all else becomes float32.
+        What the learner's forward takes, by name; 8 bits stay 8 bits, all else becomes float32.
     device : torch.device
         Where training runs: the arrays move to a GPU once if they fit into half of its free memory.
     """
