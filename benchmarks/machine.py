@@ -15,9 +15,8 @@ import torch
 def header(title: str) -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("skastro", "torch", "timm", "skorch"))
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    print(
-        f"{title}\n{date.today()}, {processor()}, {os.cpu_count()} cores{gpu}\nPython {platform.python_version()}, {versions}"
-    )
+    print(f"{title}\n{date.today()}, {processor()}, {os.cpu_count()} cores{gpu}")
+    print(f"Python {platform.python_version()}, {versions}")
 
 
 def processor() -> str:

@@ -151,14 +151,14 @@ def test_a_module_works_as_encoder_and_stays_as_it_was(embedder, sky):
 
 
 def test_same_seed_same_numbers_and_the_users_generators_stay(embedder, sky):
-    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (clone(embedder).fit(sky.X) for _ in range(2))
     rows = first.transform(sky.X)
     np.testing.assert_array_equal(rows, second.transform(sky.X))
     np.testing.assert_array_equal(rows, pickle.loads(pickle.dumps(first)).transform(sky.X))
     assert not np.array_equal(rows, clone(embedder).set_params(random_state=1).fit_transform(sky.X))
     assert torch.equal(states[0], torch.random.get_rng_state())
-    np.testing.assert_array_equal(states[1], np.random.get_state()[1])
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
 
 
 def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
