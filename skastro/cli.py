@@ -132,7 +132,9 @@ def embedder_for(epochs: int) -> Any:
     from skastro import BYOLEmbedder, ImageEncoder
 
     encoder = ImageEncoder("resnet18", init="kaiming")
-    return BYOLEmbedder(encoder, average="dihedral", max_epochs=epochs, verbose=1, random_state=0)
+    return BYOLEmbedder(
+        encoder, normalize="asinh", average="dihedral", max_epochs=epochs, verbose=int(epochs > 0), random_state=0
+    )
 
 
 def probe(embedder: Any) -> Pipeline:
