@@ -185,7 +185,8 @@ class LabelSweepDisplay:
         label = f"1 − {name} (%)" if error else name[0].upper() + name[1:]
         ax.set(xscale="log", xlabel="Number of labels", ylabel=label)
         counts = np.unique(frame["n_labels"])
-        ax.set_xticks(counts, [f"{count:,}" for count in counts])
+        crowded = np.append(counts[1:] < 1.2 * counts[:-1], False)  # its label would touch the next
+        ax.set_xticks(counts, ["" if hide else f"{count:,}" for count, hide in zip(counts, crowded, strict=True)])
         ax.minorticks_off()
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
@@ -270,7 +271,7 @@ class LookAlikesDisplay:
         images : array of shape (n, height, width) or (n, bands, height, width)
             All images, 8-bit or flux.
         embedding : array of shape (n, d)
-            What an embedder's `transform` gave for them.
+            What an embedder's `transform` gave for them. Cosines are taken about its mean, which all images share.
         queries : int or array-like of int
             Rows of the images to find look-alikes of.
         n_neighbors : int, default=5
@@ -294,8 +295,9 @@ class LookAlikesDisplay:
         """
         queries = np.atleast_1d(queries)
         _check_look_alikes(np.shape(images), np.shape(embedding), queries, n_neighbors)
+        embedding = np.asarray(embedding) - np.mean(embedding, axis=0)
         search = NearestNeighbors(n_neighbors=n_neighbors + 1, metric="cosine").fit(embedding)
-        distances, found = search.kneighbors(np.asarray(embedding)[queries])
+        distances, found = search.kneighbors(embedding[queries])
         # Identical images may come before the query itself, or push it out of the list.
         others = np.argsort(found == queries[:, np.newaxis], axis=1, kind="stable")[:, :n_neighbors]
         neighbors = np.take_along_axis(found, others, axis=1)
