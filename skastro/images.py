@@ -52,6 +52,8 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.n
     (5, 3, 2, 2)
     """
     if X.ndim == 2:
+        if image_shape is not None and len(image_shape) != 3:
+            raise ValueError(f"image_shape must be (bands, height, width); got {tuple(image_shape)}.")
         bands, height, width = image_shape or (1, 1, X.shape[1])
         if bands * height * width != X.shape[1]:
             raise ValueError(

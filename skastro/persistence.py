@@ -222,7 +222,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file:
         if foreign := _foreign(_read_schema(file, path)):
             raise ValueError(f"{path} holds {foreign}, which load does not trust; nothing in it was run.")
-        return _construct(file, path)
+        try:
+            return _construct(file, path)
+        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{path} is damaged: its parts do not fit together ({error}).") from error
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

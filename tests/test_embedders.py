@@ -293,6 +293,7 @@ def with_nan(X, value):
             {"image_shape": (2, 36, 36)},
             r"Rows of 3888 values do not fold into image_shape",
         ),
+        (lambda X: X.reshape(24, -1), {"image_shape": (3, 36)}, r"image_shape must be \(bands, height, width\)"),
         (lambda X: X[:1], {}, r"1 sample"),
         (lambda X: np.ones_like(X), {}, r"All 24 images are constant"),
         (lambda X: np.stack([X, X], axis=1), {}, r"got 5 dimensions"),

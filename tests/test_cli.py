@@ -1,0 +1,29 @@
+"""The command line, on the smallest settings."""
+
+import json
+
+import pytest
+
+from skastro.cli import main
+
+
+def test_demo_does_the_main_job(tmp_path, capsys):
+    main(["demo", "--out", str(tmp_path), "--epochs", "0", "--galaxies", "240"])
+    told = capsys.readouterr().out
+    assert {file.name for file in tmp_path.iterdir()} == {"galaxies.skastro", "label-sweep.png", "look-alikes.png"}
+    assert "48 of 48 predictions agree" in told
+    main(["info", str(tmp_path / "galaxies.skastro")])
+    provenance = json.loads(capsys.readouterr().out)["provenance"][0]
+    assert provenance["bands"] == ["g", "r", "i"]
+    assert provenance["n_images"] == 240
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK not a model"])
+def test_info_refuses_in_one_sentence(tmp_path, capsys, content):
+    file = tmp_path / "model.skastro"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(["info", str(file)])
+    assert "Traceback" not in (told := capsys.readouterr().err)
+    assert "model.skastro" in told
