@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("demo", help="pretrain, probe, save and reload on data that need no download")
     show.add_argument("--out", type=Path, default=Path("skastro-demo"), help="folder for pictures and the model")
-    show.add_argument("--epochs", type=int, default=16, help="passes over each set of images")
+    show.add_argument("--epochs", type=int, default=12, help="passes over each set of images")
     show.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
     info = commands.add_parser("info", help="tell what a saved model is and what it was trained on")
     info.add_argument("file", type=Path)
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
 
 
-def demo(out: Path, epochs: int = 16, galaxies: int = 1000) -> None:
+def demo(out: Path, epochs: int = 12, galaxies: int = 1000) -> None:
     """Do the main job on two embedded data sets: real galaxies without labels, simulated ones with.
 
     Parameters
     ----------
     out : Path
         Folder for ``look-alikes.png``, ``label-sweep.png`` and ``galaxies.skastro``; made if absent.
-    epochs : int, default=16
+    epochs : int, default=12
         Passes over each set of images.
     galaxies : int, default=1000
         Size of the simulated survey.
