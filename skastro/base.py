@@ -50,8 +50,7 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What every embedder is: a transformer that trains an encoder, keeps it, and whose state is numbers.
 
-    A concrete embedder has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`,
-    and the hooks `_objective` and `_n_views`.
+    What is fitted is plain values and arrays but for `encoder_`, which the state keeps as arrays and builds again.
     """
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
@@ -105,7 +104,11 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 class ImageEmbedder(BaseEmbedder):
-    """What every image embedder is: pixels in, one row of features per image out."""
+    """What every image embedder is: pixels in, one row of features per image out.
+
+    A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the
+    hooks `_objective` and `_recipes`.
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "encoder": [str, ImageEncoder, nn.Module],
