@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -196,6 +196,8 @@ class ImageEmbedder(BaseEmbedder):
             images = self._check_images(X, reset=True)
             self._learn_pixels(images)
             seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            # Kept, because the parameter may be set anew before this fit is pickled.
+            self._spec = clone(get_encoder(self.encoder), safe=False)
             with local_seed(seed):
                 encoder = self._build_encoder()
                 self._n_features_out = self._width(encoder)
@@ -269,10 +271,9 @@ class ImageEmbedder(BaseEmbedder):
         }
 
     def _build_encoder(self) -> nn.Module:
-        spec = get_encoder(self.encoder)
-        if isinstance(spec, nn.Module):
-            return copy.deepcopy(spec)
-        return spec.build(self.image_shape_[0], self.size_)
+        if isinstance(self._spec, nn.Module):
+            return copy.deepcopy(self._spec)
+        return self._spec.build(self.image_shape_[0], self.size_)
 
     def _width(self, encoder: nn.Module) -> int:
         """Count the features that the encoder gives for one image."""

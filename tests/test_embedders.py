@@ -201,10 +201,17 @@ def test_state_is_numbers_and_equal_fits_hash_alike(embedder, sky):
         return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]
 
     state = embedder.fit(sky.X).__getstate__()
-    plain = (np.ndarray, np.generic, int, float, str, type(None), Augment)
+    plain = (np.ndarray, np.generic, int, float, str, type(None), Augment, ImageEncoder)
     assert all(isinstance(leaf, plain) for leaf in leaves(state))
     again = pickle.loads(pickle.dumps(embedder))
     assert joblib.hash(again) == joblib.hash(embedder)
+
+
+def test_parameters_set_after_fit_do_not_touch_what_was_learned(embedder, sky):
+    rows = embedder.fit(sky.X).transform(sky.X)
+    embedder.set_params(encoder="test_vit", augment=None, size=20, normalize=None, survey="sdss")
+    np.testing.assert_array_equal(embedder.transform(sky.X), rows)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(embedder)).transform(sky.X), rows)
 
 
 def test_a_state_from_the_future_is_refused(embedder, sky):

@@ -1,6 +1,7 @@
 """Steps that change pixel values: noise, seeing, brightness. Any number of bands, any units, no clipping."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -71,7 +72,12 @@ class GaussianNoise(PixelStep):
     [0.1]
     """
 
-    def __init__(self, scale: tuple[float, float] = (1.0, 3.0), sigma: float | None = None, p: float = 1.0) -> None:
+    def __init__(
+        self,
+        scale: tuple[float, float] = (1.0, 3.0),
+        sigma: float | Sequence[float] | None = None,
+        p: float = 1.0,
+    ) -> None:
         self.scale = scale
         self.sigma = sigma
         self.p = p
