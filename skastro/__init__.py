@@ -8,7 +8,12 @@ __version__ = "0.1.0"
 # Each name is imported when first used, so that `import skastro` loads no torch.
 HOMES = {
     "BYOLEmbedder": "skastro.pretrain",
+    "FineTuneClassifier": "skastro.downstream",
+    "FineTuneRegressor": "skastro.downstream",
     "ImageEncoder": "skastro.encoders",
+    "MoCoEmbedder": "skastro.pretrain",
+    "PhotoZRegressor": "skastro.downstream",
+    "SimCLREmbedder": "skastro.pretrain",
     "Survey": "skastro.surveys",
     "Training": "skastro.training",
     "label_sweep": "skastro.model_selection",
@@ -16,7 +21,20 @@ HOMES = {
     "save": "skastro.persistence",
 }
 
-__all__ = ["BYOLEmbedder", "ImageEncoder", "Survey", "Training", "label_sweep", "load", "save"]
+__all__ = [
+    "BYOLEmbedder",
+    "FineTuneClassifier",
+    "FineTuneRegressor",
+    "ImageEncoder",
+    "MoCoEmbedder",
+    "PhotoZRegressor",
+    "SimCLREmbedder",
+    "Survey",
+    "Training",
+    "label_sweep",
+    "load",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

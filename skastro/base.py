@@ -3,7 +3,7 @@
 import copy
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Integral, Real
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -22,9 +22,18 @@ from skastro.augment.views import Views, symmetries
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, measure_bands
 from skastro.surveys import Survey, get_survey
-from skastro.training import Monitor, Training, get_training, local_seed, resolve_device, train
+from skastro.training import (
+    Monitor,
+    Objective,
+    Training,
+    draw_seed,
+    get_training,
+    local_seed,
+    resolve_device,
+    train,
+)
 
-__all__ = ["BaseEmbedder", "ImageEmbedder"]
+__all__ = ["BaseEmbedder", "BaseModel", "ImageEmbedder", "ImageModel"]
 
 FORMAT = 1  # of the fitted state
 
@@ -47,13 +56,14 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
-    """What every embedder is: a transformer that trains an encoder, keeps it, and whose state is numbers.
+class BaseModel(BaseEstimator, ABC):
+    """What every estimator that trains a network is: parameters with shorthands, and a fitted state of numbers.
 
-    What is fitted is plain values and arrays but for `encoder_`, which the state keeps as arrays and builds again.
+    What is fitted is plain values and arrays but for its networks, which the state keeps as arrays and builds again.
     """
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
+    _networks: ClassVar[tuple[str, ...]] = ("encoder_",)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a nested one first replaces a shorthand by what it stands for.
@@ -66,7 +76,7 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        BaseEmbedder
+        BaseModel
             Itself.
         """
         super().set_params(**{key: value for key, value in params.items() if "__" not in key})
@@ -75,40 +85,36 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             setattr(self, name, self._shorthand[name](getattr(self, name)))
         return super().set_params(**nested)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if "encoder_" in state:
-            weights = {key: tensor.numpy().copy(order="C") for key, tensor in self.encoder_.state_dict().items()}
-            state |= {"encoder_": weights, "_format": FORMAT}
+        for name in state.keys() & set(self._networks):
+            weights = state[name].state_dict().items()
+            state[name] = {key: tensor.numpy().copy(order="C") for key, tensor in weights}
+            state["_format"] = FORMAT
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         if state.pop("_format", FORMAT) > FORMAT:
             raise ValueError(f"This {type(self).__name__} was saved by a newer skastro; upgrade to load it.")
-        weights = state.pop("encoder_", None)
+        weights = {name: state.pop(name) for name in self._networks if name in state}
         super().__setstate__(state)
-        if weights is not None:
+        for name, arrays in weights.items():
             with local_seed(0):
-                self.encoder_ = self._build_encoder().eval()
-            self.encoder_.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+                network = self._build(name).eval()
+            network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
+            setattr(self, name, network)
+
+    def _knobs(self) -> Training:
+        return self._shorthand["training"](self.training)
 
     @abstractmethod
-    def _build_encoder(self) -> nn.Module:
-        """Make the encoder with fresh weights for inputs of the shape learned."""
+    def _build(self, name: str) -> nn.Module:
+        """Make the network of that attribute with fresh weights, for inputs and outputs as learned."""
 
 
-class ImageEmbedder(BaseEmbedder):
-    """What every image embedder is: pixels in, one row of features per image out.
-
-    A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the
-    hooks `_objective` and `_recipes`.
-    """
+class ImageModel(BaseModel):
+    """What every estimator that takes images is: the meaning of its words, and how pixels come in."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "encoder": [str, ImageEncoder, nn.Module],
@@ -126,14 +132,149 @@ class ImageEmbedder(BaseEmbedder):
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseEmbedder._shorthand | {
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseModel._shorthand | {
         "encoder": get_encoder,
         "augment": get_recipe,
         "survey": get_survey,
     }
 
-    image_shape_: tuple[int, ...]
+    image_shape: tuple[int, int, int] | None
+    image_shape_: tuple[int, int, int]
     size_: tuple[int, int]
+    provenance_: dict[str, Any]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _run(self, network: nn.Module, images: np.ndarray, average: str | int | None = None) -> np.ndarray:
+        """Run a network over checked images batch by batch, averaged over their symmetries when asked."""
+        device = resolve_device(self.device)
+        network = network if device.type == "cpu" else copy.deepcopy(network)
+        network = network.to(device).to(memory_format=torch.channels_last)
+        normalizer = Normalizer(self.normalizer_).to(device)
+        bf16 = self._knobs().precision == "bf16"
+        out = np.empty(0, dtype=np.float32)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for start in range(0, len(images), self.batch_size):
+                batch = as_pixels(images[start : start + self.batch_size])
+                check_finite(batch, start)
+                raw = torch.from_numpy(batch).to(device)
+                rows = [
+                    network(normalizer(view).contiguous(memory_format=torch.channels_last)).float()
+                    for view in symmetries(raw, self.size_, average, self.augment_.edge)
+                ]
+                mean = (sum(rows) / len(rows)).cpu().numpy()
+                if start == 0:
+                    out = np.empty((len(images), *mean.shape[1:]), dtype=np.float32)
+                out[start : start + len(batch)] = mean
+        return out
+
+    def _check_images(self, X: Any, reset: bool) -> np.ndarray:
+        """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
+        array = check_array(
+            X,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=2 if reset else 1,
+            estimator=self,
+            input_name="X",
+        )
+        if array.ndim == 2:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        images = fold(array, self.image_shape if reset else self.image_shape_)
+        if not reset:
+            check_shape(images.shape, self.image_shape_[0], self.size_)
+            return images
+        size = images.shape[2:] if self.size is None else (self.size, self.size)
+        check_shape(images.shape, None, size)
+        check_pixels(images)
+        self.image_shape_, self.size_ = images.shape[1:], size
+        if array.ndim > 2:
+            self.n_features_in_ = images.shape[1]
+        return images
+
+    def _learn_pixels(self, images: np.ndarray) -> None:
+        """Learn what the pixels are: survey, normalisation, and where they came from."""
+        self.survey_ = get_survey(self.survey)
+        bands = list(self.survey_.bands) if self.survey_ else None
+        if bands is not None and len(bands) != images.shape[1]:
+            raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
+        self.normalizer_ = measure_bands(images, self.normalize)
+        self.provenance_ = {
+            "n_images": len(images),
+            "image_shape": list(self.image_shape_),
+            "size": list(self.size_),
+            "bands": bands,
+            "survey": self.survey if isinstance(self.survey, str) else None,
+            "pixel_scale": self.survey_.pixel_scale if self.survey_ else None,
+            "versions": {name: version(name) for name in ("skastro", "torch", "timm", "scikit-learn", "numpy")}
+            | {"python": platform.python_version()},
+        }
+
+    def _learn_steps(self, images: np.ndarray) -> None:
+        """Let the augmentation learn what its steps need."""
+        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"])
+
+    def _train(
+        self,
+        objective: Objective,
+        views: Callable[[Tensor], Sequence[Tensor]],
+        arrays: Mapping[str, np.ndarray],
+        monitor: Monitor,
+        **kwargs: Any,
+    ) -> None:
+        """Train under the parameters of this estimator."""
+        if self.max_epochs != 0:
+            train(
+                objective,
+                views,
+                arrays,
+                monitor=monitor,
+                training=self._knobs(),
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                lr=self.lr,
+                device=resolve_device(self.device),
+                verbose=self.verbose,
+                **kwargs,
+            )
+
+    def _build(self, name: str) -> nn.Module:
+        if isinstance(self._spec, nn.Module):
+            return copy.deepcopy(self._spec)
+        return self._spec.build(self.image_shape_[0], self.size_)
+
+    def _width(self, encoder: nn.Module) -> int:
+        """Count the features that the encoder gives for one image."""
+        blank = torch.zeros(1, self.image_shape_[0], *self.size_)
+        with torch.no_grad():
+            rows = encoder.eval()(blank)
+        if not isinstance(rows, Tensor) or rows.ndim != 2:
+            raise ValueError(
+                "The encoder must give one row of features per image, (n, d); "
+                f"it gave {tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__}."
+            )
+        return rows.shape[1]
+
+
+class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
+    """What every embedder is: a transformer that trains an encoder and keeps it."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+class ImageEmbedder(BaseEmbedder, ImageModel):
+    """What every image embedder is: pixels in, one row of features per image out.
+
+    A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the
+    hooks `_objective` and `_recipes`.
+    """
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
@@ -154,32 +295,10 @@ class ImageEmbedder(BaseEmbedder):
             NaN or infinite.
         """
         check_is_fitted(self)
-        images = self._check_images(X, reset=False)
-        device = resolve_device(self.device)
-        encoder = self.encoder_ if device.type == "cpu" else copy.deepcopy(self.encoder_)
-        encoder = encoder.to(device).to(memory_format=torch.channels_last)
-        normalizer = Normalizer(self.normalizer_).to(device)
-        bf16 = get_training(self.training).precision == "bf16"
-        out = np.empty((len(images), self._n_features_out), dtype=np.float32)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for start in range(0, len(images), self.batch_size):
-                batch = as_pixels(images[start : start + self.batch_size])
-                check_finite(batch, start)
-                raw = torch.from_numpy(batch).to(device)
-                rows = [
-                    encoder(normalizer(view).contiguous(memory_format=torch.channels_last)).float()
-                    for view in symmetries(raw, self.size_, self.average, self.augment_.edge)
-                ]
-                out[start : start + len(batch)] = (sum(rows) / len(rows)).cpu().numpy()
-        return out
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
+        return self._run(self.encoder_, self._check_images(X, reset=False), self.average)
 
     @abstractmethod
-    def _objective(self, encoder: nn.Module) -> nn.Module:
+    def _objective(self, encoder: nn.Module) -> Objective:
         """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
 
     @abstractmethod
@@ -189,100 +308,24 @@ class ImageEmbedder(BaseEmbedder):
     def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
         """Fit on images and on arrays that go with them row by row."""
         self._validate_params()
-        training = get_training(self.training)
-        training._validate_params()
+        self._knobs()._validate_params()
         device = resolve_device(self.device)
         with restored_on_error(self):
             images = self._check_images(X, reset=True)
             self._learn_pixels(images)
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            self._learn_steps(images)
+            seed = draw_seed(self.random_state)
             # Kept, because the parameter may be set anew before this fit is pickled.
             self._spec = clone(get_encoder(self.encoder), safe=False)
             with local_seed(seed):
-                encoder = self._build_encoder()
+                encoder = self._build("encoder_")
                 self._n_features_out = self._width(encoder)
                 monitor = Monitor(encoder)
-                views = Views(
-                    self._recipes(),
-                    self.size_,
-                    Normalizer(self.normalizer_).to(device),
-                    torch.Generator(device).manual_seed(seed),
-                )
+                generator = torch.Generator(device).manual_seed(seed)
+                views = Views(self._recipes(), self.size_, Normalizer(self.normalizer_).to(device), generator)
                 try:
-                    if self.max_epochs != 0:
-                        train(
-                            self._objective(encoder),
-                            views,
-                            {"images": images, **targets},
-                            monitor=monitor,
-                            training=training,
-                            max_epochs=self.max_epochs,
-                            batch_size=self.batch_size,
-                            lr=self.lr,
-                            device=device,
-                            verbose=self.verbose,
-                        )
+                    self._train(self._objective(encoder), views, {"images": images, **targets}, monitor)
                 finally:  # also when Ctrl-C interrupts: what was learned stays
                     self.encoder_ = encoder.cpu().eval()
-                    self.history_ = {name: np.asarray(values) for name, values in monitor.history.items()}
+                    self.history_ = monitor.arrays()
         return self
-
-    def _check_images(self, X: Any, reset: bool) -> np.ndarray:
-        array = check_array(
-            X,
-            dtype="numeric",
-            allow_nd=True,
-            ensure_all_finite=False,
-            ensure_min_samples=2 if reset else 1,
-            estimator=self,
-            input_name="X",
-        )
-        if array.ndim == 2:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        images = fold(array, self.image_shape)
-        if not reset:
-            check_shape(images.shape, self.image_shape_[0], self.size_)
-            return images
-        size = images.shape[2:] if self.size is None else (self.size, self.size)
-        check_shape(images.shape, None, size)
-        check_pixels(images)
-        self.image_shape_, self.size_ = images.shape[1:], size
-        if array.ndim > 2:
-            self.n_features_in_ = images.shape[1]
-        return images
-
-    def _learn_pixels(self, images: np.ndarray) -> None:
-        """Learn what the pixels are: survey, normalisation, what the steps need, and where they came from."""
-        self.survey_ = get_survey(self.survey)
-        bands = list(self.survey_.bands) if self.survey_ else None
-        if bands is not None and len(bands) != images.shape[1]:
-            raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
-        self.normalizer_ = measure_bands(images, self.normalize)
-        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"])
-        self.provenance_ = {
-            "n_images": len(images),
-            "image_shape": list(self.image_shape_),
-            "size": list(self.size_),
-            "bands": bands,
-            "survey": self.survey if isinstance(self.survey, str) else None,
-            "pixel_scale": self.survey_.pixel_scale if self.survey_ else None,
-            "versions": {name: version(name) for name in ("skastro", "torch", "timm", "scikit-learn", "numpy")}
-            | {"python": platform.python_version()},
-        }
-
-    def _build_encoder(self) -> nn.Module:
-        if isinstance(self._spec, nn.Module):
-            return copy.deepcopy(self._spec)
-        return self._spec.build(self.image_shape_[0], self.size_)
-
-    def _width(self, encoder: nn.Module) -> int:
-        """Count the features that the encoder gives for one image."""
-        blank = torch.zeros(1, self.image_shape_[0], *self.size_)
-        with torch.no_grad():
-            rows = encoder.eval()(blank)
-        if not isinstance(rows, Tensor) or rows.ndim != 2:
-            raise ValueError(
-                "The encoder must give one row of features per image, (n, d); "
-                f"it gave {tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__}."
-            )
-        return rows.shape[1]

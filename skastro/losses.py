@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-__all__ = ["byol_loss"]
+__all__ = ["byol_loss", "info_nce", "nt_xent"]
 
 
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -40,3 +40,85 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     2.0
     """
     return torch.mean(2 - 2 * cosine_similarity(prediction.float(), target.detach().float(), dim=-1))
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    r"""Find, by each query, its own key among those of other images.
+
+    .. math:: L = -\frac{1}{n} \sum_i \log
+              \frac{e^{s(q_i, k_i)}}{e^{s(q_i, k_i)} + \sum_{j=1}^{K} e^{s(q_i, k'_j)}}, \qquad
+              s(a, b) = \frac{\cos(a, b)}{\tau}
+
+    No gradient flows into keys and queue.
+
+    Parameters
+    ----------
+    query : Tensor of shape (n, d)
+        Projections :math:`q` of one view.
+    key : Tensor of shape (n, d)
+        The momentum network's projections :math:`k` of the other view.
+    queue : Tensor of shape (K, d)
+        Keys :math:`k'` of earlier images.
+    temperature : float
+        :math:`\tau`.
+
+    Returns
+    -------
+    Tensor
+        A scalar; :math:`\ln(K + 1)` where all similarities are equal.
+
+    References
+    ----------
+    Hayat et al. (2021), equation 1; He et al. (2020), equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.losses import info_nce
+    >>> same = torch.ones(2, 4)
+    >>> info_nce(same, same, torch.ones(7, 4), temperature=0.1).item()  # ln 8
+    2.0794...
+    """
+    query, key, queue = (normalize(rows.float(), dim=1) for rows in (query, key.detach(), queue.detach()))
+    own = torch.sum(query * key, dim=1, keepdim=True)
+    with torch.autocast(query.device.type, enabled=False):
+        similarities = torch.cat([own, query @ queue.T], dim=1) / temperature
+    return cross_entropy(similarities, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    r"""Find, by each of the 2n views of a batch, the other view of its image among the 2n - 1 others.
+
+    .. math:: L = -\frac{1}{2n} \sum_{i=1}^{2n} \log \frac{e^{s(z_i, z_{i'})}}{\sum_{j \neq i} e^{s(z_i, z_j)}},
+              \qquad s(a, b) = \frac{\cos(a, b)}{\tau}
+
+    with :math:`i'` the other view of the same image.
+
+    Parameters
+    ----------
+    first, second : Tensor of shape (n, d)
+        Projections :math:`z` of two views.
+    temperature : float
+        :math:`\tau`.
+
+    Returns
+    -------
+    Tensor
+        A scalar; :math:`\ln(2n - 1)` where all similarities are equal.
+
+    References
+    ----------
+    Chen et al. (2020), equation 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.losses import nt_xent
+    >>> nt_xent(torch.ones(4, 3), torch.ones(4, 3), temperature=0.5).item()  # ln 7
+    1.9459...
+    """
+    views = normalize(torch.cat([first, second]).float(), dim=1)
+    with torch.autocast(views.device.type, enabled=False):
+        similarities = views @ views.T / temperature
+    similarities.fill_diagonal_(-torch.inf)
+    return cross_entropy(similarities, torch.arange(len(views), device=views.device).roll(len(first)))

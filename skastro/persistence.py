@@ -42,9 +42,13 @@ OURS = _names(
         "skastro.augment.base": "Augment",
         "skastro.augment.geometry": "Crop Flip Rotate Shift Zoom",
         "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
+        "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
+        "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
         "skastro.encoders.images": "ImageEncoder",
         "skastro.pretrain.byol": "BYOLEmbedder",
-        "skastro.surveys": "Survey",
+        "skastro.pretrain.moco": "MoCoEmbedder",
+        "skastro.pretrain.simclr": "SimCLREmbedder",
+        "skastro.surveys": "Deredden Survey",
         "skastro.training.knobs": "Training",
     }
 )

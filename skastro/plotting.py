@@ -6,11 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter, map_coordinates
 from sklearn.neighbors import NearestNeighbors
 
+from skastro.metrics import delta_z, morphology_table, photoz_bias, photoz_outliers, sigma_mad
 from skastro.model_selection import label_sweep
 
-__all__ = ["LabelSweepDisplay", "LookAlikesDisplay"]
+__all__ = ["LabelSweepDisplay", "LookAlikesDisplay", "PhotoZDisplay", "VoteScatterDisplay"]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; the markers serve black-and-white prints.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -18,26 +20,32 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 class LabelSweepDisplay:
-    """Score against number of labels, one line per method.
+    """Score against number of labels, one line per method, one panel per metric.
 
-    The figure of a label sweep: figure 1 of [1]_, and with ``error=True`` figure 4 of [2]_.
+    The figure of a label sweep: figure 1 of [1]_, with ``error=True`` figure 4 of [2]_, and with several
+    `metrics` figure 4 of [3]_.
 
     Parameters
     ----------
     frame : DataFrame
-        What :func:`~skastro.model_selection.label_sweep` returns; the columns ``method``, ``n_labels`` and
-        ``score`` are read.
+        What :func:`~skastro.model_selection.label_sweep` returns; the columns ``method`` and ``n_labels`` are
+        read, and ``score`` or those named by `metrics`.
     metric_name : str, default=None
         What the score is called on the axis; ``None`` is "score".
+    metrics : str, sequence of str or mapping of str to str, default=None
+        Columns of `frame` to draw, each in its own panel; a mapping also gives what they are called on the axes.
+        ``None`` draws ``score`` alone, under its `metric_name`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the lines are.
+        The first panel, which holds the legend of all.
+    axes_ : array of matplotlib Axes, of shape (n_metrics,)
+        The panels.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     lines_ : list of matplotlib Line2D
-        One line per method, in the order of `frame`.
+        One line per method, in the order of `frame`, panel by panel.
 
     See Also
     --------
@@ -48,6 +56,7 @@ class LabelSweepDisplay:
     .. [1] Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
     .. [2] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
        model for radio astronomy with self-supervised learning".
+    .. [3] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images".
 
     Examples
     --------
@@ -61,13 +70,26 @@ class LabelSweepDisplay:
     array([25., 14.])
     """
 
-    def __init__(self, frame: pd.DataFrame, *, metric_name: str | None = None) -> None:
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        *,
+        metric_name: str | None = None,
+        metrics: str | Sequence[str] | Mapping[str, str] | None = None,
+    ) -> None:
         self.frame = frame
         self.metric_name = metric_name
+        self.metrics = metrics
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame, *, ax: Any = None, metric_name: str | None = None, error: bool = False
+        cls,
+        frame: pd.DataFrame,
+        *,
+        ax: Any = None,
+        metric_name: str | None = None,
+        error: bool = False,
+        metrics: str | Sequence[str] | Mapping[str, str] | None = None,
     ) -> Self:
         """Draw the table of a label sweep.
 
@@ -75,12 +97,14 @@ class LabelSweepDisplay:
         ----------
         frame : DataFrame
             What :func:`~skastro.model_selection.label_sweep` returns.
-        ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, one for each metric; ``None`` makes a new figure.
         metric_name : str, default=None
             What the score is called on the axis; ``None`` is "score".
         error : bool, default=False
             Draw 100 (1 - score), in percent, instead of the score.
+        metrics : str, sequence of str or mapping of str to str, default=None
+            Columns of `frame` to draw instead of ``score``, each in its own panel; a mapping also names them.
 
         Returns
         -------
@@ -90,9 +114,9 @@ class LabelSweepDisplay:
         Raises
         ------
         ValueError
-            If a column is missing.
+            If a column is missing, or if there are not as many axes as metrics.
         """
-        return cls(frame, metric_name=metric_name).plot(ax=ax, error=error)
+        return cls(frame, metric_name=metric_name, metrics=metrics).plot(ax=ax, error=error)
 
     @classmethod
     def from_estimators(
@@ -153,8 +177,8 @@ class LabelSweepDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, one for each metric; ``None`` makes a new figure.
         metric_name : str, default=None
             What the score is called on the axis; ``None`` is the `metric_name` of the display.
         error : bool, default=False
@@ -168,30 +192,73 @@ class LabelSweepDisplay:
         Raises
         ------
         ValueError
-            If a column is missing.
+            If a column is missing, or if there are not as many axes as metrics.
         """
-        missing = {"method", "n_labels", "score"} - set(self.frame.columns)
+        names = self._names(metric_name)
+        missing = {"method", "n_labels", *names} - set(self.frame.columns)
         if missing:
             raise ValueError(f"frame lacks {', '.join(sorted(missing))}: give the table that label_sweep returns.")
-        if ax is None:
-            _, ax = _pyplot().subplots(figsize=(5, 3.75), layout="constrained")
-        frame = self.frame.assign(score=100 * (1 - self.frame["score"])) if error else self.frame
-        styles = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False)
-        self.lines_ = [
-            _draw_line(ax, name, rows, colour, marker)
-            for (name, rows), (colour, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
-        ]
-        name = metric_name or self.metric_name or "score"
-        label = f"1 − {name} (%)" if error else name[0].upper() + name[1:]
-        ax.set(xscale="log", xlabel="Number of labels", ylabel=label)
-        counts = np.unique(frame["n_labels"])
-        crowded = np.append(counts[1:] < 1.2 * counts[:-1], False)  # its label would touch the next
-        ax.set_xticks(counts, ["" if hide else f"{count:,}" for count, hide in zip(counts, crowded, strict=True)])
-        ax.minorticks_off()
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
-        self.ax_, self.figure_ = ax, ax.figure
+        axes = _stack_panels(len(names)) if ax is None else np.ravel(ax)
+        if len(axes) != len(names):
+            raise ValueError(f"ax must be one Axes for each of the {len(names)} metrics; got {len(axes)}.")
+        self.lines_ = []
+        for panel, (metric, name) in zip(axes, names.items(), strict=True):
+            scores = 100 * (1 - self.frame[metric]) if error else self.frame[metric]
+            self.lines_ += _draw_sweep(panel, self.frame.assign(score=scores))
+            panel.set_ylabel(f"1 − {name} (%)" if error else _capitalize(name))
+        axes[0].legend(frameon=False)
+        self.ax_, self.axes_, self.figure_ = axes[0], axes, axes[0].figure
         return self
+
+    def _names(self, metric_name: str | None) -> dict[str, str]:
+        """Columns to draw, and what each is called."""
+        if self.metrics is None:
+            return {"score": metric_name or self.metric_name or "score"}
+        if isinstance(self.metrics, Mapping):
+            return dict(self.metrics)
+        metrics = [self.metrics] if isinstance(self.metrics, str) else self.metrics
+        return {metric: metric.replace("_", " ") for metric in metrics}
+
+
+def _stack_panels(n_panels: int) -> np.ndarray:
+    figure = _pyplot().figure(figsize=(5, 1.5 + 2.25 * n_panels), layout="constrained")
+    axes = figure.subplots(n_panels, sharex=True, squeeze=False)[:, 0]
+    figure.align_ylabels(axes)
+    return axes
+
+
+def _capitalize(name: str) -> str:
+    return name[0].upper() + name[1:] if name[0].isascii() else name  # η stays η
+
+
+def _draw_sweep(ax: Any, frame: pd.DataFrame) -> list[Any]:
+    styles = zip(cycle(_COLOURS), cycle(_MARKERS), strict=False)
+    lines = [
+        _draw_line(ax, name, rows, colour, marker)
+        for (name, rows), (colour, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
+    ]
+    ax.set_xscale("log")
+    if ax.xaxis.get_tick_params().get("labelbottom", True):  # else the panel below has the same axis
+        ax.set_xlabel("Number of labels")
+    counts = np.unique(frame["n_labels"])
+    ax.set_xticks(counts, _tick_labels(ax, counts))
+    ax.minorticks_off()
+    ax.spines[["top", "right"]].set_visible(False)
+    return lines
+
+
+def _tick_labels(ax: Any, counts: np.ndarray) -> list[str]:
+    """Name the counts, from the largest down, but not where a name would touch the one before."""
+    inches = ax.bbox.width / ax.figure.dpi
+    letter = 0.09 * np.ptp(np.log10(ax.get_xlim())) / inches  # in decades; a letter is about 0.09 inches wide
+    labels, end = [], np.inf
+    for count in counts[::-1]:
+        label = f"{count:,}"
+        half = letter * (len(label) + 1) / 2
+        touches = np.log10(count) + half > end
+        labels.append("" if touches else label)
+        end = end if touches else np.log10(count) - half
+    return labels[::-1]
 
 
 def _draw_line(ax: Any, name: Any, rows: pd.DataFrame, colour: str, marker: str) -> Any:
@@ -383,6 +450,374 @@ def _stretch(image: np.ndarray, softening: float = 0.1) -> np.ndarray:
     mean = np.maximum(light.mean(axis=0), np.finfo(np.float32).tiny)
     gain = np.arcsinh(mean / softening) / np.arcsinh(1 / softening) / mean
     return np.clip(light * gain, 0, 1)
+
+
+class PhotoZDisplay:
+    r"""Predicted against true redshift, above the residuals: figure 5 of [1]_.
+
+    The residual of an object of spectroscopic redshift :math:`z_s` and photometric redshift :math:`z_p` is
+
+    .. math:: \Delta z = \frac{z_p - z_s}{1 + z_s}.
+
+    Parameters
+    ----------
+    z_true : array of shape (n,)
+        Spectroscopic redshifts.
+    z_pred : array of shape (n,)
+        Photometric redshifts.
+    threshold : float, default=0.05
+        An object with :math:`|\Delta z|` above it is an outlier.
+
+    Attributes
+    ----------
+    axes_ : array of matplotlib Axes, of shape (2,)
+        The panels of redshifts and of residuals.
+    figure_ : matplotlib Figure
+        The figure.
+
+    See Also
+    --------
+    skastro.metrics.photoz_table : The numbers, by redshift.
+
+    References
+    ----------
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.3.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import numpy as np
+    >>> from skastro.plotting import PhotoZDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> z_true = rng.gamma(3, 0.04, size=1000)
+    >>> display = PhotoZDisplay.from_predictions(z_true, z_true + rng.normal(0, 0.02, size=1000) * (1 + z_true))
+    >>> print(display.axes_[0].texts[0].get_text())
+    ⟨Δz⟩ = −0.0003
+    $σ_{MAD}$ = 0.0202
+    η = 1.60 %
+    """
+
+    def __init__(self, z_true: Any, z_pred: Any, *, threshold: float = 0.05) -> None:
+        self.z_true = z_true
+        self.z_pred = z_pred
+        self.threshold = threshold
+
+    @classmethod
+    def from_predictions(
+        cls, z_true: Any, z_pred: Any, *, sample: int | None = 50_000, threshold: float = 0.05, figure: Any = None
+    ) -> Self:
+        """Draw predictions.
+
+        Parameters
+        ----------
+        z_true : array-like of shape (n,)
+            Spectroscopic redshifts.
+        z_pred : array-like of shape (n,)
+            Photometric redshifts.
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        threshold : float, default=0.05
+            An object with a residual above it, of either sign, is an outlier.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        return cls(z_true, z_pred, threshold=threshold).plot(sample=sample, figure=figure)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        z_true: Any,
+        *,
+        sample: int | None = 50_000,
+        threshold: float = 0.05,
+        figure: Any = None,
+    ) -> Self:
+        """Predict and draw.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted regressor, or a pipeline with one at its end.
+        X : array-like of shape (n, ...)
+            What it predicts redshifts from.
+        z_true : array-like of shape (n,)
+            Spectroscopic redshifts.
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        threshold : float, default=0.05
+            An object with a residual above it, of either sign, is an outlier.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        z_pred = estimator.predict(X)
+        return cls.from_predictions(z_true, z_pred, sample=sample, threshold=threshold, figure=figure)
+
+    def plot(self, *, sample: int | None = 50_000, figure: Any = None) -> Self:
+        """Draw the objects, coloured by their density, and the median and the central 68 % of their residuals.
+
+        The numbers, the median and the band are those of all objects, also of those that are not shown. The median
+        is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far beyond
+        the threshold and the band lie outside of the lower panel.
+
+        Parameters
+        ----------
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        if sample is not None and sample < 1:
+            raise ValueError(f"sample must be at least 1, or None for all; got {sample}.")
+        residuals = delta_z(self.z_true, self.z_pred)
+        z_true, z_pred = np.asarray(self.z_true), np.asarray(self.z_pred)
+        if figure is None:
+            figure = _pyplot().figure(figsize=(4.5, 6), layout="constrained")
+        self.figure_ = figure
+        self.axes_ = figure.subplots(2, sharex=True, height_ratios=(3, 1.2))
+        density = _density(z_true, z_pred)
+        shown = np.random.default_rng(0).permutation(len(z_true))[:sample]
+        shown = shown[np.argsort(density[shown])]  # the densest come last, on top
+        size = np.clip(3000 / len(shown), 3, 15)
+        style = {"c": density[shown], "norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
+        for ax, values in zip(self.axes_, (z_pred, residuals), strict=True):
+            ax.scatter(z_true[shown], values[shown], s=size, **style)
+            ax.spines[["top", "right"]].set_visible(False)
+        self._draw_one_to_one(self.axes_[0], z_true, z_pred)
+        self._draw_trend(self.axes_[1], z_true, residuals)
+        figure.align_ylabels(self.axes_)
+        return self
+
+    def _draw_one_to_one(self, ax: Any, z_true: np.ndarray, z_pred: np.ndarray) -> None:
+        limits = [z_true.min(), z_true.max()]
+        ax.plot(limits, limits, color="black", linewidth=1)
+        outliers = photoz_outliers(z_true, z_pred, self.threshold)
+        scores = (
+            f"⟨Δz⟩ = {photoz_bias(z_true, z_pred):.4f}\n"
+            f"$σ_{{MAD}}$ = {sigma_mad(z_true, z_pred):.4f}\n"
+            f"η = {100 * outliers:.2f} %"
+        )
+        ax.text(0.04, 0.97, scores.replace("-", "−"), transform=ax.transAxes, va="top", linespacing=1.4)
+        ax.set_ylabel("Photometric redshift")
+
+    def _draw_trend(self, ax: Any, z_true: np.ndarray, residuals: np.ndarray) -> None:
+        centres, low, median, high = _trend(z_true, residuals)
+        ax.fill_between(centres, low, high, color="black", alpha=0.25, linewidth=0)
+        ax.plot(centres, median, color="black", linewidth=1.5)
+        for level in (-self.threshold, self.threshold):
+            ax.axhline(level, color="black", linewidth=0.8, linestyle="--")
+        limit = max(2.5 * self.threshold, 1.2 * np.abs([low, high]).max(initial=0))
+        ax.set(ylim=(-limit, limit), xlabel="Spectroscopic redshift", ylabel="Δz")
+
+
+def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray:
+    """Median redshift and percentiles 16, 50 and 84 of the residuals in each cell with enough objects: (4, n)."""
+    n_cells = int(np.clip(len(z) / (2 * enough), 1, 25))
+    cell = np.digitize(z, np.linspace(z.min(), z.max(), n_cells + 1)[1:-1])
+    groups = [cell == i for i in np.flatnonzero(np.bincount(cell) >= enough)]
+    rows = [(np.median(z[group]), *np.percentile(residuals[group], (16, 50, 84))) for group in groups]
+    return np.reshape(rows, (-1, 4)).T
+
+
+def _density(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How many points lie around each, on a smoothed grid."""
+    n_cells = int(np.clip(np.sqrt(len(x)), 5, 80))
+    counts, *edges = np.histogram2d(x, y, bins=n_cells)
+    places = [n_cells * (v - e[0]) / (e[-1] - e[0]) - 0.5 for v, e in zip((x, y), edges, strict=True)]
+    return map_coordinates(gaussian_filter(counts, 1), places, order=1, mode="nearest")
+
+
+class VoteScatterDisplay:
+    """Predicted against volunteers' fraction of votes for one answer: figure 3 of [1]_.
+
+    Parameters
+    ----------
+    fractions : array of shape (n,)
+        Fraction of the volunteers who gave the answer; NaN where none was asked.
+    predicted : array of shape (n,)
+        The fraction predicted.
+    votes : array of shape (n,), default=None
+        How many volunteers were asked; ``None`` treats all objects alike.
+    high_quality : tuple of two float, default=(0.2, 0.8)
+        Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+    answer : str, default=None
+        What the answer is called on the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where the points are.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+
+    See Also
+    --------
+    skastro.metrics.morphology_table : The numbers, for many answers.
+
+    References
+    ----------
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.2.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import numpy as np
+    >>> from skastro.plotting import VoteScatterDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> truth, votes = rng.beta(0.5, 0.5, size=1000), rng.integers(5, 40, size=1000)
+    >>> display = VoteScatterDisplay.from_predictions(rng.binomial(votes, truth) / votes, truth, votes)
+    >>> print(display.ax_.texts[0].get_text())
+    TEXT
+    """
+
+    def __init__(
+        self,
+        fractions: Any,
+        predicted: Any,
+        votes: Any = None,
+        *,
+        high_quality: tuple[float, float] = (0.2, 0.8),
+        answer: str | None = None,
+    ) -> None:
+        self.fractions = fractions
+        self.predicted = predicted
+        self.votes = votes
+        self.high_quality = high_quality
+        self.answer = answer
+
+    @classmethod
+    def from_predictions(
+        cls,
+        fractions: Any,
+        predicted: Any,
+        votes: Any = None,
+        *,
+        high_quality: tuple[float, float] = (0.2, 0.8),
+        answer: str | None = None,
+        ax: Any = None,
+    ) -> Self:
+        """Draw predictions.
+
+        Parameters
+        ----------
+        fractions : array-like of shape (n,)
+            Fraction of the volunteers who gave the answer; NaN where none was asked.
+        predicted : array-like of shape (n,)
+            The fraction predicted.
+        votes : array-like of shape (n,), default=None
+            How many volunteers were asked; ``None`` treats all objects alike.
+        high_quality : tuple of two float, default=(0.2, 0.8)
+            Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+        answer : str, default=None
+            What the answer is called on the axes.
+        ax : matplotlib Axes, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        VoteScatterDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, if there is more than one answer, or if fractions or votes are none.
+        """
+        return cls(fractions, predicted, votes, high_quality=high_quality, answer=answer).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw each object, larger and less transparent the more votes it has, over the bands of high quality.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        VoteScatterDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, if there is more than one answer, or if fractions or votes are none.
+        """
+        weights = _vote_weights(np.shape(self.fractions), self.votes)
+        table = morphology_table(self.fractions, self.predicted, high_quality=self.high_quality)
+        if ax is None:
+            _, ax = _pyplot().subplots(figsize=(4.75, 4.75), layout="constrained")
+        (low, high), (start, end) = self.high_quality, (-0.02, 1.02)
+        for band in ((start, low), (high, end)):
+            ax.axvspan(*band, color="0.93", linewidth=0, zorder=0)
+        ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
+        # The more points, the fainter each, so that a crowd shows as a shade.
+        opacity = weights * np.clip(30 / np.sqrt(len(weights)), 0.15, 0.8)
+        style = {"color": _COLOURS[0], "linewidths": 0, "rasterized": True}
+        ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
+        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+        ax.text(low + 0.02, 0.99, _score_text(table.iloc[0]), va="top", linespacing=1.4, bbox=box)
+        suffix = f", {self.answer}" if self.answer else ""
+        ax.set(xlabel=f"Fraction of votes{suffix}", ylabel=f"Predicted fraction{suffix}")
+        ax.set(xlim=(start, end), ylim=(start, end), aspect="equal")
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _vote_weights(shape: tuple[int, ...], votes: Any) -> np.ndarray:
+    """Votes relative to the most of all; equal weights without votes."""
+    if len(shape) != 1:
+        raise ValueError(f"fractions must be those of one answer, one-dimensional; their shape is {shape}.")
+    votes = np.ones(shape) if votes is None else np.asarray(votes, dtype=float)
+    if votes.shape != shape or not (votes >= 0).all() or not np.isfinite(votes).all():
+        raise ValueError(f"votes must be a number, at least 0, for each of the {shape[0]} fractions.")
+    return votes / max(votes.max(initial=0), 1)
+
+
+def _score_text(scores: pd.Series) -> str:
+    """The scores that are defined, one to a line."""
+    lines = {
+        "accuracy": f"accuracy {scores['accuracy']:.2f}",
+        "precision": f"precision {scores['precision']:.2f}",
+        "recall": f"recall {scores['recall']:.2f}",
+        "auc": f"AUC {scores['auc']:.2f}",
+        "outliers": f"η {100 * scores['outliers']:.2f} %",
+    }
+    return "\n".join(line for name, line in lines.items() if np.isfinite(scores[name]))
 
 
 def _pyplot() -> Any:

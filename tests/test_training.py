@@ -15,6 +15,7 @@ from torch import nn
 from skastro.training import (
     Batches,
     Monitor,
+    Objective,
     Rows,
     Training,
     callbacks,
@@ -32,7 +33,7 @@ from skastro.training import (
 CPU = torch.device("cpu")
 
 
-class Toy(nn.Module):
+class Toy(Objective):
     """Pull the embedding of each image towards its first two pixels."""
 
     def __init__(self, pixels=6):

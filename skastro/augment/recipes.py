@@ -37,6 +37,16 @@ RECIPES = {
         ],
         edge="zeros",
     ),
+    # No step changes the flux, which a redshift or a mass is told from. Hayat et al. (2021) shift by up to 7 pixels,
+    # for cutouts larger than the window.
+    "supervised": Augment(
+        [
+            ("noise", "passthrough"),
+            ("rotate", Rotate(degrees=180)),
+            ("shift", Shift(pixels=2)),
+            ("flip", Flip(p=0.5)),
+        ]
+    ),
     "galaxy": Augment(
         [
             ("noise", GaussianNoise(scale=(0.0, 1.0))),

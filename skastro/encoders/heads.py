@@ -9,13 +9,15 @@ from torch import Tensor, nn
 __all__ = ["Normalizer", "mlp"]
 
 
-def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
-    """Make the two-layer head of BYOL: linear, batch norm, ReLU, linear.
+def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
+    """Make the two-layer head of contrastive learning: linear, batch norm, ReLU, linear.
 
     Parameters
     ----------
     width, hidden, out : int
         Features that come in, between, and out.
+    norm : bool, default=True
+        Have the batch norm, as BYOL and SimCLR do; MoCo v2 does without.
 
     Returns
     -------
@@ -23,7 +25,7 @@ def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
 
     References
     ----------
-    Grill et al. (2020), section 3.3.
+    Grill et al. (2020), section 3.3; Chen, Fan et al. (2020), section 3.
 
     Examples
     --------
@@ -32,8 +34,8 @@ def mlp(width: int, hidden: int, out: int) -> nn.Sequential:
     4
     """
     return nn.Sequential(
-        nn.Linear(width, hidden, bias=False),
-        nn.BatchNorm1d(hidden),
+        nn.Linear(width, hidden, bias=not norm),
+        nn.BatchNorm1d(hidden) if norm else nn.Identity(),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out),
     )

@@ -13,12 +13,12 @@ from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import byol_loss
 from skastro.surveys import Survey
-from skastro.training import Training, ema_update
+from skastro.training import Objective, Training, ema_update
 
 __all__ = ["BYOL", "BYOLEmbedder"]
 
 
-class BYOL(nn.Module):
+class BYOL(Objective):
     r"""The objective of BYOL.
 
     The online network (encoder, projector, predictor :math:`q`) sees one view, the target network (a slowly moving
@@ -223,7 +223,7 @@ class BYOLEmbedder(ImageEmbedder):
         """
         return self._pretrain(X)
 
-    def _objective(self, encoder: nn.Module) -> nn.Module:
+    def _objective(self, encoder: nn.Module) -> Objective:
         return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
 
     def _recipes(self) -> Sequence[Augment]:

@@ -45,21 +45,22 @@ class Batches(Sampler):
 
     Parameters
     ----------
-    n : int
-        Number of rows.
+    rows : int or Tensor of int
+        Number of rows, or those to take.
     batch_size : int
         Largest batch; one row more where it is 2 and the number of rows is odd.
     generator : torch.Generator
         Order of the rows.
     """
 
-    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
-        self.n = n
-        self.count = max(1, min(-(-n // batch_size), n // 2))
+    def __init__(self, rows: int | Tensor, batch_size: int, generator: torch.Generator) -> None:
+        self.rows = torch.arange(rows) if isinstance(rows, int) else rows
+        self.count = max(1, min(-(-len(self.rows) // batch_size), len(self.rows) // 2))
         self.generator = generator
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(torch.randperm(self.n, generator=self.generator).tensor_split(self.count))
+        order = torch.randperm(len(self.rows), generator=self.generator)
+        return iter(self.rows[order].tensor_split(self.count))

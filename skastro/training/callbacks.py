@@ -1,8 +1,10 @@
 """What happens around a step: schedules, history, the warning of collapse, progress."""
 
+import copy
 import time
 import warnings
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,9 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skastro.training.batches import Rows
 from skastro.training.knobs import Training
 
-__all__ = ["Clock", "Monitor", "Progress", "spread"]
+__all__ = ["Best", "Clock", "EnoughError", "Monitor", "Progress", "peak_lr", "spread"]
 
 MONITORED = 256  # embeddings looked at after each epoch
 
@@ -44,7 +45,7 @@ class Clock(Callback):
 
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         for group in net.optimizer_.param_groups:
-            group["lr"] = self.lr * self.training.lr_factor(self.step_, self.steps, self.epochs)
+            group["lr"] = self.lr * group["lr_scale"] * self.training.lr_factor(self.step_, self.steps, self.epochs)
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         net.module_.objective.update(self.training.ema_rate(self.step_, self.steps))
@@ -77,6 +78,15 @@ class Monitor(Callback):
             name: [] for name in ("loss", "lr", "images_per_s", "embedding_std", "effective_rank")
         }
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give the history as arrays.
+
+        Returns
+        -------
+        dict of ndarray of shape (n_epochs,)
+        """
+        return {name: np.asarray(values) for name, values in self.history.items()}
+
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.recent_: deque[Tensor] = deque(maxlen=8)
         self.hook_ = self.encoder.register_forward_hook(
@@ -86,14 +96,14 @@ class Monitor(Callback):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.started_ = time.perf_counter()
 
-    def on_epoch_end(self, net: NeuralNet, dataset_train: Rows, **kwargs: Any) -> None:  # noqa: D102
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         seconds = time.perf_counter() - self.started_
         sizes, losses = zip(*net.history[-1, "batches", :, ("train_batch_size", "train_loss")], strict=True)
         std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
         values = {
             "loss": float(np.average(losses, weights=sizes)),
-            "lr": net.optimizer_.param_groups[0]["lr"],
-            "images_per_s": len(dataset_train) / seconds,
+            "lr": peak_lr(net),
+            "images_per_s": sum(sizes) / seconds,
             "embedding_std": std,
             "effective_rank": rank,
         }
@@ -111,6 +121,44 @@ class Monitor(Callback):
                 UserWarning,
                 stacklevel=2,
             )
+
+
+class EnoughError(Exception):
+    """Raised by `Best` to end training early; `train` catches it."""
+
+
+class Best(Callback):
+    """Watches the loss on held-out rows, ends training when it no longer falls, and restores the best epoch.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Gives the loss on the held-out rows.
+    patience : int
+        Epochs without a new lowest loss after which training ends.
+    history : dict of list
+        Receives ``validation_loss``, one value per epoch.
+    """
+
+    def __init__(self, evaluate: Callable[[], float], patience: int, history: dict[str, list[float]]) -> None:
+        self.evaluate = evaluate
+        self.patience = patience
+        self.history = history
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.losses_: list[float] = self.history.setdefault("validation_loss", [])
+        self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.losses_.append(self.evaluate())
+        since = len(self.losses_) - 1 - int(np.argmin(self.losses_))
+        if since == 0:
+            self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
+        if since >= self.patience:
+            raise EnoughError
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        net.module_.objective.load_state_dict(self.weights_)
 
 
 class Progress(Callback):
@@ -136,11 +184,26 @@ class Progress(Callback):
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         loss, size = net.history[-1, "batches", -1, ("train_loss", "train_batch_size")]
-        self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{net.optimizer_.param_groups[0]['lr']:.1e}")
+        self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{peak_lr(net):.1e}")
         self.bar_.update(size)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.bar_.close()
+
+
+def peak_lr(net: NeuralNet) -> float:
+    """Tell the largest learning rate of all parameters at this moment.
+
+    Parameters
+    ----------
+    net : NeuralNet
+        In training.
+
+    Returns
+    -------
+    float
+    """
+    return max(group["lr"] for group in net.optimizer_.param_groups)
 
 
 def spread(embedding: Tensor) -> tuple[float, float]:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils import check_random_state
 
-__all__ = ["local_seed", "resolve_device", "uses_bf16"]
+__all__ = ["draw_seed", "local_seed", "resolve_device", "uses_bf16"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -68,6 +71,27 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def draw_seed(random_state: Any) -> int:
+    """Draw the seed of a fit.
+
+    Parameters
+    ----------
+    random_state : int, RandomState instance or None
+        As in scikit-learn.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from skastro.training import draw_seed
+    >>> draw_seed(0) == draw_seed(0)
+    True
+    """
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The knobs of training that are rarely turned, and their schedules."""
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -21,8 +22,10 @@ class Training(BaseEstimator):
         Weight decay.
     warmup : float or int, default=0.05
         Linear warm-up: a fraction of all steps, or a number of epochs.
-    schedule : {"cosine", "constant"}, default="cosine"
-        Learning rate after the warm-up, per step.
+    schedule : {"cosine", "milestones", "constant"}, default="cosine"
+        Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each of them.
+    milestones : tuple of float, default=(0.6, 0.9)
+        Fractions of all steps, for ``schedule="milestones"``.
     ema : float, default=0.99
         Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start.
     ema_schedule : {"cosine", "constant"}, default="cosine"
@@ -38,7 +41,7 @@ class Training(BaseEstimator):
 
     References
     ----------
-    Grill et al. (2020), section 3.2, for the schedules.
+    Grill et al. (2020), section 3.2, for the cosine schedules; Hayat et al. (2021) for the milestones.
 
     Examples
     --------
@@ -51,7 +54,8 @@ class Training(BaseEstimator):
         "optimizer": [StrOptions({"adamw", "sgd", "lars"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup": [Interval(Real, 0, None, closed="left")],
-        "schedule": [StrOptions({"cosine", "constant"})],
+        "schedule": [StrOptions({"cosine", "milestones", "constant"})],
+        "milestones": [tuple, list],
         "ema": [Interval(Real, 0, 1, closed="both")],
         "ema_schedule": [StrOptions({"cosine", "constant"})],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
@@ -66,6 +70,7 @@ class Training(BaseEstimator):
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
         schedule: str = "cosine",
+        milestones: Sequence[float] = (0.6, 0.9),
         ema: float = 0.99,
         ema_schedule: str = "cosine",
         clip: float | None = None,
@@ -77,6 +82,7 @@ class Training(BaseEstimator):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.schedule = schedule
+        self.milestones = milestones
         self.ema = ema
         self.ema_schedule = ema_schedule
         self.clip = clip
@@ -112,6 +118,8 @@ class Training(BaseEstimator):
             return (step + 1) / warm
         if self.schedule == "constant":
             return 1.0
+        if self.schedule == "milestones":
+            return 0.1 ** sum(step >= round(steps * milestone) for milestone in self.milestones)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
     def ema_rate(self, step: int, steps: int) -> float:

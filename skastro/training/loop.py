@@ -1,6 +1,8 @@
 """The loop: an objective, its views and an optimiser, run by skorch."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,38 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from skastro.training.batches import Batches, Rows
-from skastro.training.callbacks import Clock, Monitor, Progress
+from skastro.training.callbacks import Best, Clock, EnoughError, Monitor, Progress
 from skastro.training.device import uses_bf16
 from skastro.training.knobs import Training
 
-__all__ = ["Learner", "LossAsGiven", "ema_update", "make_optimizer", "train"]
+__all__ = ["Learner", "LossAsGiven", "Objective", "ema_update", "make_optimizer", "train"]
 
 AUTO_STEPS = 1000  # what max_epochs="auto" aims at
+
+
+class Objective(nn.Module):
+    """What turns the views of a batch, and targets by name, into a loss.
+
+    A concrete one has a ``forward``; what it keeps between steps are buffers.
+    """
+
+    def update(self, rate: float) -> None:
+        """Do nothing after a step; objectives with a target network move it.
+
+        Parameters
+        ----------
+        rate : float
+            Fraction of the target that stays.
+        """
+
+    def lr_scales(self) -> dict[str, float]:
+        """Give the factor on the learning rate of each parameter, by name, where it is not 1.
+
+        Returns
+        -------
+        dict
+        """
+        return {}
 
 
 class Learner(nn.Module):
@@ -28,7 +55,7 @@ class Learner(nn.Module):
 
     Parameters
     ----------
-    objective : nn.Module
+    objective : Objective
         From views (and targets by name) to a loss.
     views : callable
         From raw images to a sequence of normalised views.
@@ -36,7 +63,7 @@ class Learner(nn.Module):
         Run the objective under bfloat16 autocast.
     """
 
-    def __init__(self, objective: nn.Module, views: Callable[[Tensor], Sequence[Tensor]], bf16: bool) -> None:
+    def __init__(self, objective: Objective, views: Callable[[Tensor], Sequence[Tensor]], bf16: bool) -> None:
         super().__init__()
         self.objective = objective
         self.views = views
@@ -91,7 +118,7 @@ def make_optimizer(
     Parameters
     ----------
     groups : sequence of mapping
-        Parameter groups.
+        Parameter groups, with ``lr_scale`` where it is not 1.
     lr : float
         Learning rate.
     name : {"adamw", "sgd", "lars"}
@@ -103,10 +130,13 @@ def make_optimizer(
     -------
     torch.optim.Optimizer
     """
-    params = [p for group in groups for p in group["params"] if p.requires_grad]
+    kinds = defaultdict(list)
+    for group in groups:
+        for parameter in filter(lambda p: p.requires_grad, group["params"]):
+            kinds[group.get("lr_scale", 1.0), weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
     split = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": params, "lr_scale": scale, "lr": lr * scale, "weight_decay": decay}
+        for (scale, decay), params in kinds.items()
     ]
     if name == "adamw":
         return torch.optim.AdamW(split, lr=lr, fused=True)
@@ -145,11 +175,13 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
 
 
 def train(
-    objective: nn.Module,
+    objective: Objective,
     views: Callable[[Tensor], Sequence[Tensor]],
     arrays: Mapping[str, np.ndarray],
     *,
     monitor: Monitor,
+    best: Best | None = None,
+    subset: np.ndarray | None = None,
     training: Training,
     max_epochs: int | str,
     batch_size: int,
@@ -161,14 +193,18 @@ def train(
 
     Parameters
     ----------
-    objective : nn.Module
-        From views to a loss; its ``update(rate)`` is called after each step.
+    objective : Objective
+        From views to a loss.
     views : callable
         From raw images on the device to a sequence of normalised views.
     arrays : mapping of str to ndarray
         ``images`` and any targets, of equal length.
     monitor : Monitor
         Receives the history, also of a fit that is interrupted.
+    best : Best, default=None
+        Ends training early and restores the best epoch.
+    subset : ndarray of int, default=None
+        Rows to train on; None is all.
     training : Training
         The rare knobs.
     max_epochs : int or "auto"
@@ -183,11 +219,13 @@ def train(
         Above zero, show a progress bar.
     """
     rows = Rows(arrays, device)
-    sampler = Batches(len(rows), batch_size, torch.default_generator)
+    chosen = len(rows) if subset is None else torch.from_numpy(subset)
+    sampler = Batches(chosen, batch_size, torch.default_generator)
     epochs = -(-AUTO_STEPS // len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, Clock(training, lr, epochs * len(sampler), epochs)]
+    callbacks += [best] if best else []
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
-    callbacks += [Progress(len(rows), epochs)] if verbose else []
+    callbacks += [Progress(len(sampler.rows), epochs)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
     net = NeuralNet(
         Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
@@ -195,6 +233,9 @@ def train(
         optimizer=make_optimizer,
         optimizer__name=training.optimizer,
         optimizer__weight_decay=training.weight_decay,
+        optimizer__param_groups=[
+            (f"*objective.{name}", {"lr_scale": scale}) for name, scale in objective.lr_scales().items()
+        ],
         lr=lr,
         iterator_train=DataLoader,
         iterator_train__batch_size=None,
@@ -210,7 +251,7 @@ def train(
     net.initialize()
     net.notify("on_train_begin", X=rows, y=None)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(EnoughError):
             net.fit_loop(rows, epochs=epochs)
     finally:
         net.notify("on_train_end", X=rows, y=None)

@@ -1,0 +1,334 @@
+"""What fine-tuning is: an encoder, pretrained or not, and a head, trained together as far as asked."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import clone, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from torch import Tensor, nn
+
+from skastro.augment import Augment
+from skastro.augment.views import Views
+from skastro.base import ImageEmbedder, ImageModel, restored_on_error
+from skastro.encoders import Normalizer, blocks, get_encoder, split
+from skastro.images import as_pixels, centre_crop, check_pixels
+from skastro.training import Best, Monitor, Objective, Rows, draw_seed, local_seed, resolve_device
+
+__all__ = ["FineTuner", "FineTuning", "HeldOut"]
+
+KEPT_BYTES = 1 << 31  # of the frozen part's output, above which it is computed anew in each epoch
+
+LEARNED = (  # what a fitted embedder knows of its images
+    "image_shape_",
+    "size_",
+    "survey_",
+    "normalizer_",
+    "provenance_",
+    "n_features_in_",
+    "feature_names_in_",
+    "_spec",
+)
+
+
+class FineTuning(Objective):
+    r"""The objective of fine-tuning: the mean over a batch of :math:`w_i\,\ell(h(f(x_i)), t_i)`.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        :math:`f`, from a view to rows of features.
+    head : nn.Module
+        :math:`h`, from features to outputs.
+    loss : callable
+        :math:`\ell`, from outputs and targets to one loss per row.
+    scales : mapping of Parameter to float
+        Factor on the learning rate of each of the encoder's parameters that is trained; the others are frozen.
+    batch_norm : {"eval", "train"}
+        Whether frozen modules keep their batch-norm statistics and use them, or go on updating them.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        scales: Mapping[nn.Parameter, float],
+        batch_norm: str,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.loss = loss
+        self.scales = scales
+        for parameter in encoder.parameters():
+            parameter.requires_grad_(parameter in scales)
+        self.still = [module for module in encoder.modules() if is_frozen(module)] if batch_norm == "eval" else []
+
+    def forward(self, view: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        view : Tensor of shape (n, bands, height, width)
+            One view of each image, or what enters the first trained block.
+        target : Tensor of shape (n,) or (n, n_outputs)
+            What the head should say.
+        weight : Tensor of shape (n,)
+            Weight of each row.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        return torch.mean(weight * self.losses(view, target))
+
+    def losses(self, view: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of each row, without weights.
+
+        Parameters
+        ----------
+        view, target : Tensor
+            As in `forward`.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+        """
+        return self.loss(self.head(self.encoder(view)).float(), target)
+
+    def lr_scales(self) -> dict[str, float]:  # noqa: D102
+        return {name: self.scales[p] for name, p in self.named_parameters() if p in self.scales}
+
+    def train(self, mode: bool = True) -> Self:  # noqa: D102
+        super().train(mode)
+        for module in self.still:
+            module.eval()
+        return self
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Tell whether a module has parameters and none of them is trained.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    wanted = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(wanted) and not any(wanted)
+
+
+def as_kept(features: Tensor) -> list[Tensor]:
+    """Take what the frozen part gave for the view: nothing is drawn.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, ...)
+        Of a batch.
+
+    Returns
+    -------
+    list of Tensor
+    """
+    return [features]
+
+
+class HeldOut:
+    """The weighted mean loss on rows that are not trained on.
+
+    Parameters
+    ----------
+    objective : FineTuning
+        In training.
+    views : callable
+        From images to one view that nothing was drawn for.
+    arrays : mapping of str to ndarray
+        ``images``, ``target`` and ``weight`` of all rows.
+    rows : ndarray of int
+        Those held out.
+    batch_size : int
+        Rows looked at in one go.
+    device : torch.device
+        Where training runs.
+    """
+
+    def __init__(
+        self,
+        objective: FineTuning,
+        views: Callable[[Tensor], Sequence[Tensor]],
+        arrays: Mapping[str, np.ndarray],
+        rows: np.ndarray,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.objective = objective
+        self.views = views
+        self.arrays = Rows(arrays, torch.device("cpu"))
+        self.rows = torch.from_numpy(rows).split(batch_size)
+        self.device = device
+
+    def __call__(self) -> float:
+        """Compute it now."""
+        self.objective.eval()
+        total = weights = 0.0
+        with torch.no_grad():
+            for rows in self.rows:
+                batch = {name: array.to(self.device) for name, array in self.arrays[rows][0].items()}
+                (view,) = self.views(batch["images"])
+                total += float(batch["weight"] @ self.objective.losses(view, batch["target"]))
+                weights += float(batch["weight"].sum())
+        return total / max(weights, 1e-30)
+
+
+class FineTuner(ImageModel):
+    """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
+
+    A concrete one has a constructor that only stores, and the hooks `_encode` and `_loss`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
+        "encoder": [*ImageModel._parameter_constraints["encoder"], ImageEmbedder, FrozenEstimator],
+        "n_layers": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
+        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "encoder_lr": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_norm": [StrOptions({"eval", "train"})],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+    }
+    _networks: ClassVar[tuple[str, ...]] = ("encoder_", "head_")
+
+    @abstractmethod
+    def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Learn from weighted targets: what the loss takes, the weight of each row, and the number of outputs."""
+
+    @abstractmethod
+    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of each row."""
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        self._validate_params()
+        self._knobs()._validate_params()
+        resolve_device(self.device)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        with restored_on_error(self):
+            check_consistent_length(X, y)
+            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            if not weight.any():
+                raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
+            target, weight, n_outputs = self._encode(y, weight)
+            images, encoder = self._start(X)
+            self._learn_steps(images)
+            seed = draw_seed(self.random_state)
+            with local_seed(seed):
+                encoder = self._build("encoder_") if encoder is None else copy.deepcopy(encoder)
+                self._head_shape = (self._width(encoder), n_outputs)
+                arrays = {"images": images, "target": target, "weight": weight / weight.mean()}
+                self._tune(encoder, self._build("head_"), arrays, seed)
+        return self
+
+    def _start(self, X: Any) -> tuple[np.ndarray, nn.Module | None]:
+        """Check the images, and take what an embedder has learned, or learn what the pixels are."""
+        if not isinstance(self.encoder, ImageEmbedder | FrozenEstimator):
+            images = self._check_images(X, reset=True)
+            self._learn_pixels(images)
+            self._spec = clone(get_encoder(self.encoder), safe=False)
+            return images, None
+        own = {name: getattr(self, name) for name in ("survey", "size", "image_shape")}
+        for name in (name for name, value in own.items() if value is not None):
+            raise ValueError(f"{name}={own[name]!r} cannot be set beside an embedder, which brings its own.")
+        embedder = getattr(self.encoder, "estimator", None) or clone(self.encoder).fit(X)
+        if not isinstance(embedder, ImageEmbedder):
+            raise TypeError(f"encoder holds a frozen {type(embedder).__name__}, which is no embedder of images.")
+        check_is_fitted(embedder)
+        for name in vars(embedder).keys() & set(LEARNED):
+            setattr(self, name, copy.copy(getattr(embedder, name)))
+        images = self._check_images(X, reset=False)
+        check_pixels(images)
+        return images, embedder.encoder_
+
+    def _tune(self, encoder: nn.Module, head: nn.Module, arrays: dict[str, np.ndarray], seed: int) -> None:
+        """Train the head and what is not frozen of the encoder."""
+        trained = self._trained(encoder)
+        self.learning_rates_ = {"head": float(self.lr), **trained}
+        part, arrays["images"] = self._unfrozen(encoder, list(trained), arrays["images"])
+        recipes = (self.augment_, Augment())
+        views, still = (self._view(recipe, seed) if part is encoder else as_kept for recipe in recipes)
+        members, parameters = blocks(encoder), dict(encoder.named_parameters())
+        scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
+        objective = FineTuning(part, head, self._loss, scales, self.batch_norm)
+        monitor, best, rows = Monitor(part), None, None
+        if self.early_stopping:
+            rows, held_out = self._hold_out(arrays["target"], seed)
+            evaluate = HeldOut(objective, still, arrays, held_out, self.batch_size, resolve_device(self.device))
+            best = Best(evaluate, self.n_iter_no_change, monitor.history)
+        try:
+            self._train(objective, views, arrays, monitor, best=best, subset=rows)
+        finally:  # also when Ctrl-C interrupts: what was learned stays
+            self.encoder_, self.head_ = encoder.cpu().eval().requires_grad_(True), head.cpu().eval()
+            self.history_ = monitor.arrays()
+
+    def _trained(self, encoder: nn.Module) -> dict[str, float]:
+        """List the blocks that are trained, from the head down, and their learning rates."""
+        names = list(blocks(encoder))[::-1]
+        count = len(names) if self.n_layers == "all" else self.n_layers
+        if count > len(names):
+            raise ValueError(f"n_layers={count}, but the encoder has {len(names)} blocks ({', '.join(names[::-1])}).")
+        pretrained = isinstance(self.encoder, ImageEmbedder | FrozenEstimator)
+        decay = (0.75 if pretrained else 1.0) if self.layer_decay == "auto" else self.layer_decay
+        first = self.lr if self.encoder_lr is None else self.encoder_lr
+        return {name: float(first * decay**place) for place, name in enumerate(names[:count])}
+
+    def _unfrozen(self, encoder: nn.Module, trained: list[str], images: np.ndarray) -> tuple[nn.Module, np.ndarray]:
+        """Cut off the frozen part where its output never changes, and compute that once."""
+        augmented = any(not isinstance(step, str) for _, step in self.augment_.steps)
+        if augmented or self.batch_norm == "train" or len(trained) == len(blocks(encoder)):
+            return encoder, images
+        trunk: nn.Module = encoder
+        tail: nn.Module = nn.Identity()
+        if trained:
+            raw = torch.from_numpy(as_pixels(images[:2]))
+            few = Normalizer(self.normalizer_)(centre_crop(raw, self.size_))
+            parts = split(encoder.eval(), trained[-1], few)
+            if parts is None or parts[0](few[:1]).nbytes * len(images) > KEPT_BYTES:
+                return encoder, images
+            trunk, tail = parts
+        return tail, self._run(trunk, images)
+
+    def _view(self, recipe: Augment, seed: int) -> Callable[[Tensor], list[Tensor]]:
+        """Draw one normalised view of each image."""
+        device = resolve_device(self.device)
+        generator = torch.Generator(device).manual_seed(seed)
+        return Views([recipe], self.size_, Normalizer(self.normalizer_).to(device), generator)
+
+    def _hold_out(self, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Choose rows to train on and rows to watch, by class where there are classes."""
+        classes = target if is_classifier(self) and target.ndim == 1 else None
+        fraction = self.validation_fraction
+        return train_test_split(np.arange(len(target)), test_size=fraction, random_state=seed, stratify=classes)
+
+    def _answers(self, X: Any, last: nn.Module) -> np.ndarray:
+        """Run encoder, head and a last function over images, averaged over their symmetries when asked."""
+        check_is_fitted(self)
+        network = nn.Sequential(self.encoder_, self.head_, last)
+        return self._run(network, self._check_images(X, reset=False), self.average)
+
+    def _build(self, name: str) -> nn.Module:
+        if name == "head_":
+            width, out = self._head_shape
+            return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
+        return super()._build(name)

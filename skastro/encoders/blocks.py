@@ -1,0 +1,176 @@
+"""The blocks of an encoder: what fine-tuning unfreezes, and where a frozen part ends."""
+
+from typing import Any
+
+import torch
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+__all__ = ["Tail", "Trunk", "blocks", "split"]
+
+
+def blocks(encoder: nn.Module) -> dict[str, list[str]]:
+    """Sort an encoder's parameters into its own blocks.
+
+    A timm network knows its blocks: the stem, then each residual or transformer block; a last norm belongs to the
+    block before it. The blocks of any other module are its children.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        A network.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names of the parameters of each block, from the input to the head, by the name of the block's first module.
+
+    Examples
+    --------
+    >>> from skastro.encoders import ImageEncoder, blocks
+    >>> list(blocks(ImageEncoder("resnet18").build(bands=3, size=(64, 64))))[-2:]
+    ['network.layer4.0', 'network.layer4.1']
+    """
+    network = getattr(encoder, "network", encoder)
+    prefix = "" if network is encoder else "network."
+    parameters = {prefix + name: parameter for name, parameter in network.named_parameters()}
+    groups = [[prefix + name for name in group] for group in _groups(network)]
+    if len(groups) > 1 and all(parameters[name].ndim < 2 for name in groups[-1]):
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return {_shared_path(group, len(prefix.split("."))): group for group in groups}
+
+
+def _groups(network: Any) -> list[list[str]]:
+    if hasattr(network, "group_matcher"):
+        groups = group_parameters(network, network.group_matcher(coarse=False))
+        return [groups[number] for number in sorted(groups)]
+    children: dict[str, list[str]] = {}
+    for name, _ in network.named_parameters():
+        children.setdefault(name.partition(".")[0], []).append(name)
+    return list(children.values())
+
+
+def _shared_path(names: list[str], depth: int) -> str:
+    """Find the module that holds a block: the path shared by those that begin like its first parameter."""
+    paths = [name.split(".")[:-1] or [name] for name in names]
+    akin = [path for path in paths if path[:depth] == paths[0][:depth]]
+    shared = [part for part, *others in zip(*akin, strict=False) if all(part == other for other in others)]
+    return ".".join(shared)
+
+
+class Trunk(nn.Module):
+    """An encoder up to one of its blocks: it gives what enters the block, and nothing behind it runs.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Whose blocks run one after the other.
+    block : str
+        Name of the first block that does not run.
+    """
+
+    def __init__(self, encoder: nn.Module, block: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.block = block
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute what enters the block.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Normalised images.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+        """
+        with self.encoder.get_submodule(self.block).register_forward_pre_hook(_stop):
+            try:
+                self.encoder(images)
+            except _Reached as reached:
+                return reached.args[0]
+        raise RuntimeError(f"The encoder never ran its block {self.block!r}.")
+
+
+class Tail(nn.Module):
+    """An encoder from one of its blocks on: it takes what enters the block in the place of images.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Whose blocks run one after the other.
+    block : str
+        Name of the first block to run.
+    blank : Tensor of shape (1, bands, height, width)
+        One image; what lies before the block runs on it, without effect.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import ImageEncoder, Tail, Trunk
+    >>> images = torch.rand(3, 1, 32, 32)
+    >>> encoder = ImageEncoder("test_resnet").build(bands=1, size=(32, 32)).eval()
+    >>> trunk, tail = Trunk(encoder, "network.layer4.0"), Tail(encoder, "network.layer4.0", images[:1])
+    >>> bool((tail(trunk(images)) == encoder(images)).all())
+    True
+    """
+
+    blank: Tensor
+
+    def __init__(self, encoder: nn.Module, block: str, blank: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.block = block
+        self.register_buffer("blank", blank, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed from the block on.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, ...)
+            What the trunk gave.
+
+        Returns
+        -------
+        Tensor of shape (n, d)
+        """
+        block = self.encoder.get_submodule(self.block)
+        with block.register_forward_pre_hook(lambda module, inputs: (features, *inputs[1:])):
+            return self.encoder(self.blank)
+
+
+def split(encoder: nn.Module, block: str, images: Tensor) -> tuple[Trunk, Tail] | None:
+    """Cut an encoder in two, if its blocks run one after the other.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        In eval mode.
+    block : str
+        Name of the first block of the tail.
+    images : Tensor of shape (n, bands, height, width)
+        A few images, on which both parts together must equal the whole.
+
+    Returns
+    -------
+    tuple of Trunk and Tail, or None
+        None where a path leads around the cut.
+    """
+    trunk, tail = Trunk(encoder, block), Tail(encoder, block, images[:1])
+    with torch.no_grad():
+        try:
+            same = torch.allclose(tail(trunk(images)), encoder(images), rtol=1e-3, atol=1e-4)
+        except RuntimeError:
+            return None
+    return (trunk, tail) if same else None
+
+
+class _Reached(Exception):  # noqa: N818 not an error
+    """Carries what enters a block out of the network."""
+
+
+def _stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    raise _Reached(inputs[0])

@@ -1,0 +1,318 @@
+"""MoCo v2: each view of an image finds the other among a queue of views of other images."""
+
+import copy
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from skastro.augment import Augment
+from skastro.base import ImageEmbedder
+from skastro.encoders import ImageEncoder, mlp
+from skastro.losses import info_nce
+from skastro.surveys import Survey
+from skastro.training import Objective, Training, ema_update
+
+__all__ = ["MoCo", "MoCoEmbedder"]
+
+GROUP = 32  # keys that share batch-norm statistics
+LONGEST = 65_536  # of the queues that "auto" chooses
+
+
+class MoCo(Objective):
+    r"""The objective of MoCo v2.
+
+    The query network (encoder and projector) sees one view, the key network (a slowly moving copy) the other. The
+    loss asks each query for its own key among the K keys of earlier images that wait in a queue; see
+    `skastro.losses.info_nce`. After each step the batch's keys take the place of the oldest.
+
+    Were query and key normalised with the statistics of the same batch, those would betray which belong together.
+    So keys are encoded in random groups of 32 images, each with its own statistics, as on the paper's eight GPUs.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        From images to rows of `width` features; trained in place.
+    width : int
+        Its features, and the hidden width of the projector.
+    out : int
+        Width of the projection.
+    length : int
+        Length K of the queue.
+    temperature : float
+        Of the loss.
+    symmetric : bool
+        Average the loss over both assignments of views to networks.
+    """
+
+    queue: Tensor
+    place: Tensor
+
+    def __init__(
+        self, encoder: nn.Module, width: int, out: int, length: int, temperature: float, symmetric: bool
+    ) -> None:
+        super().__init__()
+        self.online = nn.Sequential(encoder, mlp(width, width, out, norm=False))
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.temperature = temperature
+        self.symmetric = symmetric
+        self.register_buffer("queue", nn.functional.normalize(torch.randn(length, out), dim=1))
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Compute the loss of a batch, and remember its keys for `update`.
+
+        Parameters
+        ----------
+        first, second : Tensor of shape (n, bands, height, width)
+            Two views of the same images.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        self.keys = self._keys(second)
+        loss = info_nce(self.online(first), self.keys, self.queue, self.temperature)
+        if not self.symmetric:
+            return loss
+        back = info_nce(self.online(second), self._keys(first), self.queue, self.temperature)
+        return (loss + back) / 2
+
+    def update(self, rate: float) -> None:
+        """After a step, move the key network and let the batch's keys replace the oldest of the queue.
+
+        Parameters
+        ----------
+        rate : float
+            Fraction of the key network that stays.
+        """
+        ema_update(self.target, self.online, rate)
+        newest = self.keys[-len(self.queue) :]
+        places = (self.place + torch.arange(len(newest), device=self.place.device)) % len(self.queue)
+        self.queue[places] = newest
+        self.place.copy_((places[-1] + 1) % len(self.queue))
+
+    @torch.no_grad()
+    def _keys(self, views: Tensor) -> Tensor:
+        """Encode in random groups, and give the keys back in order."""
+        order = torch.randperm(len(views), device=views.device)
+        groups = order.tensor_split(max(1, len(views) // GROUP))
+        keys = torch.cat([self.target(views[group]) for group in groups]).float()
+        return nn.functional.normalize(keys[order.argsort()], dim=1)
+
+
+def moco_training(training: Training | None) -> Training:
+    """Turn None into the knobs of MoCo: SGD with momentum, cosine, and a constant rate of the key network.
+
+    Parameters
+    ----------
+    training : Training or None
+        What the user gave.
+
+    Returns
+    -------
+    Training
+    """
+    return Training(optimizer="sgd", ema_schedule="constant") if training is None else training
+
+
+class MoCoEmbedder(ImageEmbedder):
+    r"""Learn an embedding of images without labels, by MoCo v2.
+
+    Parameters
+    ----------
+    encoder : str, ImageEncoder or nn.Module, default="resnet18"
+        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
+        Weights are random; nothing is downloaded.
+    augment : str, Augment or None, default="galaxy"
+        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
+    survey : str, Survey or None, default=None
+        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
+    size : int, default=None
+        Side in pixels of the central window that the encoder sees; None is the whole cutout.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    normalize : {"standard", "asinh"} or None, default="standard"
+        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
+        standardise; or neither.
+    average : {"dihedral"}, int or None, default=None
+        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
+    projection_dim : int, default=128
+        Width of the projection in which the loss is taken.
+    queue_length : int or "auto", default="auto"
+        Keys of earlier images among which each view finds its own. ``"auto"`` is the paper's twentieth of the
+        images, at least one batch and at most 65,536.
+    temperature : float, default=0.1
+        :math:`\tau` of the loss.
+    symmetric : bool, default=False
+        Average the loss over both assignments of views to networks: twice the work of a step.
+    max_epochs : int or "auto", default="auto"
+        Passes over the images; ``"auto"`` makes about 1,000 steps, 0 leaves the encoder untrained.
+    batch_size : int, default=128
+        Largest batch, in training and at `transform`.
+    lr : float, default=0.03
+        Peak learning rate.
+    training : Training, default=None
+        The rarer knobs. None is SGD with momentum 0.9 and a cosine, as in the paper, and a key network that moves at
+        the constant rate 0.99; the paper's 0.999 suits some 10,000 steps or more.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    verbose : int, default=0
+        1 shows a progress bar with loss, learning rate, images per second and time left.
+    random_state : int, RandomState instance or None, default=None
+        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+
+    Attributes
+    ----------
+    encoder_ : nn.Module
+        The trained encoder, on the CPU.
+    history_ : dict of ndarray of shape (n_epochs,)
+        ``loss`` (chance is ln(K + 1) for a queue of K; it depends on K and is never a score), ``lr``,
+        ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
+    queue_length_ : int
+        Length of the queue in use.
+    normalizer_ : dict of ndarray of shape (bands,)
+        Measured noise, mean, standard deviation, and softening of the asinh.
+    augment_ : Augment
+        The recipe in use.
+    survey_ : Survey or None
+        The survey in use.
+    image_shape_ : tuple of int
+        ``(bands, height, width)`` seen in `fit`.
+    size_ : tuple of int
+        Height and width that the encoder sees.
+    provenance_ : dict
+        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
+    n_features_in_ : int
+        Number of columns of 2-D rows, else of bands.
+
+    See Also
+    --------
+    SimCLREmbedder : The same loss with the batch in the place of the queue.
+
+    Notes
+    -----
+    The encoder of Hayat et al. (2021), a ResNet50 with a 7×7 stem of stride 1 and no max-pool, is
+    ``ImageEncoder("resnet50", stem="7x7")``; with it ``survey="sdss", size=64, batch_size=256,
+    queue_length=62_000, training=Training(optimizer="sgd", ema=0.999, ema_schedule="constant")`` is the paper's.
+    Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
+
+    Keys are normalised in random groups of 32 images, so that batch-norm statistics do not betray which query belongs
+    to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once per
+    step, after the loss, with one view's keys only, also when the loss is symmetric.
+
+    References
+    ----------
+    He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning"; Chen, Fan et al. (2020),
+    "Improved Baselines with Momentum Contrastive Learning"; Hayat et al. (2021), "Self-supervised Representation
+    Learning for Astronomical Images".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import MoCoEmbedder
+    >>> images = np.random.default_rng(0).normal(size=(8, 5, 32, 32))
+    >>> embedder = MoCoEmbedder("test_resnet", survey="sdss", max_epochs=1, batch_size=4, random_state=0)
+    >>> embedder.fit_transform(images).shape
+    (8, 96)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
+        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "queue_length": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+        "symmetric": ["boolean"],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"training": moco_training}
+
+    def __init__(
+        self,
+        encoder: str | ImageEncoder | nn.Module = "resnet18",
+        augment: str | Augment | None = "galaxy",
+        survey: str | Survey | None = None,
+        size: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        normalize: str | None = "standard",
+        average: str | int | None = None,
+        projection_dim: int = 128,
+        queue_length: int | str = "auto",
+        temperature: float = 0.1,
+        symmetric: bool = False,
+        max_epochs: int | str = "auto",
+        batch_size: int = 128,
+        lr: float = 0.03,
+        training: Training | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.augment = augment
+        self.survey = survey
+        self.size = size
+        self.image_shape = image_shape
+        self.normalize = normalize
+        self.average = average
+        self.projection_dim = projection_dim
+        self.queue_length = queue_length
+        self.temperature = temperature
+        self.symmetric = symmetric
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.training = training
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from images alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : ignored
+            Present for scikit-learn.
+
+        Returns
+        -------
+        MoCoEmbedder
+            Itself. Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the images cannot be used, or the queue is shorter than a batch; nothing has been
+            trained then.
+        """
+        return self._pretrain(X)
+
+    def _objective(self, encoder: nn.Module) -> Objective:
+        self.queue_length_ = self._length(self.provenance_["n_images"])
+        return MoCo(
+            encoder,
+            self._n_features_out,
+            self.projection_dim,
+            self.queue_length_,
+            self.temperature,
+            self.symmetric,
+        )
+
+    def _length(self, n_images: int) -> int:
+        batch = min(self.batch_size, n_images)
+        if isinstance(self.queue_length, str):
+            return min(max(n_images // 20, batch), LONGEST)
+        if self.queue_length < batch:
+            raise ValueError(
+                f"queue_length={self.queue_length} is shorter than a batch of {batch}: the keys of one step would "
+                "push each other out. Make it longer, or use SimCLREmbedder, which needs no queue."
+            )
+        return self.queue_length
+
+    def _recipes(self) -> Sequence[Augment]:
+        return [self.augment_, self.augment_]

@@ -1,0 +1,410 @@
+"""The laws of redshift bins and of the classifier that reads them."""
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.estimator_checks import check_estimator
+
+from skastro.datasets import make_survey
+from skastro.downstream import PhotoZRegressor, RedshiftBins
+from skastro.surveys import Deredden
+
+GRIDS = [RedshiftBins(), RedshiftBins(7, -0.3, 1.1), RedshiftBins(2, 0, 6), RedshiftBins(300, 1.5, 1.6)]
+each_grid = pytest.mark.parametrize("bins", GRIDS, ids=lambda bins: f"{bins.n_bins}-bins")
+POINTS = ("mean", "mode", "median")
+
+HEADS = {
+    "default": None,
+    "logistic": LogisticRegression(C=100, max_iter=1000),
+    "scaled": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    "neighbours": KNeighborsClassifier(9),
+    "forest": RandomForestClassifier(20, max_features=None, min_samples_leaf=3, random_state=0),
+    "boosting": HistGradientBoostingClassifier(max_iter=20, random_state=0),
+    "network": MLPClassifier((32,), solver="lbfgs", max_iter=2000, tol=1e-3, random_state=0),
+    "search": GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [5, 9]}, cv=2),
+}
+each_head = pytest.mark.parametrize("name", HEADS)
+
+
+def distributions(bins, n=200, seed=0):
+    """Rows with gaps, with all in one bin, and with tiny probabilities."""
+    rng = np.random.default_rng(seed)
+    pdf = rng.exponential(size=(n, bins.n_bins)) ** 4 * (rng.random((n, bins.n_bins)) < 0.6)
+    pdf[np.arange(n), rng.integers(bins.n_bins, size=n)] += 1e-6
+    pdf[:10] = np.eye(bins.n_bins)[rng.integers(bins.n_bins, size=10)]
+    return pdf / pdf.sum(axis=1, keepdims=True)
+
+
+def redshifts_and_colours(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(0, 0.4, size=n)
+    return np.column_stack([np.sin(8 * z), np.cos(8 * z), z]) * 3 + rng.normal(scale=0.05, size=(n, 3)), z
+
+
+# The bins
+
+
+@each_grid
+def test_edges_are_equal_steps_and_centres_lie_between(bins):
+    width = (bins.high - bins.low) / bins.n_bins
+    assert bins.edges[[0, -1]].tolist() == [bins.low, bins.high]
+    assert_allclose(np.diff(bins.edges), width)
+    assert_allclose(bins.centres, [bins.low + (i + 0.5) * width for i in range(bins.n_bins)])
+
+
+@each_grid
+def test_digitize_is_the_floor_of_the_paper(bins):
+    z = np.random.default_rng(0).uniform(bins.low, bins.high, size=1000)
+    width = (bins.high - bins.low) / bins.n_bins
+    assert bins.digitize(z).tolist() == [int(np.floor((value - bins.low) / width)) for value in z]
+
+
+@each_grid
+def test_each_edge_opens_its_bin_and_the_end_belongs_to_the_last(bins):
+    assert_array_equal(bins.digitize(bins.edges[:-1]), np.arange(bins.n_bins))
+    assert_array_equal(bins.digitize([bins.high]), bins.n_bins - 1)
+    assert_array_equal(bins.digitize(bins.centres), np.arange(bins.n_bins))
+
+
+@each_grid
+def test_redshifts_outside_are_clipped_with_one_warning(bins):
+    z = [bins.low - 1, bins.centres[1], bins.high + 1, bins.high + 99]
+    with pytest.warns(UserWarning, match=r"^3 of 4 redshifts lie outside \[.*\] and are put") as record:
+        assert bins.digitize(z).tolist() == [0, 1, bins.n_bins - 1, bins.n_bins - 1]
+    assert len(record) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_redshifts_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(ValueError, match=r"^2 of 4 redshifts are NaN or infinite, the first in row 1\.$"):
+        RedshiftBins().digitize([0.1, bad, 0.2, bad])
+
+
+# What a distribution says
+
+
+@each_grid
+def test_the_mean_is_the_expectation(bins):
+    pdf = distributions(bins)
+    expected = [sum(p * centre for p, centre in zip(row, bins.centres, strict=True)) for row in pdf]
+    assert_allclose(bins.estimate(pdf), expected)
+
+
+@each_grid
+def test_the_mode_is_the_likeliest_centre(bins):
+    pdf = distributions(bins)
+    mode = clone(bins).set_params(point="mode").estimate(pdf)
+    assert [row[bins.digitize([z])[0]] for row, z in zip(pdf, mode, strict=True)] == pdf.max(axis=1).tolist()
+
+
+@each_grid
+@pytest.mark.parametrize("q", [0.01, 0.16, 0.5, 0.84, 0.99])
+def test_quantiles_invert_the_cumulative_distribution(bins, q):
+    pdf = distributions(bins)
+    for row, z in zip(pdf, bins.quantile(pdf, q), strict=True):
+        assert np.interp(z, bins.edges, np.concatenate([[0], np.cumsum(row)])) == pytest.approx(q, abs=1e-9)
+
+
+@each_grid
+def test_quantiles_never_fall_and_end_where_the_probability_ends(bins):
+    pdf = distributions(bins)
+    quantiles = np.array([bins.quantile(pdf, q) for q in np.linspace(0, 1, 41)])
+    assert (np.diff(quantiles, axis=0) >= 0).all()
+    first, last = (pdf > 0).argmax(axis=1), bins.n_bins - (pdf > 0)[:, ::-1].argmax(axis=1)
+    assert_allclose(quantiles[0], bins.edges[first])
+    assert (quantiles[-1] <= bins.edges[last] + 1e-12).all()
+
+
+@each_grid
+def test_the_median_is_the_middle_quantile(bins):
+    pdf = distributions(bins)
+    assert_array_equal(clone(bins).set_params(point="median").estimate(pdf), bins.quantile(pdf, 0.5))
+
+
+@each_grid
+@pytest.mark.parametrize("level", [0.1, 0.68, 0.95, 1.0])
+def test_intervals_hold_their_level_and_nest(bins, level):
+    pdf = distributions(bins)
+    interval = bins.interval(pdf, level)
+    assert interval.shape == (len(pdf), 2)
+    for row, ends in zip(pdf, interval, strict=True):
+        below = np.interp(ends, bins.edges, np.concatenate([[0], np.cumsum(row)]))
+        assert_allclose(below, [(1 - level) / 2, (1 + level) / 2], atol=1e-9)
+    wider = bins.interval(pdf, 1.0)
+    assert (wider[:, 0] <= interval[:, 0]).all()
+    assert (interval[:, 1] <= wider[:, 1]).all()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_distribution_of_one_bin_is_that_bin(point):
+    bins = RedshiftBins(point=point)
+    assert_allclose(bins.estimate(np.eye(180)), bins.centres)
+    assert_allclose(bins.interval(np.eye(180), 1), np.column_stack([bins.edges[:-1], bins.edges[1:]]))
+
+
+def test_intervals_cover_what_was_drawn_from_the_distributions():
+    bins, rng = RedshiftBins(40), np.random.default_rng(0)
+    pdf = distributions(bins, 4000)
+    z = [rng.uniform(*bins.edges[i : i + 2]) for i in (rng.choice(40, p=row) for row in pdf)]
+    for level in (0.5, 0.68, 0.95):
+        low, high = bins.interval(pdf, level).T
+        assert np.mean((low <= z) & (z <= high)) == pytest.approx(level, abs=0.03)
+
+
+def test_single_precision_is_close_enough_to_probabilities():
+    bins, pdf = RedshiftBins(), distributions(RedshiftBins())
+    for point in POINTS:
+        bins.set_params(point=point)
+        assert_allclose(bins.estimate(pdf.astype(np.float32)), bins.estimate(pdf), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"n_bins": 1}, r"The 'n_bins' parameter of \w+ must be an int in the range \[2, inf\)"),
+        ({"n_bins": 10.0}, "The 'n_bins' parameter"),
+        ({"low": np.nan}, "The 'low' parameter"),
+        ({"high": np.inf}, "The 'high' parameter"),
+        ({"low": 0.4}, r"low must be less than high; got low=0\.4 and high=0\.4\."),
+        ({"point": "best"}, "The 'point' parameter"),
+    ],
+)
+def test_settings_that_make_no_bins_are_refused(settings, sentence):
+    X, z = redshifts_and_colours(20)
+    for refused in (
+        RedshiftBins(**settings).check,
+        lambda: RedshiftBins(**settings).digitize(z),
+        lambda: PhotoZRegressor(**settings).fit(X, z),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            refused()
+
+
+@pytest.mark.parametrize(
+    ("pdf", "sentence"),
+    [
+        ([0.5, 0.5], r"one column for each of the 2 bins; its shape is \(2,\)\."),
+        ([[0.5, 0.25, 0.25]], r"one column for each of the 2 bins; its shape is \(1, 3\)\."),
+        ([[0.5, 0.5], [1.5, -0.5]], "probabilities that sum to 1; row 1 is not"),
+        ([[0.5, 0.5], [0.5, 0.5], [0.0, 0.0]], "row 2 is not"),
+        ([[np.nan, 0.5]], "row 0 is not"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(pdf, sentence):
+    for point in POINTS:
+        with pytest.raises(ValueError, match=sentence):
+            RedshiftBins(2, point=point).estimate(pdf)
+
+
+def test_shares_and_levels_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"q must be from 0 to 1; got 1\.5\."):
+        RedshiftBins(2).quantile([[0.5, 0.5]], 1.5)
+    for level in (0, 68, np.nan):
+        with pytest.raises(ValueError, match=f"level must be more than 0 and at most 1; got {level}"):
+            RedshiftBins(2).interval([[0.5, 0.5]], level)
+
+
+# The regressor
+
+
+@pytest.mark.filterwarnings("ignore:.*redshifts lie outside:UserWarning")
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize(
+    "estimator", [PhotoZRegressor(), PhotoZRegressor(n_bins=8), PhotoZRegressor(HEADS["boosting"], n_bins=8)]
+)
+def test_check_estimator(estimator):
+    results = check_estimator(estimator, on_skip=None, on_fail=None)
+    passed = [row["check_name"] for row in results if row["status"] == "passed"]
+    others = {row["check_name"]: row["exception"] for row in results if row["status"] != "passed"}
+    others.pop("check_array_api_input", None)
+    assert not others
+    assert len(passed) >= 40
+
+
+@each_head
+def test_every_head_is_the_classifier_spread_over_the_bins(name):
+    X, z = redshifts_and_colours()
+    head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, z)
+    pdf, edges = head.predict_pdf(X)
+    assert pdf.shape == (len(X), 20)
+    assert_array_equal(edges, head.bins_.edges)
+    assert_allclose(pdf.sum(axis=1), 1)
+    assert_array_equal(pdf[:, head.classifier_.classes_], head.classifier_.predict_proba(X))
+    assert_array_equal(np.unique(head.bins_.digitize(z)), head.classifier_.classes_)
+    assert_allclose(head.predict(X), pdf @ head.bins_.centres)
+    assert_array_equal(head.predict_interval(X, 0.9), head.bins_.interval(pdf, 0.9))
+
+
+@each_head
+def test_every_head_learns(name):
+    X, z = redshifts_and_colours(500)
+    unseen, truth = redshifts_and_colours(200, seed=1)
+    head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, z)
+    assert head.score(unseen, truth) > 0.95
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_every_point_lies_inside_its_widest_interval(point):
+    X, z = redshifts_and_colours()
+    head = PhotoZRegressor(HEADS["neighbours"], n_bins=20, point=point).fit(X, z)
+    low, high = head.predict_interval(X, 1).T
+    assert ((low <= head.predict(X)) & (head.predict(X) <= high)).all()
+
+
+def test_bins_without_objects_have_no_probability():
+    X, z = redshifts_and_colours()
+    empty = (z > 0.1) & (z < 0.3)
+    pdf, edges = PhotoZRegressor(n_bins=20).fit(X[~empty], z[~empty]).predict_pdf(X)
+    assert not pdf[:, (edges[:-1] >= 0.1) & (edges[1:] <= 0.3)].any()
+
+
+@each_head
+def test_one_occupied_bin_is_every_prediction(name):
+    X, _ = redshifts_and_colours(20)
+    head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, np.full(20, 0.11), sample_weight=np.ones(20))
+    assert_allclose(head.predict(X), 0.11)
+    assert_allclose(head.predict_interval(X, 1), [[0.1, 0.12]] * 20)
+
+
+def test_clipping_warns_once_in_fit_and_never_after():
+    X, z = redshifts_and_colours()
+    with pytest.warns(UserWarning, match="of 300 redshifts lie outside") as record:
+        head = PhotoZRegressor(n_bins=20, high=0.3).fit(X, z)
+    assert len(record) == 1
+    assert head.predict(X).max() <= 0.3
+
+
+def test_the_classifier_given_is_never_fitted():
+    X, z = redshifts_and_colours()
+    classifier = KNeighborsClassifier(9)
+    PhotoZRegressor(classifier, n_bins=20).fit(X, z)
+    assert not hasattr(classifier, "classes_")
+
+
+def test_what_is_set_after_fit_waits_for_the_next_one():
+    X, z = redshifts_and_colours()
+    head = PhotoZRegressor(n_bins=20).fit(X, z)
+    before = head.predict(X)
+    assert_array_equal(head.set_params(n_bins=5, point="mode").predict(X), before)
+
+
+def test_nan_passes_where_the_classifier_takes_it():
+    X, z = redshifts_and_colours()
+    X[::7, 0] = np.nan
+    assert PhotoZRegressor(HEADS["boosting"], n_bins=20).fit(X, z).score(X, z) > 0.9
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        PhotoZRegressor(n_bins=20).fit(X, z)
+
+
+def test_weights_count_as_copies():
+    X, z = redshifts_and_colours(100)
+    weight = np.random.default_rng(0).integers(1, 4, size=100)
+    head = PhotoZRegressor(LogisticRegression(max_iter=1000, tol=1e-8), n_bins=5)
+    copies = clone(head).fit(np.repeat(X, weight, axis=0), np.repeat(z, weight))
+    assert_allclose(head.fit(X, z, sample_weight=weight).predict(X), copies.predict(X), atol=1e-5)
+
+
+def test_weights_are_routed_through_a_pipeline_to_the_classifier():
+    X, z = redshifts_and_colours(100)
+    weight = np.linspace(0.1, 3, 100)
+    expected = PhotoZRegressor(n_bins=5).fit(X, z, sample_weight=weight).predict(X)
+    with config_context(enable_metadata_routing=True):
+        inner = make_pipeline("passthrough", LogisticRegression(C=10, max_iter=1000).set_fit_request(sample_weight=True))
+        for classifier in (None, inner):
+            head = PhotoZRegressor(classifier, n_bins=5).set_fit_request(sample_weight=True)
+            pipe = make_pipeline("passthrough", head).fit(X, z, sample_weight=weight)
+            assert_allclose(pipe.predict(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "sentence"),
+    [
+        (LinearSVC(), r"'classifier' parameter of PhotoZRegressor must be an object implementing .*'predict_proba'"),
+        ("logistic", "'classifier' parameter of PhotoZRegressor"),
+    ],
+)
+def test_what_gives_no_probabilities_is_refused(classifier, sentence):
+    X, z = redshifts_and_colours(20)
+    with pytest.raises(ValueError, match=sentence):
+        PhotoZRegressor(classifier).fit(X, z)
+
+
+def test_redshifts_that_do_not_go_with_the_rows_are_refused():
+    X, z = redshifts_and_colours(20)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        PhotoZRegressor().fit(X, z[:-1])
+    with pytest.raises(ValueError, match=r"^1 of 20 redshifts are NaN or infinite, the first in row 3\.$"):
+        PhotoZRegressor().fit(X, np.where(np.arange(20) == 3, np.nan, z))
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        PhotoZRegressor().fit(X, np.column_stack([z, z]))
+    with pytest.raises(NotFittedError):
+        PhotoZRegressor().predict_pdf(X)
+
+
+@each_head
+def test_clones_pickles_and_joblib_agree_to_the_bit(name, tmp_path):
+    X, z = redshifts_and_colours(100)
+    head = PhotoZRegressor(HEADS[name], n_bins=5).fit(X, z)
+    joblib.dump(head, tmp_path / "head.joblib")
+    copies = (clone(head).fit(X, z), pickle.loads(pickle.dumps(head)), joblib.load(tmp_path / "head.joblib"))
+    for copy in copies:
+        assert_array_equal(copy.predict_pdf(X)[0], head.predict_pdf(X)[0])
+
+
+def test_a_search_reaches_the_classifier_and_the_bins():
+    X, z = redshifts_and_colours()
+    grid = {"photozregressor__classifier__C": [0.01, 10.0], "photozregressor__n_bins": [2, 20]}
+    pipe = make_pipeline(StandardScaler(), PhotoZRegressor(LogisticRegression(max_iter=1000)))
+    search = GridSearchCV(pipe, grid, cv=3).fit(X, z)
+    assert search.best_params_ == {"photozregressor__classifier__C": 10.0, "photozregressor__n_bins": 20}
+
+
+# The paper's chain on a small simulated sky
+
+
+def colours(images):
+    """The r magnitude and neighbouring colours, on the asinh scale that takes negative flux."""
+    magnitudes = -np.arcsinh(images.sum(axis=(2, 3)) / 2)
+    return np.column_stack([magnitudes[:, 2], -np.diff(magnitudes)])
+
+
+@pytest.fixture(scope="module")
+def sky():
+    sky = make_survey(400, size=16, random_state=0)
+    return sky.images, sky.redshift, sky.properties["ebv"]
+
+
+def test_dereddened_colours_give_redshifts(sky):
+    images, z, ebv = sky
+    pipe = make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
+    with config_context(enable_metadata_routing=True):
+        predicted = cross_val_predict(pipe, images, z, cv=4, params={"ebv": ebv})
+        scores = cross_val_score(pipe, images, z, cv=4, params={"ebv": ebv}, scoring="neg_median_absolute_error")
+        search = GridSearchCV(pipe, {"photozregressor__point": list(POINTS)}, cv=4).fit(images, z, ebv=ebv)
+        assert search.predict(images, ebv=ebv).shape == z.shape
+    assert np.corrcoef(predicted, z)[0, 1] > 0.8
+    assert scores.mean() > -0.5 * np.median(np.abs(z - np.median(z)))
+
+
+def test_dust_in_the_way_changes_nothing_once_undone(sky):
+    images, z, ebv = sky
+    pipe = make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
+    with config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        pipe.fit(images, z, ebv=ebv)
+        dustier = images * 10 ** (-0.4 * 0.3 * np.array([4.239, 3.303, 2.285, 1.698, 1.263]))[:, None, None]
+        assert_allclose(pipe.predict(dustier, ebv=ebv + 0.3), pipe.predict(images, ebv=ebv), rtol=1e-4)
