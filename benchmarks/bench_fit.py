@@ -1,6 +1,6 @@
-"""BYOLEmbedder.fit against a bare torch loop of the same networks, views and precision, and against lightly.
+"""An embedder's fit against a bare torch loop of the same networks, views and precision, and against lightly.
 
-python benchmarks/bench_fit.py [--images 1024] [--rounds 5] [--device auto] [--lightly]
+python benchmarks/bench_fit.py [--method byol] [--images 1024] [--rounds 5] [--device auto] [--lightly]
 """
 
 import argparse
@@ -10,30 +10,37 @@ import numpy as np
 import torch
 from machine import compare, galaxies, header, rates
 
-from skastro import BYOLEmbedder
+from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
 from skastro.encoders import ImageEncoder, Normalizer
 from skastro.images import measure_bands
 from skastro.pretrain.byol import BYOL
+from skastro.pretrain.moco import MoCo
+from skastro.pretrain.simclr import SimCLR
 from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
+METHODS = {
+    "byol": (BYOLEmbedder, lambda encoder: BYOL(encoder, 512, 1024, 256)),
+    "moco": (MoCoEmbedder, lambda encoder: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
+    "simclr": (SimCLREmbedder, lambda encoder: SimCLR(encoder, 512, 1024, 128, 0.1)),
+}
 
 
-def ours(images: np.ndarray, device: str, precision: str) -> None:
-    embedder = BYOLEmbedder(max_epochs=1, batch_size=BATCH, device=device, random_state=0)
-    embedder.set_params(training__precision=precision).fit(images)
+def ours(method: str, images: np.ndarray, device: str, precision: str) -> None:
+    embedder = METHODS[method][0](max_epochs=1, batch_size=BATCH, device=device, random_state=0)
+    embedder.set_params(training__precision=precision, training__optimizer="adamw").fit(images)
 
 
-def bare(images: np.ndarray, device: torch.device, bf16: bool) -> None:
+def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> None:
     """The loop that one writes by hand when in a hurry and good at it."""
     torch.manual_seed(0)
     bands = measure_bands(images, "standard")
     recipe = get_recipe("galaxy").fit(images, noise=bands["noise"])
     generator = torch.Generator(device).manual_seed(0)
     views = Views([recipe, recipe], images.shape[2:], Normalizer(bands).to(device), generator)
-    objective = BYOL(ImageEncoder().build(images.shape[1], images.shape[2:]), 512, 1024, 256).to(device).train()
+    objective = METHODS[method][1](ImageEncoder().build(images.shape[1], images.shape[2:])).to(device).train()
     objective.to(memory_format=torch.channels_last)
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]
@@ -100,6 +107,7 @@ class Views2(torch.utils.data.Dataset):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--method", choices=METHODS, default="byol")
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
@@ -108,11 +116,11 @@ def main() -> None:
     chosen = parser.parse_args()
     device = resolve_device(chosen.device)
     bf16 = uses_bf16(chosen.precision, device)
-    header(f"fit: BYOL, ResNet18, batch {BATCH}, two views of 64², {'bf16' if bf16 else 'fp32'}, {device}")
+    header(f"fit: {chosen.method}, ResNet18, batch {BATCH}, two views of 64², {'bf16' if bf16 else 'fp32'}, {device}")
     images = galaxies(chosen.images)
     work = {
-        "skastro": lambda: ours(images, chosen.device, chosen.precision),
-        "bare loop": lambda: bare(images, device, bf16),
+        "skastro": lambda: ours(chosen.method, images, chosen.device, chosen.precision),
+        "bare loop": lambda: bare(chosen.method, images, device, bf16),
     }
     if chosen.lightly:
         work["lightly"] = lambda: lightly(images)

@@ -26,6 +26,8 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skastro.metrics import get_scorer
+
 __all__ = ["label_sweep"]
 
 
@@ -39,7 +41,7 @@ def label_sweep(
     groups: Any = None,
     params: Mapping[str, Any] | None = None,
     n_repeats: int = 1,
-    scoring: str | Callable[..., float] | None = None,
+    scoring: str | Callable[..., float] | list[str] | tuple[str, ...] | Mapping[str, Any] | None = None,
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
@@ -85,8 +87,9 @@ def label_sweep(
         those it needs; scalars are handed on as they are.
     n_repeats : int, default=1
         How many times the labelled rows of each fold are drawn. Pretraining is not repeated.
-    scoring : str, callable or None, default=None
-        One metric, as in :func:`~sklearn.model_selection.cross_val_score`; ``None`` is the head's `score`.
+    scoring : str, callable, list or tuple of str, mapping or None, default=None
+        One metric: a name that :func:`~skastro.metrics.get_scorer` knows, a scorer, or ``None``, the head's
+        `score`. Or several: a list of names, or a mapping of names of your own to such metrics.
     random_state : int, RandomState instance or None, default=None
         Draws the labelled rows; an int draws the same ones each time.
     verbose : int, default=0
@@ -97,14 +100,15 @@ def label_sweep(
     DataFrame
         One row per fit of a head, with the columns ``method``, ``n_labels``, ``fold`` and ``repeat`` (both
         from 0), ``score``, and ``seconds``: the wall time it takes to train this row's model from nothing,
-        that is the whole pretraining of its fold and the fit of its head.
+        that is the whole pretraining of its fold and the fit of its head. Several metrics have a column each,
+        under its name, in the place of ``score``.
 
     Raises
     ------
     ValueError
         Before any fit, if `methods` is empty, if a count is not a whole number, less than 1 or larger than
-        the training set of a fold, if lengths differ, if `scoring` is more than one metric, or if `params`
-        come while metadata routing is off.
+        the training set of a fold, if lengths differ, if `scoring` is empty, unknown, or names a metric twice
+        or like another column, or if `params` come while metadata routing is off.
     TypeError
         Before any fit, if `methods` is not a mapping, if a method is not an estimator or has no score, or if
         no method requested one of the `params`.
@@ -145,12 +149,17 @@ def label_sweep(
     1    PCA       100     0       0   0.80
     2    PCA        20     1       0   0.60
     3    PCA       100     1       0   0.80
+
+    >>> sweep = label_sweep(methods, X, y, label_counts=[100], scoring=["accuracy", "neg_log_loss"])
+    >>> list(sweep.columns[4:])
+    ['accuracy', 'neg_log_loss', 'seconds']
     """
     counts = _check_counts(label_counts, n_repeats)
     params = dict(params or {})
     _check_params(params)
     _check_lengths(X, y, {"groups": groups} | params)
-    parts = _route(_check_methods(methods, scoring), params)
+    scorers = _check_scoring(scoring)
+    parts = _route(_check_methods(methods, scorers), params)
 
     stratify = any(map(is_classifier, methods.values())) and type_of_target(y) in ("binary", "multiclass")
     splits = list(check_cv(cv, y, classifier=stratify).split(X, y, groups))
@@ -169,7 +178,10 @@ def label_sweep(
                 for row in _fit_fold(method, features[frozen], y, train, test, draws[fold]):
                     rows.append({"method": name, "fold": fold} | row)
                     bar.update()
-    return pd.DataFrame(rows, columns=["method", "n_labels", "fold", "repeat", "score", "seconds"])
+    return pd.DataFrame(rows, columns=[*_KEYS, *scorers, "seconds"])
+
+
+_KEYS = ("method", "n_labels", "fold", "repeat")
 
 
 class _Method(NamedTuple):
@@ -190,7 +202,7 @@ def _needs_no_label(step: Any) -> bool:
     return _is_frozen(step) or (hasattr(step, "transform") and not get_tags(step).target_tags.required)
 
 
-def _cut(estimator: Any, scoring: Any) -> _Method:
+def _cut(estimator: Any, scorers: dict[str, Any]) -> _Method:
     estimator = clone(estimator)
     pipe = estimator if isinstance(estimator, Pipeline) else Pipeline([("head", estimator)])
     steps = [(name, "passthrough" if step is None else step) for name, step in pipe.steps]
@@ -204,7 +216,7 @@ def _cut(estimator: Any, scoring: Any) -> _Method:
         frozen=Pipeline([*steps[:n_frozen], end]),
         pretraining=Pipeline([*steps[n_frozen:n_unlabelled], end], memory=pipe.memory, verbose=pipe.verbose),
         head=head,
-        scorer=check_scoring(head, scoring),
+        scorer=check_scoring(head, scorers),
         metadata=defaultdict(lambda: defaultdict(dict)),
     )
 
@@ -235,14 +247,40 @@ def _check_lengths(X: Any, y: Any, others: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must have one entry for each of the {n} rows of X; its shape is {shape}.")
 
 
-def _check_methods(methods: Any, scoring: Any) -> dict[str, _Method]:
+def _check_scoring(scoring: Any) -> dict[str, Any]:
+    """The scorer of each column; a metric without a name of its own is the column ``score``."""
+    metrics = _metric_items(scoring)
+    names = [name for name, _ in metrics]
+    if not metrics:
+        raise ValueError("scoring is empty: give at least one metric.")
+    if not all(isinstance(name, str) and _is_metric(metric) for name, metric in metrics):
+        raise ValueError(
+            "scoring must be one metric (a name, a callable or None), a list of names, or a mapping of names to "
+            f"metrics; got {scoring}."
+        )
+    if taken := [name for name in names if name in (*_KEYS, "seconds")]:
+        raise ValueError(f"scoring calls a metric {taken[0]!r}, but the table has a column of that name.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"scoring must name each metric once; got {scoring}.")
+    return {name: get_scorer(metric) for name, metric in metrics}
+
+
+def _metric_items(scoring: Any) -> list[tuple[Any, Any]]:
+    if isinstance(scoring, Mapping):
+        return list(scoring.items())
+    return [(name, name) for name in scoring] if isinstance(scoring, list | tuple) else [("score", scoring)]
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or isinstance(value, str) or callable(value)
+
+
+def _check_methods(methods: Any, scorers: dict[str, Any]) -> dict[str, _Method]:
     if not isinstance(methods, Mapping):
         raise TypeError(f"methods must be a mapping of names to estimators; got {type(methods).__name__}.")
     if not methods:
         raise ValueError("methods is empty: give at least one estimator, by name.")
-    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
-        raise ValueError(f"scoring must be one metric: a name, a callable or None; got {scoring}.")
-    parts = {name: _cut(estimator, scoring) for name, estimator in methods.items()}
+    parts = {name: _cut(estimator, scorers) for name, estimator in methods.items()}
     for method in parts.values():
         for _, step in method.frozen.steps:
             if step != "passthrough":
@@ -331,8 +369,8 @@ def _fit_fold(
         start = perf_counter()
         head = clone(method.head).fit(labelled, labels, **fit_params)
         seconds = pretraining + perf_counter() - start
-        score = float(method.scorer(head, unseen, y_test, **score_params))
-        yield {"n_labels": count, "repeat": repeat, "score": score, "seconds": seconds}
+        scores = method.scorer(head, unseen, y_test, **score_params)
+        yield {"n_labels": count, "repeat": repeat, "seconds": seconds} | scores
 
 
 def _pretrain(method: _Method, X: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, np.ndarray, Any, float]:

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter, map_coordinates
 from sklearn.neighbors import NearestNeighbors
 
-from skastro.metrics import delta_z, morphology_table, photoz_bias, photoz_outliers, sigma_mad
+from skastro.metrics import delta_z, morphology_scores, photoz_bias, photoz_outliers, sigma_mad
 from skastro.model_selection import label_sweep
 
 __all__ = ["LabelSweepDisplay", "LookAlikesDisplay", "PhotoZDisplay", "VoteScatterDisplay"]
@@ -493,9 +493,9 @@ class PhotoZDisplay:
     >>> z_true = rng.gamma(3, 0.04, size=1000)
     >>> display = PhotoZDisplay.from_predictions(z_true, z_true + rng.normal(0, 0.02, size=1000) * (1 + z_true))
     >>> print(display.axes_[0].texts[0].get_text())
-    ⟨Δz⟩ = −0.0003
-    $σ_{MAD}$ = 0.0202
-    η = 1.60 %
+    ⟨Δz⟩ = −0.0009
+    $σ_{MAD}$ = 0.0200
+    η = 0.70 %
     """
 
     def __init__(self, z_true: Any, z_pred: Any, *, threshold: float = 0.05) -> None:
@@ -579,8 +579,8 @@ class PhotoZDisplay:
         """Draw the objects, coloured by their density, and the median and the central 68 % of their residuals.
 
         The numbers, the median and the band are those of all objects, also of those that are not shown. The median
-        is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far beyond
-        the threshold and the band lie outside of the lower panel.
+        is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far
+        beyond the threshold and the band lie outside of the lower panel.
 
         Parameters
         ----------
@@ -602,19 +602,15 @@ class PhotoZDisplay:
         if sample is not None and sample < 1:
             raise ValueError(f"sample must be at least 1, or None for all; got {sample}.")
         residuals = delta_z(self.z_true, self.z_pred)
-        z_true, z_pred = np.asarray(self.z_true), np.asarray(self.z_pred)
+        z_true, z_pred = np.asarray(self.z_true, dtype=float), np.asarray(self.z_pred, dtype=float)
         if figure is None:
             figure = _pyplot().figure(figsize=(4.5, 6), layout="constrained")
         self.figure_ = figure
         self.axes_ = figure.subplots(2, sharex=True, height_ratios=(3, 1.2))
         density = _density(z_true, z_pred)
         shown = np.random.default_rng(0).permutation(len(z_true))[:sample]
-        shown = shown[np.argsort(density[shown])]  # the densest come last, on top
-        size = np.clip(3000 / len(shown), 3, 15)
-        style = {"c": density[shown], "norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
         for ax, values in zip(self.axes_, (z_pred, residuals), strict=True):
-            ax.scatter(z_true[shown], values[shown], s=size, **style)
-            ax.spines[["top", "right"]].set_visible(False)
+            _draw_points(ax, z_true[shown], values[shown], density[shown])
         self._draw_one_to_one(self.axes_[0], z_true, z_pred)
         self._draw_trend(self.axes_[1], z_true, residuals)
         figure.align_ylabels(self.axes_)
@@ -640,6 +636,14 @@ class PhotoZDisplay:
             ax.axhline(level, color="black", linewidth=0.8, linestyle="--")
         limit = max(2.5 * self.threshold, 1.2 * np.abs([low, high]).max(initial=0))
         ax.set(ylim=(-limit, limit), xlabel="Spectroscopic redshift", ylabel="Δz")
+
+
+def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
+    order = np.argsort(density)  # the densest come last, on top
+    size = np.clip(3000 / len(x), 3, 15)
+    style = {"norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
+    ax.scatter(x[order], y[order], s=size, c=density[order], **style)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray:
@@ -684,7 +688,7 @@ class VoteScatterDisplay:
 
     See Also
     --------
-    skastro.metrics.morphology_table : The numbers, for many answers.
+    skastro.metrics.morphology_scores : The numbers, for high-quality objects.
 
     References
     ----------
@@ -694,13 +698,15 @@ class VoteScatterDisplay:
     --------
     >>> import matplotlib
     >>> matplotlib.use("Agg")
-    >>> import numpy as np
     >>> from skastro.plotting import VoteScatterDisplay
-    >>> rng = np.random.default_rng(0)
-    >>> truth, votes = rng.beta(0.5, 0.5, size=1000), rng.integers(5, 40, size=1000)
-    >>> display = VoteScatterDisplay.from_predictions(rng.binomial(votes, truth) / votes, truth, votes)
+    >>> fractions, predicted, votes = [0.9, 1.0, 0.1, 0.0, 0.6], [0.8, 0.7, 0.2, 0.9, 0.6], [40, 38, 12, 35, 20]
+    >>> display = VoteScatterDisplay.from_predictions(fractions, predicted, votes, answer="smooth")
     >>> print(display.ax_.texts[0].get_text())
-    TEXT
+    accuracy 0.75
+    precision 0.67
+    recall 1.00
+    AUC 0.50
+    η 25.00 %
     """
 
     def __init__(
@@ -754,7 +760,8 @@ class VoteScatterDisplay:
         Raises
         ------
         ValueError
-            If lengths differ, if there is more than one answer, or if fractions or votes are none.
+            If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
+            number of votes is negative.
         """
         return cls(fractions, predicted, votes, high_quality=high_quality, answer=answer).plot(ax=ax)
 
@@ -774,14 +781,15 @@ class VoteScatterDisplay:
         Raises
         ------
         ValueError
-            If lengths differ, if there is more than one answer, or if fractions or votes are none.
+            If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
+            number of votes is negative.
         """
-        weights = _vote_weights(np.shape(self.fractions), self.votes)
-        table = morphology_table(self.fractions, self.predicted, high_quality=self.high_quality)
+        scores = morphology_scores(self.fractions, self.predicted, self.high_quality)
+        weights = _vote_weights(self.votes, len(self.fractions))
         if ax is None:
             _, ax = _pyplot().subplots(figsize=(4.75, 4.75), layout="constrained")
-        (low, high), (start, end) = self.high_quality, (-0.02, 1.02)
-        for band in ((start, low), (high, end)):
+        low, high = self.high_quality
+        for band in ((-0.02, low), (high, 1.02)):
             ax.axvspan(*band, color="0.93", linewidth=0, zorder=0)
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
         # The more points, the fainter each, so that a crowd shows as a shade.
@@ -789,35 +797,30 @@ class VoteScatterDisplay:
         style = {"color": _COLOURS[0], "linewidths": 0, "rasterized": True}
         ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
         box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
-        ax.text(low + 0.02, 0.99, _score_text(table.iloc[0]), va="top", linespacing=1.4, bbox=box)
+        ax.text(low + 0.02, 0.99, _score_text(scores), va="top", linespacing=1.4, bbox=box)
         suffix = f", {self.answer}" if self.answer else ""
         ax.set(xlabel=f"Fraction of votes{suffix}", ylabel=f"Predicted fraction{suffix}")
-        ax.set(xlim=(start, end), ylim=(start, end), aspect="equal")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         ax.spines[["top", "right"]].set_visible(False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
-def _vote_weights(shape: tuple[int, ...], votes: Any) -> np.ndarray:
+def _vote_weights(votes: Any, n: int) -> np.ndarray:
     """Votes relative to the most of all; equal weights without votes."""
-    if len(shape) != 1:
-        raise ValueError(f"fractions must be those of one answer, one-dimensional; their shape is {shape}.")
-    votes = np.ones(shape) if votes is None else np.asarray(votes, dtype=float)
-    if votes.shape != shape or not (votes >= 0).all() or not np.isfinite(votes).all():
-        raise ValueError(f"votes must be a number, at least 0, for each of the {shape[0]} fractions.")
+    votes = np.ones(n) if votes is None else np.asarray(votes, dtype=float)
+    if votes.shape != (n,) or not (votes >= 0).all() or not np.isfinite(votes).all():
+        raise ValueError(f"votes must be a number, at least 0, for each of the {n} fractions.")
     return votes / max(votes.max(initial=0), 1)
 
 
-def _score_text(scores: pd.Series) -> str:
+def _score_text(scores: Mapping[str, float]) -> str:
     """The scores that are defined, one to a line."""
-    lines = {
-        "accuracy": f"accuracy {scores['accuracy']:.2f}",
-        "precision": f"precision {scores['precision']:.2f}",
-        "recall": f"recall {scores['recall']:.2f}",
-        "auc": f"AUC {scores['auc']:.2f}",
-        "outliers": f"η {100 * scores['outliers']:.2f} %",
-    }
-    return "\n".join(line for name, line in lines.items() if np.isfinite(scores[name]))
+    names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC"}
+    lines = [f"{name} {scores[key]:.2f}" for key, name in names.items() if np.isfinite(scores[key])]
+    if np.isfinite(scores["outliers"]):
+        lines.append(f"η {100 * scores['outliers']:.2f} %")
+    return "\n".join(lines)
 
 
 def _pyplot() -> Any:

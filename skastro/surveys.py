@@ -99,8 +99,8 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     .. math:: F'_b = F_b \cdot 10^{R_b\, E(B-V) / 2.5}
 
     It needs `ebv` wherever it transforms. In a pipeline, after ``sklearn.set_config(enable_metadata_routing=True)``,
-    ``pipe.fit(X, y, ebv=ebv)``, ``pipe.predict(X, ebv=ebv)`` and the ``params={"ebv": ebv}`` of cross-validation
-    reach it without a request being set.
+    ``pipe.fit(X, y, ebv=ebv)`` and ``pipe.predict(X, ebv=ebv)`` reach it without a request being set, and so do a
+    search's ``fit(X, y, ebv=ebv)`` and ``cross_val_score(..., params={"ebv": ebv})`` with the pipeline's own score.
 
     Parameters
     ----------
@@ -115,6 +115,11 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Number of columns of a table; of images, the length of the second axis.
     feature_names_in_ : ndarray of shape (n_features_in_,), str
         Names of the columns, if `X` had any.
+
+    Notes
+    -----
+    A metric given by name (``scoring="r2"``) and :func:`~sklearn.model_selection.cross_val_predict` hand no metadata
+    to `predict`: scikit-learn has no way yet. De-redden before them; no row learns from another, so nothing leaks.
 
     References
     ----------
@@ -195,9 +200,9 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check_fluxes(X, self.extinction_, reset=False)
-        if self.extinction_ is None and ebv is None:
+        _check_ebv(ebv, len(X), self.extinction_)
+        if self.extinction_ is None:
             return X
-        ebv = _check_ebv(ebv, len(X), self.extinction_)
         factor = 10 ** (np.outer(ebv, self.extinction_) / 2.5)
         bands = X.reshape(*factor.shape, -1)
         return (bands * factor[:, :, np.newaxis].astype(X.dtype)).reshape(X.shape)
@@ -265,21 +270,22 @@ def _check_bands(shape: tuple[int, ...], bands: int) -> None:
         raise ValueError(f"The survey has {bands} bands, X of shape {shape} has {came}.{hint}")
 
 
-def _check_ebv(ebv: Any, n: int, extinction: np.ndarray | None) -> np.ndarray:
+def _check_ebv(ebv: Any, n: int, extinction: np.ndarray | None) -> None:
     if extinction is None:
-        raise ValueError('ebv was given, but there is no survey to say what it does: give Deredden(survey="sdss").')
+        if ebv is not None:
+            raise ValueError('ebv was given, but there is no survey to say what it does: give Deredden(survey="sdss").')
+        return
     if ebv is None:
         raise ValueError(
             "Deredden needs the E(B-V) of each object, ebv=; a pipeline hands it on once metadata routing is on: "
             "sklearn.set_config(enable_metadata_routing=True)."
         )
-    ebv = np.asarray(ebv, dtype=np.float64)
-    if ebv.shape != (n,):
-        raise ValueError(f"ebv must have one value for each of the {n} rows of X; its shape is {ebv.shape}.")
-    valid = np.isfinite(ebv) & (ebv >= 0)
+    values = np.asarray(ebv, dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(f"ebv must have one value for each of the {n} rows of X; its shape is {values.shape}.")
+    valid = np.isfinite(values) & (values >= 0)
     if not valid.all():
         raise ValueError(
             f"ebv must be finite and not negative; {np.sum(~valid)} of {n} values are not, the first in row "
             f"{np.argmin(valid)}."
         )
-    return ebv

@@ -3,13 +3,26 @@
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from skastro import BYOLEmbedder
+from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor
 
+TUNED = {
+    "encoder": "test_resnet",
+    "n_layers": 0,
+    "augment": None,
+    "normalize": None,
+    "max_epochs": 1,
+    "batch_size": 256,
+}
 TINY = {
     "BYOLEmbedder": BYOLEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "FineTuneClassifier": FineTuneClassifier(**TUNED),
+    "FineTuneRegressor": FineTuneRegressor(**TUNED),
+    "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),
 }
 
 
+# The checks feed constant rows, and targets that are no redshifts.
+@pytest.mark.filterwarnings("ignore:.*images are constant", "ignore:.*redshifts lie outside")
 @pytest.mark.parametrize("name", TINY)
 def test_check_estimator(name):
     results = check_estimator(TINY[name], on_skip=None, on_fail=None)

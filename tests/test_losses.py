@@ -1,10 +1,12 @@
 """Each loss against its formula, written slowly."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from skastro.losses import byol_loss
+from skastro.losses import byol_loss, info_nce, nt_xent
 
 
 @pytest.fixture
@@ -59,3 +61,124 @@ def test_byol_of_a_zero_vector_is_finite(pair):
     loss.backward()
     assert loss.item() == 2
     assert zero.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- contrastive
+
+
+def unit(tensor):
+    rows = tensor.detach().double().numpy()
+    return rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+
+
+def slow_info_nce(query, key, queue, temperature):
+    losses = []
+    for q, k in zip(unit(query), unit(key), strict=True):
+        own = np.exp(q @ k / temperature)
+        losses.append(-np.log(own / (own + sum(np.exp(q @ other / temperature) for other in unit(queue)))))
+    return np.mean(losses)
+
+
+def slow_nt_xent(first, second, temperature):
+    views, n = np.concatenate([unit(first), unit(second)]), len(first)
+    losses = []
+    for i, view in enumerate(views):
+        similar = {j: np.exp(view @ other / temperature) for j, other in enumerate(views) if j != i}
+        losses.append(-np.log(similar[(i + n) % (2 * n)] / sum(similar.values())))
+    return np.mean(losses)
+
+
+# Each loss, its formula, how many tensors it takes (the first two are of a length), and what chance is for n, K rows.
+CONTRASTIVE = {
+    "info_nce": (info_nce, slow_info_nce, 3, lambda n, k: math.log(k + 1)),
+    "nt_xent": (nt_xent, slow_nt_xent, 2, lambda n, k: math.log(2 * n - 1)),
+}
+
+
+@pytest.fixture(params=CONTRASTIVE)
+def contrastive(request):
+    return CONTRASTIVE[request.param]
+
+
+def draw(count, n=6, k=11, d=5):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(rows, d, generator=generator) for rows in (n, n, k)[:count]]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [0.07, 0.1, 0.5, 2.0])
+def test_contrastive_equals_the_formula_in_float32(contrastive, temperature, dtype, autocast):
+    loss, slow, count, _ = contrastive
+    tensors = [tensor.to(dtype) for tensor in draw(count)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        value = loss(*tensors, temperature)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(slow(*tensors, temperature), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (2, 7), (5, 64), (33, 1000)])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_contrastive_of_one_point_is_chance(contrastive, n, k, temperature):
+    loss, _, count, chance = contrastive
+    same = [torch.ones_like(tensor) for tensor in draw(count, n, k)]
+    assert loss(*same, temperature).item() == pytest.approx(chance(n, k), rel=1e-6, abs=1e-6)
+
+
+def test_contrastive_of_any_point_nears_chance_as_the_temperature_rises(contrastive):
+    loss, _, count, chance = contrastive
+    assert loss(*draw(count), temperature=1e6).item() == pytest.approx(chance(6, 11), abs=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 0.5])
+def test_contrastive_of_perfect_alignment(temperature):
+    n, k = 4, 7
+    axes = torch.eye(n + k)
+    apart = info_nce(axes[:n], axes[:n], axes[n:], temperature)
+    assert apart.item() == pytest.approx(math.log1p(k * math.exp(-1 / temperature)), abs=1e-6)
+    apart = nt_xent(axes[:n], axes[:n], temperature)
+    assert apart.item() == pytest.approx(math.log1p((2 * n - 2) * math.exp(-1 / temperature)), abs=1e-6)
+
+
+def test_contrastive_sees_directions_only(contrastive):
+    loss, _, count, _ = contrastive
+    tensors = draw(count)
+    scaled = [tensor * torch.logspace(-2, 2, len(tensor))[:, None] for tensor in tensors]
+    assert loss(*scaled, 0.1).item() == pytest.approx(loss(*tensors, 0.1).item(), rel=1e-5)
+
+
+def test_contrastive_does_not_see_the_order_of_images_queue_and_views(contrastive):
+    loss, _, count, _ = contrastive
+    first, second, *queue = draw(count)
+    order = torch.randperm(len(first), generator=torch.Generator().manual_seed(1))
+    turned = loss(first[order], second[order], *(keys.flip(0) for keys in queue), 0.1)
+    assert turned.item() == pytest.approx(loss(first, second, *queue, 0.1).item(), rel=1e-6)
+    assert loss(first[order], second, *queue, 0.1).item() != pytest.approx(turned.item(), rel=1e-3)
+    if not queue:
+        assert loss(second, first, 0.1).item() == pytest.approx(turned.item(), rel=1e-6)
+
+
+def test_info_nce_teaches_the_query_and_neither_key_nor_queue():
+    query, key, queue = (tensor.requires_grad_() for tensor in draw(3))
+    info_nce(query, key, queue, 0.1).backward()
+    assert key.grad is None
+    assert queue.grad is None
+    assert query.grad.abs().max() > 0
+    torch.testing.assert_close((query.grad * query).sum(dim=1), torch.zeros(6), rtol=0, atol=1e-5)
+
+
+def test_nt_xent_teaches_both_views():
+    first, second = (tensor.requires_grad_() for tensor in draw(2))
+    nt_xent(first, second, 0.1).backward()
+    for view in (first, second):
+        assert view.grad.abs().amax(dim=1).min() > 0
+        torch.testing.assert_close((view.grad * view).sum(dim=1), torch.zeros(6), rtol=0, atol=1e-5)
+
+
+def test_contrastive_of_a_zero_vector_is_finite(contrastive):
+    loss, _, count, chance = contrastive
+    zeros = [torch.zeros_like(tensor).requires_grad_() for tensor in draw(count)]
+    value = loss(*zeros, 0.1)
+    value.backward()
+    assert value.item() == pytest.approx(chance(6, 11), rel=1e-6)
+    assert zeros[0].grad.isfinite().all()

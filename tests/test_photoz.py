@@ -1,7 +1,6 @@
 """The laws of redshift bins and of the classifier that reads them."""
 
 import pickle
-import warnings
 
 import joblib
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -22,7 +21,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from skastro.datasets import make_survey
 from skastro.downstream import PhotoZRegressor, RedshiftBins
-from skastro.surveys import Deredden
+from skastro.surveys import SURVEYS, Deredden
 
 GRIDS = [RedshiftBins(), RedshiftBins(7, -0.3, 1.1), RedshiftBins(2, 0, 6), RedshiftBins(300, 1.5, 1.6)]
 each_grid = pytest.mark.parametrize("bins", GRIDS, ids=lambda bins: f"{bins.n_bins}-bins")
@@ -64,7 +63,7 @@ def test_edges_are_equal_steps_and_centres_lie_between(bins):
     width = (bins.high - bins.low) / bins.n_bins
     assert bins.edges[[0, -1]].tolist() == [bins.low, bins.high]
     assert_allclose(np.diff(bins.edges), width)
-    assert_allclose(bins.centres, [bins.low + (i + 0.5) * width for i in range(bins.n_bins)])
+    assert_allclose(bins.centres, [bins.low + (i + 0.5) * width for i in range(bins.n_bins)], atol=1e-12)
 
 
 @each_grid
@@ -126,7 +125,7 @@ def test_quantiles_never_fall_and_end_where_the_probability_ends(bins):
     quantiles = np.array([bins.quantile(pdf, q) for q in np.linspace(0, 1, 41)])
     assert (np.diff(quantiles, axis=0) >= 0).all()
     first, last = (pdf > 0).argmax(axis=1), bins.n_bins - (pdf > 0)[:, ::-1].argmax(axis=1)
-    assert_allclose(quantiles[0], bins.edges[first])
+    assert_allclose(quantiles[0], bins.edges[first], atol=1e-12)
     assert (quantiles[-1] <= bins.edges[last] + 1e-12).all()
 
 
@@ -324,7 +323,9 @@ def test_weights_are_routed_through_a_pipeline_to_the_classifier():
     weight = np.linspace(0.1, 3, 100)
     expected = PhotoZRegressor(n_bins=5).fit(X, z, sample_weight=weight).predict(X)
     with config_context(enable_metadata_routing=True):
-        inner = make_pipeline("passthrough", LogisticRegression(C=10, max_iter=1000).set_fit_request(sample_weight=True))
+        inner = make_pipeline(
+            "passthrough", LogisticRegression(C=10, max_iter=1000).set_fit_request(sample_weight=True)
+        )
         for classifier in (None, inner):
             head = PhotoZRegressor(classifier, n_bins=5).set_fit_request(sample_weight=True)
             pipe = make_pipeline("passthrough", head).fit(X, z, sample_weight=weight)
@@ -389,22 +390,25 @@ def sky():
     return sky.images, sky.redshift, sky.properties["ebv"]
 
 
+def chain():
+    return make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
+
+
 def test_dereddened_colours_give_redshifts(sky):
     images, z, ebv = sky
-    pipe = make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
     with config_context(enable_metadata_routing=True):
-        predicted = cross_val_predict(pipe, images, z, cv=4, params={"ebv": ebv})
-        scores = cross_val_score(pipe, images, z, cv=4, params={"ebv": ebv}, scoring="neg_median_absolute_error")
-        search = GridSearchCV(pipe, {"photozregressor__point": list(POINTS)}, cv=4).fit(images, z, ebv=ebv)
-        assert search.predict(images, ebv=ebv).shape == z.shape
-    assert np.corrcoef(predicted, z)[0, 1] > 0.8
-    assert scores.mean() > -0.5 * np.median(np.abs(z - np.median(z)))
+        scores = cross_val_score(chain(), images, z, cv=4, params={"ebv": ebv}, error_score="raise")
+        search = GridSearchCV(chain(), {"photozregressor__point": POINTS}, cv=4, error_score="raise")
+        search.fit(images, z, ebv=ebv)
+        assert search.score(images, z, ebv=ebv) > scores.mean() > 0.6
+    clean = Deredden("sdss").fit_transform(images, ebv=ebv)
+    assert_allclose(scores, cross_val_score(chain()[1:], clean, z, cv=4))
 
 
-def test_dust_in_the_way_changes_nothing_once_undone(sky):
+def test_more_dust_changes_nothing_once_undone(sky):
     images, z, ebv = sky
-    pipe = make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
-    with config_context(enable_metadata_routing=True), warnings.catch_warnings():
-        pipe.fit(images, z, ebv=ebv)
-        dustier = images * 10 ** (-0.4 * 0.3 * np.array([4.239, 3.303, 2.285, 1.698, 1.263]))[:, None, None]
-        assert_allclose(pipe.predict(dustier, ebv=ebv + 0.3), pipe.predict(images, ebv=ebv), rtol=1e-4)
+    redden = 10 ** (-0.3 / 2.5 * np.array(SURVEYS["sdss"].extinction))
+    with config_context(enable_metadata_routing=True):
+        pipe = chain().fit(images, z, ebv=ebv)
+        predicted = pipe.predict(images, ebv=ebv)
+        assert_allclose(pipe.predict(images * redden[:, None, None], ebv=ebv + 0.3), predicted, rtol=1e-4)

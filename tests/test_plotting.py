@@ -1,6 +1,7 @@
 """What the displays draw is what the table and the embedding say."""
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from skastro.plotting import LabelSweepDisplay, LookAlikesDisplay
+from skastro.metrics import morphology_table, photoz_bias, photoz_outliers, sigma_mad
+from skastro.plotting import LabelSweepDisplay, LookAlikesDisplay, PhotoZDisplay, VoteScatterDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -108,6 +110,240 @@ def test_from_estimators_runs_the_sweep():
 def test_a_table_of_something_else_is_refused(frame):
     with pytest.raises(ValueError, match="frame lacks n_labels, score"):
         LabelSweepDisplay.from_frame(frame[["method", "fold"]])
+
+
+@pytest.fixture
+def several(frame):
+    return frame.assign(sigma_mad=frame["score"] ** 2, outliers=1 - frame["score"])
+
+
+@pytest.mark.parametrize("error", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_one_panel_for_each_metric_and_one_legend_for_all(several, error, given):
+    ax = plt.subplots(2)[1] if given else None
+    metrics = {"sigma_mad": "σ", "outliers": "outliers"}
+    display = LabelSweepDisplay.from_frame(several, metrics=metrics, error=error, ax=ax)
+    lines = iter(display.lines_)
+    for panel, metric in zip(display.axes_, metrics, strict=True):
+        for method in ("zebra", "ant"):
+            mean = several[several["method"] == method].groupby("n_labels")[metric].mean()
+            line = next(lines)
+            assert (line.axes, line.get_label()) == (panel, method)
+            assert_allclose(line.get_ydata(), 100 * (1 - mean) if error else mean)
+    names = ["1 − σ (%)", "1 − outliers (%)"] if error else ["σ", "Outliers"]
+    assert [panel.get_ylabel() for panel in display.axes_] == names
+    assert [panel.get_legend() is not None for panel in display.axes_] == [True, False]
+    assert display.ax_ is display.axes_[0]
+    assert [panel.get_xlabel() != "" for panel in display.axes_] == [given, True]
+
+
+@pytest.mark.parametrize("metrics", ["sigma_mad", ["sigma_mad"], {"sigma_mad": "sigma mad"}])
+def test_a_single_metric_is_drawn_as_the_score_would_be(several, metrics):
+    display = LabelSweepDisplay.from_frame(several, metrics=metrics)
+    score = LabelSweepDisplay.from_frame(several.assign(score=several["sigma_mad"]), metric_name="sigma mad")
+    assert display.ax_.get_ylabel() == score.ax_.get_ylabel() == "Sigma mad"
+    for line, other in zip(display.lines_, score.lines_, strict=True):
+        assert_array_equal(line.get_xydata(), other.get_xydata())
+
+
+def test_as_many_axes_as_metrics(several):
+    with pytest.raises(ValueError, match="one Axes for each of the 2 metrics; got 3"):
+        LabelSweepDisplay.from_frame(several, metrics=["sigma_mad", "outliers"], ax=plt.subplots(3)[1])
+    with pytest.raises(ValueError, match="frame lacks bias"):
+        LabelSweepDisplay.from_frame(several, metrics=["sigma_mad", "bias"])
+
+
+@pytest.mark.parametrize("width", [3, 5, 12])
+def test_tick_labels_do_not_touch(width):
+    counts = [2_000, 4_000, 20_000, 30_000, 40_000, 80_000, 200_000, 390_000, 400_000]
+    _, ax = plt.subplots(figsize=(width, 3), layout="constrained")
+    LabelSweepDisplay.from_frame(pd.DataFrame({"method": "BYOL", "n_labels": counts, "score": 0.5}), ax=ax)
+    ax.figure.canvas.draw()
+    assert_array_equal(ax.get_xticks(), counts)
+    labels = [label for label in ax.get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert len(labels) >= 2
+    assert labels[-1].get_text() == "400,000"
+
+
+# Redshifts
+
+
+@pytest.fixture
+def redshifts():
+    rng = np.random.default_rng(0)
+    z_true = rng.gamma(3, 0.04, size=800)
+    return z_true, z_true + rng.normal(0.002, 0.03, size=800) * (1 + z_true)
+
+
+def test_points_are_the_redshifts_and_their_residuals(redshifts):
+    z_true, z_pred = redshifts
+    display = PhotoZDisplay.from_predictions(z_true, z_pred)
+    expected = [np.column_stack([z_true, z_pred]), np.column_stack([z_true, (z_pred - z_true) / (1 + z_true)])]
+    for ax, points in zip(display.axes_, expected, strict=True):
+        drawn = ax.collections[0].get_offsets()
+        assert_allclose(drawn[np.lexsort(drawn.T)], points[np.lexsort(points.T)])
+    (diagonal,) = display.axes_[0].lines
+    assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+    assert_array_equal(diagonal.get_xdata(), [z_true.min(), z_true.max()])
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.02])
+def test_the_text_and_the_dashes_are_those_of_the_metrics(redshifts, threshold):
+    display = PhotoZDisplay.from_predictions(*redshifts, threshold=threshold)
+    numbers = [line.split(" = ")[1].replace("−", "-") for line in display.axes_[0].texts[0].get_text().split("\n")]
+    assert numbers == [
+        f"{photoz_bias(*redshifts):.4f}",
+        f"{sigma_mad(*redshifts):.4f}",
+        f"{100 * photoz_outliers(*redshifts, threshold):.2f} %",
+    ]
+    levels = [line.get_ydata()[0] for line in display.axes_[1].lines[1:]]
+    assert levels == [-threshold, threshold]
+
+
+def test_the_trend_is_that_of_cells_with_enough_objects(redshifts):
+    z_true, z_pred = redshifts
+    residuals = (z_pred - z_true) / (1 + z_true)
+    cells = pd.cut(z_true, np.linspace(z_true.min(), z_true.max(), 21), include_lowest=True, right=False)
+    groups = pd.DataFrame({"z": z_true, "residual": residuals}).groupby(cells.codes)
+    kept = groups.filter(lambda rows: len(rows) >= 20).groupby(cells.codes[groups.transform("size") >= 20])
+    ax = PhotoZDisplay.from_predictions(z_true, z_pred).axes_[1]
+    assert_allclose(ax.lines[0].get_xdata(), kept["z"].median())
+    assert_allclose(ax.lines[0].get_ydata(), kept["residual"].median())
+    band = ax.collections[1].get_paths()[0].vertices
+    for level in (0.16, 0.84):
+        corners = np.column_stack([kept["z"].median(), kept["residual"].quantile(level)])
+        assert all(np.isclose(band, corner).all(axis=1).any() for corner in corners)
+
+
+def test_colours_rise_with_density():
+    rng = np.random.default_rng(0)
+    crowd, few = rng.normal(0.1, 0.005, (900, 2)), rng.uniform(0, 1, (100, 2))
+    points = PhotoZDisplay.from_predictions(*np.concatenate([crowd, few]).T).axes_[0].collections[0]
+    density, place = points.get_array(), points.get_offsets()
+    assert (np.diff(density) >= 0).all()
+    lonely = (np.abs(place - 0.1) > 0.1).any(axis=1)
+    assert density[lonely].max() < density[~lonely].mean()
+
+
+def test_a_sample_thins_the_points_and_nothing_else(redshifts):
+    full, thin = (PhotoZDisplay.from_predictions(*redshifts, sample=sample) for sample in (None, 100))
+    for ax, other in zip(full.axes_, thin.axes_, strict=True):
+        assert len(other.collections[0].get_offsets()) == 100
+        everything = {tuple(point) for point in ax.collections[0].get_offsets()}
+        assert {tuple(point) for point in other.collections[0].get_offsets()} < everything
+        assert [text.get_text() for text in ax.texts] == [text.get_text() for text in other.texts]
+        for line, same in zip(ax.lines, other.lines, strict=True):
+            assert_array_equal(line.get_xydata(), same.get_xydata())
+
+
+def test_from_estimator_predicts():
+    z = np.linspace(0, 0.4, 50)
+    noisy = np.random.default_rng(0).normal(z, 0.01)[:, np.newaxis]
+    model = LinearRegression().fit(noisy, z)
+    display = PhotoZDisplay.from_estimator(model, noisy, z, threshold=0.01)
+    assert_array_equal(display.z_pred, model.predict(noisy))
+    assert (display.z_true is z, display.threshold) == (True, 0.01)
+
+
+@pytest.mark.parametrize("n", [1, 2, 19, 50])
+def test_few_objects_are_drawn(n):
+    display = PhotoZDisplay.from_predictions([0.1] * n, [0.1] * n)
+    display.figure_.canvas.draw()
+    assert len(display.axes_[0].collections[0].get_offsets()) == n
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"z_pred": [0.1, 0.2]}, "z_true and z_pred must have one length; got 3 and 2"),
+        ({"z_pred": [0.1, np.nan, 0.2]}, "z_pred has 1 NaN or infinite values, the first in row 1"),
+        ({"sample": 0}, "sample must be at least 1, or None for all; got 0"),
+    ],
+)
+def test_redshifts_that_make_no_picture(changes, message):
+    with pytest.raises(ValueError, match=message):
+        PhotoZDisplay.from_predictions(**{"z_true": [0.1, 0.2, 0.3], "z_pred": [0.1, 0.2, 0.3]} | changes)
+    assert not plt.get_fignums()
+
+
+# Votes
+
+
+@pytest.fixture
+def answers():
+    rng = np.random.default_rng(0)
+    truth, votes = rng.beta(0.5, 0.5, size=300), rng.integers(1, 40, size=300)
+    return rng.binomial(votes, truth) / votes, np.clip(rng.normal(truth, 0.2), 0, 1), votes
+
+
+def test_size_and_opacity_grow_with_votes(answers):
+    fractions, predicted, votes = answers
+    points = VoteScatterDisplay.from_predictions(fractions, predicted, votes).ax_.collections[0]
+    assert_allclose(points.get_offsets(), np.column_stack([fractions, predicted]))
+    for drawn in (points.get_sizes(), points.get_alpha()):
+        assert_allclose(drawn / drawn.max(), votes / votes.max())
+    assert 0 < points.get_alpha().max() <= 1
+
+
+def test_without_votes_all_are_alike(answers):
+    points = VoteScatterDisplay.from_predictions(*answers[:2]).ax_.collections[0]
+    assert len(np.unique(points.get_sizes())) == len(np.unique(points.get_alpha())) == 1
+
+
+@pytest.mark.parametrize("high_quality", [(0.2, 0.8), (0.1, 0.6)])
+def test_the_bands_and_the_scores_are_those_of_high_quality(answers, high_quality):
+    fractions, predicted, votes = answers
+    display = VoteScatterDisplay.from_predictions(fractions, predicted, votes, high_quality=high_quality)
+    low, high = (band.get_window_extent().transformed(display.ax_.transData.inverted()) for band in display.ax_.patches)
+    assert_allclose((low.x1, high.x0), high_quality)
+    (scores,) = morphology_table(fractions, predicted, high_quality=high_quality).to_dict("records")
+    assert display.ax_.texts[0].get_text().split("\n") == [
+        f"accuracy {scores['accuracy']:.2f}",
+        f"precision {scores['precision']:.2f}",
+        f"recall {scores['recall']:.2f}",
+        f"AUC {scores['auc']:.2f}",
+        f"η {100 * scores['outliers']:.2f} %",
+    ]
+
+
+def test_scores_that_are_not_defined_are_left_out():
+    display = VoteScatterDisplay.from_predictions([0.9, 1.0, 0.5], [0.8, 0.9, 0.1])
+    defined = [line.split()[0] for line in display.ax_.texts[0].get_text().split("\n")]
+    assert defined == ["accuracy", "precision", "recall", "η"]
+    assert VoteScatterDisplay.from_predictions([0.5, 0.4], [0.8, 0.9]).ax_.texts[0].get_text() == ""
+
+
+def test_questions_that_were_not_asked_are_not_drawn(answers):
+    fractions, predicted, votes = answers
+    asked = np.arange(300) % 3 > 0
+    frame = pd.DataFrame({"fractions": np.where(asked, fractions, np.nan), "votes": np.where(asked, votes, 0)})
+    display = VoteScatterDisplay.from_predictions(frame["fractions"], predicted, frame["votes"], answer="smooth")
+    display.figure_.canvas.draw()
+    some = VoteScatterDisplay.from_predictions(fractions[asked], predicted[asked], votes[asked])
+    assert display.ax_.texts[0].get_text() == some.ax_.texts[0].get_text()
+    assert display.ax_.get_xlabel() == "Fraction of votes, smooth"
+    offsets = display.ax_.collections[0].get_offsets()
+    assert_allclose(offsets[~np.ma.getmaskarray(offsets).any(axis=1)], some.ax_.collections[0].get_offsets())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fractions": np.ones((3, 2)), "predicted": np.ones((3, 2))}, "must be one-dimensional"),
+        ({"fractions": [0.1, 0.2]}, "must have one length; got 2 and 3"),
+        ({"fractions": [0.1, 12, 0.2]}, "between 0 and 1; row 1 has 12"),
+        ({"votes": [5, 5]}, "votes must be a number, at least 0, for each of the 3 fractions"),
+        ({"votes": [5, 5, -1]}, "at least 0"),
+        ({"votes": [5, 5, np.nan]}, "at least 0"),
+    ],
+)
+def test_votes_that_make_no_picture(changes, message):
+    arguments = {"fractions": [0.1, 0.5, 0.9], "predicted": [0.1, 0.5, 0.9], "votes": [5, 6, 7]} | changes
+    with pytest.raises(ValueError, match=message):
+        VoteScatterDisplay.from_predictions(**arguments)
+    assert not plt.get_fignums()
 
 
 # Look-alikes
@@ -222,6 +458,33 @@ def test_refusals(changes, message, embedding):
     arguments = {"images": np.zeros((30, 8, 8)), "queries": [3], "n_neighbors": 2} | changes
     with pytest.raises(ValueError, match=message):
         LookAlikesDisplay.from_embedding(embedding=embedding, **arguments)
+
+
+DRAW = {
+    "sweep": lambda figure: LabelSweepDisplay.from_frame(
+        pd.DataFrame({"method": "BYOL", "n_labels": [10, 20], "score": [0.5, 0.6]}), ax=figure.subplots()
+    ),
+    "redshifts": lambda figure: PhotoZDisplay.from_predictions([0.1, 0.2], [0.1, 0.2], figure=figure),
+    "votes": lambda figure: VoteScatterDisplay.from_predictions([0.1, 0.9], [0.2, 0.8], ax=figure.subplots()),
+    "look-alikes": lambda figure: LookAlikesDisplay.from_embedding(
+        np.zeros((4, 5, 5)), np.eye(4), 0, n_neighbors=2, figure=figure
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
+@pytest.mark.parametrize("part", [False, True])
+def test_drawing_leaves_pyplot_and_the_settings_as_they_were(draw, part):
+    figure, other = matplotlib.figure.Figure(), plt.figure()
+    settings, state = dict(matplotlib.rcParams), np.random.get_state()[1].copy()  # noqa: NPY002
+    given = figure.subfigures(1, 2)[1] if part else figure
+    display = draw(given)
+    assert display.figure_ is given
+    assert plt.get_fignums() == [other.number]
+    assert plt.gcf() is other
+    assert not other.axes
+    assert dict(matplotlib.rcParams) == settings
+    assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 def test_without_matplotlib_the_extra_is_named(frame, monkeypatch):

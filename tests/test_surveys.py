@@ -1,12 +1,25 @@
+import pickle
+
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
 
 from skastro import BYOLEmbedder
-from skastro.surveys import SURVEYS, Survey, get_survey
+from skastro.surveys import SURVEYS, Deredden, Survey, get_survey
 
 each_survey = pytest.mark.parametrize("name", SURVEYS)
+each_dusty_survey = pytest.mark.parametrize("name", [name for name, survey in SURVEYS.items() if survey.extinction])
 
 
 @each_survey
@@ -47,3 +60,218 @@ def test_none_and_ones_own_survey_pass():
 def test_an_unknown_survey_is_refused_with_the_list():
     with pytest.raises(ValueError, match=r"Unknown survey 'sdds'; known are sdss, legacy, first, or give a Survey"):
         get_survey("sdds")
+
+
+# De-reddening
+
+EBV = np.array([0.0, 0.02, 0.1, 0.5])
+SHAPES = {"images": (8, 6), "rows": (12,), "fluxes": ()}
+each_shape = pytest.mark.parametrize("kind", [*SHAPES])
+
+
+def fluxes(name, kind="images", dtype=np.float64, n=4):
+    """Images of the survey, rows of twelve values per band, or one flux per band."""
+    bands, *rest = len(SURVEYS[name].bands), *SHAPES[kind]
+    shape = (n, bands * int(np.prod(rest))) if kind != "images" else (n, bands, *rest)
+    return np.random.default_rng(0).normal(20, 5, size=shape).astype(dtype)
+
+
+def test_check_estimator():
+    results = check_estimator(Deredden(), on_skip=None, on_fail=None)
+    passed = [row["check_name"] for row in results if row["status"] == "passed"]
+    others = {row["check_name"]: row["exception"] for row in results if row["status"] != "passed"}
+    others.pop("check_array_api_input", None)
+    assert not others
+    assert len(passed) >= 40
+
+
+def test_published_transmissions_are_undone():
+    """Half a magnitude of reddening in ugriz."""
+    seen = np.array([[0.1420, 0.2185, 0.3491, 0.4575, 0.5590]])
+    assert_allclose(Deredden("sdss").fit_transform(seen, ebv=[0.5]), np.ones((1, 5)), atol=5e-4)
+
+
+@each_dusty_survey
+@each_shape
+def test_each_value_is_raised_by_its_band_and_its_dust(name, kind):
+    X = fluxes(name, kind)
+    R, out = SURVEYS[name].extinction, Deredden(name).fit_transform(X, ebv=EBV)
+    assert out.shape == X.shape
+    values, expected = out.reshape(len(X), len(R), -1), X.reshape(len(X), len(R), -1)
+    for i, row in enumerate(values):
+        for b, band in enumerate(row):
+            assert_allclose(band, expected[i, b] * 10 ** (R[b] * EBV[i] / 2.5))
+
+
+@each_dusty_survey
+@each_shape
+def test_dust_adds_up_and_none_is_nothing(name, kind):
+    X = fluxes(name, kind)
+    step = Deredden(name).fit(X)
+    assert_array_equal(step.transform(X, ebv=np.zeros(len(X))), X)
+    twice = step.transform(step.transform(X, ebv=EBV), ebv=2 * EBV)
+    assert_allclose(twice, step.transform(X, ebv=3 * EBV))
+
+
+@each_dusty_survey
+@each_shape
+def test_a_row_depends_on_itself_alone_and_the_input_is_kept(name, kind):
+    X = fluxes(name, kind)
+    X.setflags(write=False)
+    step = Deredden(name)
+    out = step.fit_transform(X, ebv=EBV)
+    assert_array_equal(out, step.fit(X, ebv=EBV).transform(X, ebv=EBV))
+    for i in range(len(X)):
+        assert_array_equal(step.transform(X[i : i + 1], ebv=EBV[i : i + 1])[0], out[i])
+
+
+@each_dusty_survey
+def test_flattened_images_are_images(name):
+    X = fluxes(name)
+    flat = Deredden(name).fit_transform(X.reshape(len(X), -1), ebv=EBV)
+    assert_array_equal(flat.reshape(X.shape), Deredden(name).fit_transform(X, ebv=EBV))
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [("f8", "f8"), ("f4", "f4"), (">f4", "f4"), ("f2", "f4"), ("u1", "f4"), ("i2", "f4"), ("i8", "f4")],
+)
+@each_shape
+def test_doubles_stay_and_all_else_is_single_precision(given, got, kind):
+    X = fluxes("sdss", kind, given)
+    out = Deredden("sdss").fit_transform(X, ebv=EBV)
+    assert out.dtype == got
+    assert_allclose(out, Deredden("sdss").fit_transform(X.astype("f8"), ebv=EBV), rtol=1e-6)
+    assert Deredden().fit_transform(X).dtype == got
+
+
+def test_images_without_a_band_axis_have_one_band():
+    radio = Survey(bands=("r",), extinction=(2.285,))
+    X = fluxes("sdss")[:, 2]
+    assert_array_equal(
+        Deredden(radio).fit_transform(X, ebv=EBV), Deredden("sdss").fit_transform(fluxes("sdss"), ebv=EBV)[:, 2]
+    )
+
+
+def test_missing_pixels_stay_missing():
+    X = fluxes("sdss")
+    X[1, 2, 3, 4] = np.nan
+    assert_array_equal(np.isnan(Deredden("sdss").fit_transform(X, ebv=EBV)), np.isnan(X))
+
+
+def test_a_table_keeps_its_names():
+    table = pd.DataFrame(fluxes("sdss", "fluxes"), columns=list("ugriz"), index=list("abcd"))
+    step = Deredden("sdss").set_output(transform="pandas")
+    out = step.fit_transform(table, ebv=pd.Series(EBV))
+    assert list(out.columns) == list(step.get_feature_names_out()) == list("ugriz")
+    assert list(out.index) == list("abcd")
+    assert_array_equal(out, Deredden("sdss").fit_transform(table.to_numpy(), ebv=EBV))
+
+
+def test_without_a_survey_nothing_changes():
+    for kind in SHAPES:
+        X = fluxes("sdss", kind)
+        assert_array_equal(Deredden().fit_transform(X), X)
+
+
+def test_state_is_numbers_and_survives_a_change_of_parameters():
+    X, mine = fluxes("sdss"), get_survey("sdss")
+    step = Deredden(mine)
+    before = step.fit_transform(X, ebv=EBV)
+    mine.set_params(extinction=(1, 1, 1, 1, 1))
+    for copy in (step, pickle.loads(pickle.dumps(step)), FrozenEstimator(step)):
+        assert_array_equal(copy.transform(X, ebv=EBV), before)
+    assert_array_equal(clone(Deredden("sdss")).fit_transform(X, ebv=EBV), before)
+
+
+@pytest.mark.parametrize(
+    ("ebv", "sentence"),
+    [
+        (None, r"needs the E\(B-V\) of each object, ebv=; a pipeline hands it on .*enable_metadata_routing=True\)\.$"),
+        (0.1, r"one value for each of the 4 rows of X; its shape is \(\)\.$"),
+        ([0.1], r"one value for each of the 4 rows of X; its shape is \(1,\)\.$"),
+        ([[0.1]] * 4, r"its shape is \(4, 1\)\.$"),
+        ([0.1, np.nan, 0.1, -0.1], r"finite and not negative; 2 of 4 values are not, the first in row 1\.$"),
+        ([0.1, 0.1, 0.1, np.inf], r"1 of 4 values are not, the first in row 3\.$"),
+    ],
+)
+def test_ebv_that_says_nothing_is_refused(ebv, sentence):
+    X = fluxes("sdss")
+    with pytest.raises(ValueError, match=sentence):
+        Deredden("sdss").fit_transform(X, ebv=ebv)
+    with pytest.raises(ValueError, match=sentence):
+        Deredden("sdss").fit(X).transform(X, ebv=ebv)
+
+
+def test_ebv_without_a_survey_is_refused():
+    for call in (Deredden().fit, Deredden().fit_transform, Deredden().fit(fluxes("sdss")).transform):
+        with pytest.raises(ValueError, match="ebv was given, but there is no survey"):
+            call(fluxes("sdss"), ebv=EBV)
+
+
+@pytest.mark.parametrize(
+    ("survey", "sentence"),
+    [
+        ("sdds", "Unknown survey 'sdds'"),
+        ("first", r"one extinction coefficient per band; the survey has 0 for 1 bands \(1\.4 GHz\)\.$"),
+        (Survey(bands=tuple("gr"), extinction=(3.3,)), r"the survey has 1 for 2 bands \(g, r\)\.$"),
+        (3, "The 'survey' parameter of Deredden"),
+    ],
+)
+def test_a_survey_without_coefficients_is_refused(survey, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Deredden(survey).fit(fluxes("sdss"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((4, 3, 8, 8), r"The survey has 5 bands, X of shape \(4, 3, 8, 8\) has 3\.$"),
+        ((4, 8, 8, 5), r"has 8\. Its last axis looks like the bands: give np\.moveaxis\(X, -1, 1\)\.$"),
+        ((4, 8, 8), r"The survey has 5 bands, X of shape \(4, 8, 8\) has 1\.$"),
+        ((4, 7), r"The survey has 5 bands, and rows of 7 values do not divide into them\.$"),
+    ],
+)
+def test_other_bands_are_refused(shape, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Deredden("sdss").fit(np.ones(shape))
+    with pytest.raises(ValueError, match=sentence):
+        Deredden("sdss").fit(fluxes("sdss")).transform(np.ones(shape), ebv=EBV)
+
+
+def test_an_unfitted_step_is_refused():
+    with pytest.raises(NotFittedError):
+        Deredden().transform(fluxes("sdss"))
+
+
+def brightness(images):
+    return images.mean(axis=(2, 3))
+
+
+@pytest.mark.parametrize("requested", [False, True])
+def test_ebv_reaches_the_step_at_fit_and_after(requested):
+    X, ebv = fluxes("sdss", n=40), np.linspace(0, 0.3, 40)
+    clean = brightness(Deredden("sdss").fit_transform(X, ebv=ebv))
+    y = clean @ np.arange(1, 6)
+    with config_context(enable_metadata_routing=True):
+        step = Deredden("sdss")
+        if requested:
+            step.set_fit_request(ebv=True).set_transform_request(ebv=True)
+        pipe = make_pipeline(step, FunctionTransformer(brightness), LinearRegression())
+        pipe.fit(X, y, ebv=ebv)
+        assert_allclose(pipe.predict(X[:7], ebv=ebv[:7]), y[:7])
+        assert_allclose(pipe[:-1].transform(X, ebv=ebv), clean)
+        assert pipe.score(X, y, ebv=ebv) == pytest.approx(1)
+        assert cross_val_score(pipe, X, y, cv=3, params={"ebv": ebv}, error_score="raise") == pytest.approx(1)
+        search = GridSearchCV(pipe, {"linearregression__fit_intercept": [False, True]}, cv=3, error_score="raise")
+        assert search.fit(X, y, ebv=ebv).score(X, y, ebv=ebv) == pytest.approx(1)
+        with pytest.raises(ValueError, match="needs the E"):
+            pipe.predict(X)
+
+
+def test_a_refused_request_is_kept():
+    X = fluxes("sdss")
+    with config_context(enable_metadata_routing=True):
+        step = Deredden("sdss").set_fit_request(ebv=False).set_transform_request(ebv=False)
+        with pytest.raises(TypeError, match="ebv"):
+            make_pipeline(step, FunctionTransformer(brightness)).fit(X, ebv=EBV)

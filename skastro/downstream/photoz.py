@@ -265,8 +265,8 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
     >>> head.predict(colour[[20, 100]]).round(3)
     array([0.041, 0.201])
     >>> head.predict_interval(colour[[20, 100]], level=0.5).round(3)
-    array([[0.033, 0.049],
-           [0.193, 0.209]])
+    array([[0.031, 0.051],
+           [0.191, 0.211]])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
