@@ -64,7 +64,7 @@ redshift, kind = sky.redshift, sky.target
 ebv = sky.properties["ebv"].to_numpy()
 train, test = np.arange(n_train), np.arange(n_train, n_train + n_test)
 
-deredden = Deredden("sdss").set_fit_request(ebv=True).set_transform_request(ebv=True)
+deredden = Deredden("sdss")  # asks for ebv by itself
 clean = deredden.fit_transform(sky.images, ebv=ebv)
 
 # %%

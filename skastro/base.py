@@ -63,7 +63,7 @@ class BaseModel(BaseEstimator, ABC):
     """
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
-    _networks: ClassVar[tuple[str, ...]] = ("encoder_",)
+    _networks: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a nested one first replaces a shorthand by what it stands for.
@@ -87,9 +87,9 @@ class BaseModel(BaseEstimator, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        for name in state.keys() & set(self._networks):
-            weights = state[name].state_dict().items()
-            state[name] = {key: tensor.numpy().copy(order="C") for key, tensor in weights}
+        for network in state.keys() & {f"{name}_" for name in self._networks}:
+            weights = state[network].state_dict().items()
+            state[network] = {key: tensor.numpy().copy(order="C") for key, tensor in weights}
             state["_format"] = FORMAT
         return state
 
@@ -97,20 +97,20 @@ class BaseModel(BaseEstimator, ABC):
         state = dict(state)
         if state.pop("_format", FORMAT) > FORMAT:
             raise ValueError(f"This {type(self).__name__} was saved by a newer skastro; upgrade to load it.")
-        weights = {name: state.pop(name) for name in self._networks if name in state}
+        weights = {name: state.pop(f"{name}_") for name in self._networks if f"{name}_" in state}
         super().__setstate__(state)
         for name, arrays in weights.items():
             with local_seed(0):
-                network = self._build(name).eval()
+                network = getattr(self, f"_build_{name}")().eval()
             network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
-            setattr(self, name, network)
+            setattr(self, f"{name}_", network)
 
     def _knobs(self) -> Training:
         return self._shorthand["training"](self.training)
 
     @abstractmethod
-    def _build(self, name: str) -> nn.Module:
-        """Make the network of that attribute with fresh weights, for inputs and outputs as learned."""
+    def _build_encoder(self) -> nn.Module:
+        """Make the encoder with fresh weights for inputs of the shape learned; so for each other network."""
 
 
 class ImageModel(BaseModel):
@@ -242,7 +242,7 @@ class ImageModel(BaseModel):
                 **kwargs,
             )
 
-    def _build(self, name: str) -> nn.Module:
+    def _build_encoder(self) -> nn.Module:
         if isinstance(self._spec, nn.Module):
             return copy.deepcopy(self._spec)
         return self._spec.build(self.image_shape_[0], self.size_)
@@ -318,7 +318,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
             # Kept, because the parameter may be set anew before this fit is pickled.
             self._spec = clone(get_encoder(self.encoder), safe=False)
             with local_seed(seed):
-                encoder = self._build("encoder_")
+                encoder = self._build_encoder()
                 self._n_features_out = self._width(encoder)
                 monitor = Monitor(encoder)
                 generator = torch.Generator(device).manual_seed(seed)

@@ -250,7 +250,6 @@ def _check_lengths(X: Any, y: Any, others: Mapping[str, Any]) -> None:
 def _check_scoring(scoring: Any) -> dict[str, Any]:
     """The scorer of each column; a metric without a name of its own is the column ``score``."""
     metrics = _metric_items(scoring)
-    names = [name for name, _ in metrics]
     if not metrics:
         raise ValueError("scoring is empty: give at least one metric.")
     if not all(isinstance(name, str) and _is_metric(metric) for name, metric in metrics):
@@ -258,10 +257,12 @@ def _check_scoring(scoring: Any) -> dict[str, Any]:
             "scoring must be one metric (a name, a callable or None), a list of names, or a mapping of names to "
             f"metrics; got {scoring}."
         )
-    if taken := [name for name in names if name in (*_KEYS, "seconds")]:
-        raise ValueError(f"scoring calls a metric {taken[0]!r}, but the table has a column of that name.")
-    if len(set(names)) < len(names):
-        raise ValueError(f"scoring must name each metric once; got {scoring}.")
+    columns = [*_KEYS, *(name for name, _ in metrics), "seconds"]
+    if len(set(columns)) < len(columns):
+        raise ValueError(
+            f"scoring must name each metric once, and none like a column of the table ({', '.join(_KEYS)}, seconds); "
+            f"got {scoring}."
+        )
     return {name: get_scorer(metric) for name, metric in metrics}
 
 
@@ -370,6 +371,7 @@ def _fit_fold(
         head = clone(method.head).fit(labelled, labels, **fit_params)
         seconds = pretraining + perf_counter() - start
         scores = method.scorer(head, unseen, y_test, **score_params)
+        scores = {name: float(score) for name, score in scores.items()}
         yield {"n_labels": count, "repeat": repeat, "seconds": seconds} | scores
 
 

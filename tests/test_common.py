@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor
+from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor, MoCoEmbedder, SimCLREmbedder
 
 TUNED = {
     "encoder": "test_resnet",
@@ -15,6 +15,8 @@ TUNED = {
 }
 TINY = {
     "BYOLEmbedder": BYOLEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "MoCoEmbedder": MoCoEmbedder("test_resnet", max_epochs=1, batch_size=32, projection_dim=8),
+    "SimCLREmbedder": SimCLREmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),

@@ -19,11 +19,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
 import skastro
-from skastro import BYOLEmbedder, ImageEncoder, Survey, Training
+from skastro import BYOLEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Survey, Training
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
-EMBEDDERS = [BYOLEmbedder]
+EMBEDDERS = [BYOLEmbedder, MoCoEmbedder, SimCLREmbedder]
 
 
 @pytest.fixture(scope="module")

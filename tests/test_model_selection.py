@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -24,10 +25,13 @@ from sklearn.model_selection import (
     PredefinedSplit,
     StratifiedKFold,
     cross_val_score,
+    cross_validate,
 )
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from skastro.downstream import PhotoZRegressor
+from skastro.metrics import crps, sigma_mad
 from skastro.model_selection import label_sweep
 
 N = 90
@@ -130,6 +134,78 @@ def test_all_labels_is_cross_validation():
     table = label_sweep({"pipe": pipe}, digits, y, label_counts=[200], cv=3, scoring="balanced_accuracy")
     expected = cross_val_score(pipe, digits, y, cv=3, scoring="balanced_accuracy")
     assert table["score"].to_numpy() == pytest.approx(expected)
+
+
+SEVERAL = {
+    "list": ["accuracy", "neg_log_loss", "balanced_accuracy"],
+    "tuple": ("neg_log_loss", "accuracy"),
+    "one": ["accuracy"],
+    "mapping": {"own": None, "score": "accuracy", "hits": make_scorer(accuracy_score, normalize=False)},
+}
+several = pytest.mark.parametrize("scoring", SEVERAL.values(), ids=SEVERAL)
+
+
+@several
+def test_several_metrics_are_columns_in_the_place_of_the_score(scoring):
+    table = sweep({"one": make_pipeline(SpyTransformer(), KNeighborsClassifier(3))}, scoring=scoring)
+    assert list(table.columns) == [*COLUMNS[:4], *scoring, "seconds"]
+    assert (table.dtypes[[*scoring]] == "float64").all()
+
+
+@several
+def test_a_metric_is_the_same_among_others_and_alone(scoring):
+    methods = {"pipe": make_pipeline(PCA(1), KNeighborsClassifier(3)), "direct": KNeighborsClassifier(1)}
+    together = sweep(methods, scoring=scoring)
+    for name in scoring:
+        alone = sweep(methods, scoring=scoring[name] if isinstance(scoring, dict) else name)
+        assert_array_equal(together[name], alone["score"])
+
+
+@several
+def test_several_metrics_with_all_labels_are_cross_validation(scoring):
+    digits, y = load_digits(return_X_y=True)
+    digits, y = digits[:300] / 16, y[:300]
+    pipe = make_pipeline(PCA(8, svd_solver="full"), KNeighborsClassifier(3))
+    table = label_sweep({"pipe": pipe}, digits, y, label_counts=[200], cv=3, scoring=scoring)
+    expected = cross_validate(pipe, digits, y, cv=3, scoring=scoring)
+    for name in scoring:
+        assert table[name].to_numpy() == pytest.approx(expected[f"test_{name}"])
+
+
+def test_several_metrics_share_one_fit_and_one_prediction():
+    sweep({"m": make_pipeline(SpyTransformer(), SpyClassifier())}, scoring=["accuracy", "balanced_accuracy"])
+    assert len(logged("spy", "fit")) == 3
+    assert len(logged("head", "fit")) == len(logged("head", "predict")) == 3 * 3
+
+
+def redshifts(n=120):
+    redshift = np.random.default_rng(0).uniform(0, 0.4, n)
+    return np.random.default_rng(1).normal(redshift[:, np.newaxis], 0.1, (n, 3)), redshift
+
+
+def test_our_metrics_go_by_name():
+    features, redshift = redshifts()
+    train, test = next(KFold(2).split(features))
+    head = PhotoZRegressor(KNeighborsClassifier(9), n_bins=10)
+    table = sweep({"m": head}, features, redshift, [60], cv=[(train, test)], scoring=["neg_crps", "neg_sigma_mad"])
+    head.fit(features[train], redshift[train])
+    assert table["neg_sigma_mad"].item() == pytest.approx(-sigma_mad(redshift[test], head.predict(features[test])))
+    expected = -np.mean(crps(redshift[test], *head.predict_pdf(features[test])))
+    assert table["neg_crps"].item() == pytest.approx(expected)
+
+
+def test_the_figure_of_several_metrics():
+    pytest.importorskip("matplotlib").use("Agg")
+    from skastro.plotting import LabelSweepDisplay
+
+    features, redshift = redshifts()
+    head, scoring = PhotoZRegressor(KNeighborsClassifier(3), n_bins=10), ["neg_sigma_mad", "neg_crps"]
+    methods = {"one": make_pipeline(PCA(2), head), "all": head}
+    display = LabelSweepDisplay.from_frame(sweep(methods, features, redshift, scoring=scoring), metrics=scoring)
+    assert len(display.axes_) == 2
+    means = display.frame.groupby(["method", "n_labels"], sort=False)[scoring].mean()
+    drawn = [line.get_ydata() for line in display.lines_]
+    assert_array_equal(np.ravel(drawn), np.ravel(means.T))
 
 
 def test_seconds_hold_the_whole_pretraining_in_every_row():
@@ -414,6 +490,29 @@ def test_metadata_reaches_the_score_and_scalars_pass_whole():
 
 
 @pytest.mark.usefixtures("routing")
+def test_metadata_reaches_the_metrics_that_requested_it():
+    weight, head = np.random.default_rng(0).uniform(size=N), KNeighborsClassifier(3)
+    weighted = make_scorer(accuracy_score).set_score_request(sample_weight="votes")
+    plain = make_scorer(accuracy_score).set_score_request(sample_weight=False)
+    given = {"label_counts": [60], "params": {"votes": weight}}
+    table = sweep({"m": head}, scoring={"weighted": weighted, "plain": plain}, **given)
+    for fold, (train, test) in enumerate(splits()):
+        right = head.fit(X[train], Y[train]).predict(X[test]) == Y[test]
+        assert table["weighted"][fold] == pytest.approx(np.average(right, weights=weight[test]))
+        assert table["plain"][fold] == pytest.approx(np.mean(right))
+    assert_array_equal(sweep({"m": head}, scoring=weighted, **given)["score"], table["weighted"])
+
+
+@pytest.mark.usefixtures("routing")
+def test_metadata_that_one_metric_neither_requests_nor_declines_is_refused_before_any_fit():
+    scoring = {"weighted": make_scorer(accuracy_score).set_score_request(sample_weight=True), "own": None}
+    head = SpyClassifier().set_fit_request(sample_weight=True)
+    with pytest.raises(ValueError, match=r"sample_weight.*not explicitly set"):
+        sweep({"m": head}, params={"sample_weight": X[:, 0]}, scoring=scoring)
+    assert not LOG
+
+
+@pytest.mark.usefixtures("routing")
 @pytest.mark.parametrize(
     ("method", "message"),
     [
@@ -456,8 +555,23 @@ def test_metadata_that_nobody_requested_is_refused_before_any_fit(method, messag
         ({"y": Y[:-1]}, ValueError, r"y must have one entry for each of the 90 rows of X.*\(89,\)"),
         ({"y": None}, ValueError, "y must have one entry"),
         ({"groups": np.arange(4)}, ValueError, r"groups must have one entry.*\(4,\)"),
-        ({"scoring": ["accuracy", "roc_auc"]}, ValueError, "scoring must be one metric"),
-        ({"scoring": "beauty"}, ValueError, "scoring"),
+        ({"scoring": []}, ValueError, "scoring is empty"),
+        ({"scoring": {}}, ValueError, "scoring is empty"),
+        ({"scoring": 3}, ValueError, "scoring must be one metric.*got 3"),
+        ({"scoring": {"accuracy", "roc_auc"}}, ValueError, "scoring must be one metric.*or a mapping"),
+        ({"scoring": ["accuracy", make_scorer(accuracy_score)]}, ValueError, "a list of names"),
+        ({"scoring": ["accuracy", ["roc_auc"]]}, ValueError, r"got \['accuracy', \['roc_auc'\]\]"),
+        ({"scoring": {"a": ["accuracy"]}}, ValueError, r"got \{'a': \['accuracy'\]\}"),
+        ({"scoring": {0: "accuracy"}}, ValueError, "a mapping of names to metrics"),
+        ({"scoring": ["accuracy", "accuracy"]}, ValueError, "scoring must name each metric once"),
+        *(
+            ({"scoring": {name: "accuracy"}}, ValueError, f"none like a column.*got.*{name}")
+            for name in COLUMNS
+            if name != "score"
+        ),
+        ({"scoring": "beauty"}, ValueError, "no scorer 'beauty'"),
+        ({"scoring": ["accuracy", "beauty"]}, ValueError, "no scorer 'beauty'"),
+        ({"scoring": {"truth": accuracy_score}}, ValueError, "scoring value.*looks like it is a metric"),
         ({"params": {"votes": X}}, ValueError, r"votes.*set_config\(enable_metadata_routing=True\)"),
     ],
 )

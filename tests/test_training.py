@@ -4,6 +4,7 @@ import contextlib
 import copy
 import random
 import warnings
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -14,11 +15,13 @@ from torch import nn
 
 from skastro.training import (
     Batches,
+    Best,
     Monitor,
     Objective,
     Rows,
     Training,
     callbacks,
+    draw_seed,
     ema_update,
     get_training,
     local_seed,
@@ -63,7 +66,19 @@ def as_rows(images):
     return [images.flatten(1)]
 
 
-def run(objective, images, views=as_rows, monitor=None, max_epochs=1, batch_size=8, lr=0.01, verbose=0, **knobs):
+def run(
+    objective,
+    images,
+    views=as_rows,
+    monitor=None,
+    best=None,
+    subset=None,
+    max_epochs=1,
+    batch_size=8,
+    lr=0.01,
+    verbose=0,
+    **knobs,
+):
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
     monitor = monitor or Monitor(objective.encoder)
@@ -73,6 +88,8 @@ def run(objective, images, views=as_rows, monitor=None, max_epochs=1, batch_size
             views,
             arrays,
             monitor=monitor,
+            best=best,
+            subset=subset,
             training=Training(**{"precision": "fp32"} | knobs),
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -99,6 +116,19 @@ def test_lr_rises_falls_and_never_exceeds_its_peak(schedule, warmup, steps, epoc
     after = np.arange(steps - warm)
     cosine = (1 + np.cos(np.pi * after / max(steps - warm, 1))) / 2
     np.testing.assert_allclose(factors[warm:], cosine if schedule == "cosine" else 1)
+
+
+@pytest.mark.parametrize("milestones", [(0.6, 0.9), [0.5], (0.25, 0.5, 0.75), (0.9, 0.6), ()], ids=str)
+@pytest.mark.parametrize("warmup", [0, 0.05, 2])
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (7, 7), (100, 10)])
+def test_each_milestone_divides_the_lr_by_ten(steps, epochs, warmup, milestones):
+    training = Training(schedule="milestones", milestones=milestones, warmup=warmup)
+    by_hand = np.ones(steps)
+    for milestone in milestones:
+        by_hand[round(milestone * steps) :] /= 10
+    warm = min(steps, round(warmup * steps / (epochs if isinstance(warmup, int) else 1)))
+    by_hand[:warm] = np.arange(1, warm + 1) / max(warm, 1)
+    np.testing.assert_allclose([training.lr_factor(step, steps, epochs) for step in range(steps)], by_hand)
 
 
 def test_ema_rate_rises_to_one():
@@ -140,6 +170,20 @@ def test_optimizers_decay_kernels_only_and_leave_frozen_weights_out(name, kind):
     assert set(others["params"]) == {net[0].bias, net[1].weight, net[1].bias, net[3].bias}
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_each_group_keeps_its_scale_and_its_decay(name):
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    groups = [{"params": list(first.parameters()), "lr_scale": 0.25}, {"params": list(second.parameters())}]
+    made = make_optimizer(groups, 0.1, name, 0.01).param_groups
+    kinds = {group["params"][0]: (group["lr_scale"], group["lr"], group["weight_decay"]) for group in made}
+    assert {group: pytest.approx(kind) for group, kind in kinds.items()} == {
+        first.weight: (0.25, 0.025, 0.01),
+        first.bias: (0.25, 0.025, 0.0),
+        second.weight: (1.0, 0.1, 0.01),
+        second.bias: (1.0, 0.1, 0.0),
+    }
+
+
 def test_knobs_are_a_small_estimator():
     assert get_training(None).get_params() == Training().get_params()
     mine = Training(optimizer="sgd")
@@ -154,6 +198,7 @@ def test_knobs_are_a_small_estimator():
         ("weight_decay", -1e-4),
         ("warmup", -1),
         ("schedule", "linear"),
+        ("milestones", 0.6),
         ("ema", 1.1),
         ("ema_schedule", "linear"),
         ("clip", 0.0),
@@ -184,6 +229,16 @@ def test_batches_hold_each_row_once_and_never_a_single_one(n, batch_size):
         assert max(sizes) <= batch_size + (batch_size == 2 and n % 2)
     if n > 5:
         assert torch.cat(first).tolist() != torch.cat(second).tolist()
+
+
+@pytest.mark.parametrize("n", [2, 3, 9, 50])
+@pytest.mark.parametrize("batch_size", [2, 8, 128])
+def test_batches_of_a_subset_hold_its_rows_alone(n, batch_size):
+    subset = torch.randperm(100, generator=torch.Generator().manual_seed(1))[:n]
+    whole, part = (Batches(rows, batch_size, torch.Generator().manual_seed(0)) for rows in (n, subset))
+    assert len(part) == len(whole)
+    for order, rows in zip(whole, part, strict=True):
+        assert torch.equal(rows, subset[order])
 
 
 def test_rows_are_8_bit_or_float_tensors_of_a_batch():
@@ -253,6 +308,17 @@ def test_local_seed_repeats_and_restores_also_after_an_error():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_seed_is_drawn_as_in_scikit_learn():
+    before = repr(np.random.get_state())  # noqa: NPY002
+    seeds = [draw_seed(state) for state in range(50)]
+    assert seeds == [draw_seed(np.random.RandomState(state)) for state in range(50)]
+    assert len(set(seeds)) == 50
+    assert all(type(seed) is int and 0 <= seed < 2**31 for seed in seeds)
+    assert repr(np.random.get_state()) == before  # noqa: NPY002
+    one = np.random.RandomState(0)
+    assert [draw_seed(one), draw_seed(one)] == np.random.RandomState(0).randint(2**31 - 1, size=2).tolist()
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_the_objective_runs_in_the_precision_asked_and_weights_stay_float32(precision, dtype, toy, images):
     seen = []
@@ -311,6 +377,70 @@ def test_targets_travel_with_their_images(images):
     assert len(objective.rates) == 6
 
 
+def test_only_the_subset_is_trained_on(images, capfd):
+    class Seen(Toy):
+        def forward(self, rows, row):
+            self.rates.extend(row.int().tolist())
+            return super().forward(rows)
+
+        def update(self, rate):
+            pass
+
+    objective, subset = Seen(), np.array([17, 3, 4, 11, 8])
+    run(objective, {"images": images, "row": np.arange(20)}, subset=subset, max_epochs=2, batch_size=2, verbose=1)
+    first, second = objective.rates[:5], objective.rates[5:]
+    assert sorted(first) == sorted(second) == sorted(subset)
+    assert first != second
+    assert "10.0/10.0" in capfd.readouterr().err
+
+
+class Scaled(Toy):
+    """A toy whose weights and biases have learning rates of their own."""
+
+    scales: ClassVar = {}
+
+    def lr_scales(self):
+        return self.scales
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("schedule", ["cosine", "milestones", "constant"])
+@pytest.mark.parametrize(
+    "scales",
+    [{}, {"encoder.weight": 0.1}, {"encoder.weight": 0.1, "encoder.bias": 0.5}, {"encoder.bias": 3.0}],
+    ids=str,
+)
+def test_each_parameter_has_its_own_lr_at_every_step(scales, schedule, optimizer, images):
+    class Watch(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            for group in net.optimizer_.param_groups:
+                for parameter in group["params"]:
+                    lrs.setdefault(parameter, []).append(group["lr"])
+
+    lrs, objective = {}, Scaled()
+    objective.scales = scales
+    knobs = {"schedule": schedule, "warmup": 1, "optimizer": optimizer}
+    history = run(objective, images, max_epochs=4, lr=0.3, callbacks=[Watch()], **knobs).history
+    by_hand = 0.3 * np.array([Training(**knobs).lr_factor(step, 12, 4) for step in range(12)])
+    factors = {name: scales.get(name, 1.0) for name, _ in objective.named_parameters()}
+    for name, parameter in objective.named_parameters():
+        np.testing.assert_allclose(lrs[parameter], factors[name] * by_hand)
+    np.testing.assert_allclose(history["lr"], max(factors.values()) * by_hand[2::3])
+
+
+def test_a_smaller_scale_moves_a_parameter_less(toy, images):
+    objective = Scaled()
+    objective.load_state_dict(toy.state_dict())
+    objective.scales = {"encoder.weight": 0.1}
+    before = copy.deepcopy(toy.state_dict())
+    knobs = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0, "batch_size": 20}
+    for model in (toy, objective):
+        run(model, images, **knobs)
+    moved, less = (model.encoder.weight - before["encoder.weight"] for model in (toy, objective))
+    torch.testing.assert_close(less, 0.1 * moved, rtol=1e-3, atol=1e-7)
+    assert torch.equal(toy.encoder.bias, objective.encoder.bias)
+
+
 def test_the_seed_decides_and_the_users_generators_stay(toy, images):
     states = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
     twin = copy.deepcopy(toy)
@@ -351,6 +481,74 @@ def test_callbacks_are_cloned_and_called(toy, images):
     run(toy, images, max_epochs=2, callbacks=[callback])
     assert Count.calls == 6
     assert vars(callback) == {}
+
+
+# ---------------------------------------------------------------- the best epoch
+
+
+class Script:
+    """Says held-out losses by rote (an exception is raised) and notes the weights that it was asked about."""
+
+    def __init__(self, objective, losses):
+        self.objective = objective
+        self.losses = iter(losses)
+        self.weights = []
+
+    def __call__(self):
+        self.weights.append(self.objective.encoder.weight.detach().clone())
+        loss = next(self.losses)
+        if isinstance(loss, BaseException):
+            raise loss
+        return loss
+
+
+def best_of(objective, losses, patience):
+    monitor, script = Monitor(objective.encoder), Script(objective, losses)
+    return monitor, script, Best(script, patience, monitor.history)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([5, 4, 3, 2, 1, 0], 1, 6, 5),
+        ([3, 4, 2, 1, 0, 0], 1, 2, 0),
+        ([3, 4, 2, 5, 6, 7], 2, 5, 2),
+        ([3, 4, 2, 5, 6, 1], 3, 6, 5),
+        ([2, 3, 3, 3, 3, 3], 9, 6, 0),
+        ([1, 1, 1, 1, 1, 1], 2, 3, 0),  # equal is not better
+        ([-1, -2, 0, 0, 0, 0], 2, 4, 1),
+    ],
+)
+def test_training_ends_after_patience_and_restores_the_best_epoch(losses, patience, epochs, best, toy, images):
+    monitor, script, watch = best_of(toy, losses, patience)
+    run(toy, images, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+    assert monitor.history["validation_loss"] == losses[:epochs]
+    assert {len(values) for values in monitor.history.values()} == {epochs}
+    assert torch.equal(toy.encoder.weight, script.weights[best])
+    assert len({weight.sum().item() for weight in script.weights}) == epochs  # training went on
+    assert not toy.encoder._forward_hooks
+
+
+@pytest.mark.parametrize(("epoch", "best"), [(0, None), (1, 0), (4, 2)])
+def test_ctrl_c_restores_the_best_epoch_too(epoch, best, toy, images):
+    def interrupted(batch):
+        if len(toy.rates) == 3 * epoch + 1:  # in the second of three steps
+            raise KeyboardInterrupt
+        return as_rows(batch)
+
+    start = toy.encoder.weight.detach().clone()
+    monitor, script, watch = best_of(toy, [3, 4, 2, 5, 6, 7], patience=9)
+    with pytest.raises(KeyboardInterrupt):
+        run(toy, images, views=interrupted, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+    assert {len(values) for values in monitor.history.values()} == {epoch}
+    assert torch.equal(toy.encoder.weight, start if best is None else script.weights[best])
+
+
+def test_an_error_on_held_out_rows_is_not_taken_for_the_end(toy, images):
+    monitor, script, watch = best_of(toy, [3, ArithmeticError("held out")], patience=1)
+    with pytest.raises(ArithmeticError, match="held out"):
+        run(toy, images, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+    assert torch.equal(toy.encoder.weight, script.weights[0])
 
 
 # ---------------------------------------------------------------- collapse, progress, Ctrl-C

@@ -209,7 +209,7 @@ class FineTuner(ImageModel):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     }
-    _networks: ClassVar[tuple[str, ...]] = ("encoder_", "head_")
+    _networks: ClassVar[tuple[str, ...]] = ("encoder", "head")
 
     @abstractmethod
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -235,10 +235,10 @@ class FineTuner(ImageModel):
             self._learn_steps(images)
             seed = draw_seed(self.random_state)
             with local_seed(seed):
-                encoder = self._build("encoder_") if encoder is None else copy.deepcopy(encoder)
+                encoder = self._build_encoder() if encoder is None else copy.deepcopy(encoder)
                 self._head_shape = (self._width(encoder), n_outputs)
                 arrays = {"images": images, "target": target, "weight": weight / weight.mean()}
-                self._tune(encoder, self._build("head_"), arrays, seed)
+                self._tune(encoder, self._build_head(), arrays, seed)
         return self
 
     def _start(self, X: Any) -> tuple[np.ndarray, nn.Module | None]:
@@ -327,8 +327,6 @@ class FineTuner(ImageModel):
         network = nn.Sequential(self.encoder_, self.head_, last)
         return self._run(network, self._check_images(X, reset=False), self.average)
 
-    def _build(self, name: str) -> nn.Module:
-        if name == "head_":
-            width, out = self._head_shape
-            return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
-        return super()._build(name)
+    def _build_head(self) -> nn.Module:
+        width, out = self._head_shape
+        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))

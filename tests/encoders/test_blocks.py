@@ -16,6 +16,7 @@ PUBLISHED = {
     "densenet121": (32, 1 + 58),
 }
 SMALL = ["test_resnet", "test_efficientnet", "test_convnext", "test_vit", "test_mambaout"]
+NEVER_RUN = ("network.head", "avgmax")  # the hidden layer of MambaOut's head lies behind its own pooling
 each_network = pytest.mark.parametrize("name", [*PUBLISHED, *SMALL])
 
 
@@ -32,7 +33,12 @@ def straight():
     """A user's network of three blocks, none of which timm knows."""
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5)
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
     ).eval()
 
 
@@ -159,7 +165,7 @@ def test_cut_at_any_block_both_parts_are_the_whole(name, pool):
     with torch.no_grad():
         whole = encoder(seen)
         assert whole.std(dim=0).max() > 1e-3
-        for block in list(blocks(encoder))[1:]:
+        for block in [block for block in list(blocks(encoder))[1:] if (block, pool) != NEVER_RUN]:
             trunk, tail = split(encoder, block, seen[:2])
             torch.testing.assert_close(tail(trunk(seen)), whole, rtol=1e-5, atol=1e-6)
 
@@ -195,11 +201,11 @@ def test_both_parts_leave_no_hook_behind():
 
 def test_gradients_reach_the_tail_and_only_it():
     encoder, seen = built("test_resnet"), images()
-    trunk, tail = split(encoder, "network.layer3.0", seen)
+    *_, third, fourth = blocks(encoder).items()
+    trunk, tail = split(encoder, third[0], seen)
     tail(trunk(seen).detach()).square().sum().backward()
     touched = {name for name, p in encoder.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
-    names = blocks(encoder)
-    assert touched <= {*names["network.layer3.0"], *names["network.layer4.0"]}
+    assert touched <= {*third[1], *fourth[1]}
     assert {name.split(".")[1] for name in touched} == {"layer3", "layer4"}
 
 
@@ -214,9 +220,8 @@ def test_the_parts_hold_the_encoders_own_parameters_and_keep_no_image():
 @pytest.mark.parametrize("join", [torch.add, lambda first, second: torch.cat([first, second], dim=1)])
 def test_a_path_around_the_cut_is_no_cut(join):
     encoder = Around(join).eval()
-    assert split(encoder, "two", images()) is not None
+    assert split(encoder, "two", images()) is None
     assert split(encoder, "three", images()) is not None
-    assert split(nn.Sequential(encoder), "0.two", images()) is not None
 
 
 class Long(nn.Module):
