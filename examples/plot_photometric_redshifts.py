@@ -32,7 +32,15 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skastro import FineTuneClassifier, FineTuneRegressor, ImageEncoder, MoCoEmbedder, PhotoZRegressor, label_sweep
+from skastro import (
+    FineTuneClassifier,
+    FineTuneRegressor,
+    ImageEncoder,
+    MoCoEmbedder,
+    PhotoZRegressor,
+    Training,
+    label_sweep,
+)
 from skastro.augment import Augment, Flip, GaussianNoise, Rotate, Shift
 from skastro.datasets import make_survey
 from skastro.metrics import photoz_table
@@ -84,7 +92,8 @@ views = Augment(
     ]
 )
 looks = {"survey": "sdss", "size": window, "normalize": "asinh"}
-embedder = MoCoEmbedder(encoder, views, **looks, max_epochs=50 if args.full else 12, verbose=1)
+training = Training(ema=0.999 if args.full else 0.99, ema_schedule="constant")
+embedder = MoCoEmbedder(encoder, views, **looks, max_epochs=50 if args.full else 12, training=training, verbose=1)
 
 # %%
 # The contenders
@@ -114,14 +123,14 @@ def contenders(pretrained, seed):
     """Redshift estimators by name, and what they take of a galaxy."""
     neighbours = make_pipeline(StandardScaler(), KNeighborsRegressor(10, weights="distance"))
     trees = HistGradientBoostingRegressor(random_state=seed)
-    head = PhotoZRegressor(LogisticRegression(C=0.01, max_iter=300), n_bins=60)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     own = {"head": "redshift-bins", "random_state": seed}
     return {
         "neighbours on colours": (neighbours, colours),
         "trees on magnitudes": (trees, lambda images: magnitudes(images).reshape(len(images), -1)),
-        "linear probe": (make_pipeline(FrozenEstimator(pretrained), StandardScaler(), head), None),
-        "supervised": (FineTuneRegressor(encoder, **own, **looks, **tuning), None),
-        "fine-tuned": (FineTuneRegressor(FrozenEstimator(pretrained), **own, **tuning), None),
+        "linear probe": (PhotoZRegressor(probe, n_bins=60), pretrained.transform),
+        "supervised": (FineTuneRegressor(encoder, **own, **looks, **tuning), np.asarray),
+        "fine-tuned": (FineTuneRegressor(FrozenEstimator(pretrained), **own, **tuning), np.asarray),
     }
 
 
@@ -133,27 +142,17 @@ def contenders(pretrained, seed):
 # intervals of 50, 68 and 90 %.
 
 
-def distribution(model, images):
-    """Point and distribution, if the model has one."""
-    if isinstance(model, FineTuneRegressor):
-        pdf, edges = model.predict_pdf(images)
-    elif hasattr(model[-1], "predict_pdf") if hasattr(model, "steps") else False:
-        pdf, edges = model[-1].predict_pdf(model[:-1].transform(images))
-    else:
-        pdf = edges = None
-    return model.predict(images), pdf, edges
-
-
 if "redshift" in args.only:
     rows = []
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         pretrained = clone(embedder).set_params(random_state=seed).fit(clean[train])
         for n_labels in args.counts or [n_train // 10]:
             chosen = np.random.default_rng(seed).permutation(train)[:n_labels]
-            for method, (model, features) in contenders(pretrained, seed).items():
-                take = features or (lambda images: images)
+            for method, (model, take) in contenders(pretrained, seed).items():
                 model.fit(take(clean[chosen]), redshift[chosen])
-                point, pdf, edges = distribution(model, take(clean[test]))
+                unseen = take(clean[test])
+                point = model.predict(unseen)
+                pdf, edges = model.predict_pdf(unseen) if hasattr(model, "predict_pdf") else (None, None)
                 scores = photoz_table(redshift[test], point, pdf, edges).iloc[-1]
                 rows.append({"seed": seed, "method": method, "n_labels": n_labels, **scores})
                 print(*rows[-1].values(), flush=True)

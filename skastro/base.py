@@ -64,6 +64,7 @@ class BaseModel(BaseEstimator, ABC):
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
     _networks: ClassVar[tuple[str, ...]] = ("encoder",)
+    _optimizer: ClassVar[str] = "adamw"
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a nested one first replaces a shorthand by what it stands for.
@@ -106,7 +107,10 @@ class BaseModel(BaseEstimator, ABC):
             setattr(self, f"{name}_", network)
 
     def _knobs(self) -> Training:
-        return self._shorthand["training"](self.training)
+        """Give the knobs in use, with the optimiser that suits the method where none is named."""
+        training = copy.copy(get_training(self.training))
+        training.check()
+        return training.set_params(optimizer=self._optimizer) if training.optimizer == "auto" else training
 
     @abstractmethod
     def _build_encoder(self) -> nn.Module:
@@ -194,6 +198,7 @@ class ImageModel(BaseModel):
         self.image_shape_, self.size_ = images.shape[1:], size
         if array.ndim > 2:
             self.n_features_in_ = images.shape[1]
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit to a table
         return images
 
     def _learn_pixels(self, images: np.ndarray) -> None:
@@ -308,7 +313,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
     def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
         """Fit on images and on arrays that go with them row by row."""
         self._validate_params()
-        self._knobs()._validate_params()
+        self._knobs()
         device = resolve_device(self.device)
         with restored_on_error(self):
             images = self._check_images(X, reset=True)

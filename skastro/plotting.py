@@ -144,10 +144,10 @@ class LabelSweepDisplay:
             Labels or values.
         label_counts : array-like of int
             How many training rows carry a label.
-        scoring : str, callable or None, default=None
-            One metric, as in :func:`~sklearn.model_selection.cross_val_score`.
-        ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+        scoring : str, callable, list of str, mapping or None, default=None
+            One metric, or several, which make one panel each, as in `~skastro.model_selection.label_sweep`.
+        ax : matplotlib Axes or array of them, default=None
+            Where to draw, one for each metric; ``None`` makes a new figure.
         metric_name : str, default=None
             What the score is called on the axis; ``None`` is the name given as `scoring`, or else "score".
         error : bool, default=False
@@ -168,7 +168,8 @@ class LabelSweepDisplay:
         if metric_name is None and isinstance(scoring, str):
             metric_name = scoring.replace("_", " ")
         frame = label_sweep(methods, X, y, label_counts=label_counts, scoring=scoring, **sweep)
-        return cls.from_frame(frame, ax=ax, metric_name=metric_name, error=error)
+        metrics = None if scoring is None or isinstance(scoring, str) or callable(scoring) else list(scoring)
+        return cls.from_frame(frame, metrics=metrics, ax=ax, metric_name=metric_name, error=error)
 
     def plot(self, ax: Any = None, *, metric_name: str | None = None, error: bool = False) -> Self:
         """Draw the mean over folds and repeats, with its standard error as bars.

@@ -4,6 +4,7 @@ import io
 import pickle
 from collections import defaultdict
 from functools import partial
+from typing import ClassVar
 
 import joblib
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import softmax
-from skorch.callbacks import Callback
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Callback
 from torch import nn
 
 from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor, ImageEncoder, Training, label_sweep, load, save
@@ -102,19 +103,20 @@ def test_rates_fall_by_the_decay_from_the_head_down(name, n_layers, encoder_lr):
     assert rates == pytest.approx({name: (encoder_lr or 1e-3) * 0.5**i for i, name in enumerate(trained)})
 
 
-def test_rates_decay_on_an_embedders_weights_only(embedder):
-    fresh, own = tiny().fit(X, LABELS), tiny(encoder=FrozenEstimator(embedder)).fit(X, LABELS)
-    assert set(fresh.learning_rates_.values()) == {1e-2}
-    assert list(own.learning_rates_.values()) == pytest.approx([1e-2, *(1e-2 * 0.75**i for i in range(5))])
-    flat = tiny(encoder=FrozenEstimator(embedder), layer_decay=1.0, encoder_lr=1e-3).fit(X, LABELS)
-    assert list(flat.learning_rates_.values()) == pytest.approx([1e-2] + [1e-3] * 5)
+@pytest.mark.parametrize(
+    ("params", "first", "decay"), [({}, 1e-2, 1), ({"layer_decay": 0.75, "encoder_lr": 1e-3}, 1e-3, 0.75)]
+)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_rates_do_not_depend_on_where_the_weights_come_from(embedder, frozen, params, first, decay):
+    model = tiny(encoder=FrozenEstimator(embedder) if frozen else "test_resnet", **params).fit(X, LABELS)
+    assert list(model.learning_rates_.values()) == pytest.approx([1e-2, *(first * decay**i for i in range(5))])
 
 
 class Spy(Callback):
     """Keeps what the optimiser does and what the network is fed; sklearn clones it, so the class keeps it."""
 
-    rates: dict = {}
-    rows: list = []
+    rates: ClassVar[dict] = {}
+    rows: ClassVar[list] = []
 
     def on_batch_end(self, net, batch=None, **kwargs):
         names = {parameter: name for name, parameter in net.module_.named_parameters()}
@@ -190,7 +192,7 @@ def test_nothing_stays_frozen_after_the_fit():
 class Counted(nn.Conv2d):
     """A layer that remembers how many rows came each time."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def forward(self, images):
         type(self).seen.append(len(images))
@@ -395,20 +397,23 @@ def test_the_objective_is_the_weighted_mean_over_the_batch():
     np.testing.assert_allclose(came, (weight.numpy() * slow_cross_entropy(logits, SHARES)).mean(), rtol=1e-5)
 
 
+CLASS_WEIGHTS = {"none": (None, (1, 1)), "balanced": ("balanced", (12 / 8, 12 / 16)), "dict": ({"bar": 3.0}, (3, 1))}
+
+
 @pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("class_weight", [None, "balanced", {"bar": 3.0}])
+@pytest.mark.parametrize("kind", CLASS_WEIGHTS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_the_history_tells_the_weighted_loss(soft, class_weight, smoothing):
-    weight = np.random.default_rng(3).uniform(0, 2, size=12)
+def test_the_history_tells_the_weighted_loss(soft, kind, smoothing):
+    class_weight, factors = CLASS_WEIGHTS[kind]
     label = np.array([0] * 4 + [1] * 8)
     shares = np.where(label[:, None] == [0, 1], 0.8, 0.2) if soft else np.eye(2)[label]
     y = pd.DataFrame(shares, columns=["bar", "ring"]) if soft else np.array(["bar", "ring"])[label]
+    weight = np.random.default_rng(3).uniform(0, 2, size=12)
     model = tiny(class_weight=class_weight, label_smoothing=smoothing, lr=1e-12, batch_size=12, n_layers=0, **EXACT)
     model.fit(X, y, sample_weight=weight)
-    factor = {None: [1, 1], "balanced": [12 / 8, 12 / 16]}.get(class_weight if class_weight != {"bar": 3.0} else 0, [3, 1])
-    full = weight * np.array(factor)[label]
     slow = slow_cross_entropy(np.log(model.predict_proba(X)), shares, smoothing)
-    assert model.history_["loss"][0] == pytest.approx(full @ slow / full.sum(), rel=1e-4)
+    expected = np.average(slow, weights=weight * np.array(factors)[label])
+    assert model.history_["loss"][0] == pytest.approx(expected, rel=1e-4)
 
 
 def test_soft_labels_that_are_certain_are_hard_labels():
@@ -464,10 +469,20 @@ def test_only_ratios_of_weights_matter(name):
 
 def test_class_weights_are_sample_weights():
     y = np.array(["bar"] * 3 + ["ring"] * 9)
-    for class_weight, each in [("balanced", (12 / 6, 12 / 18)), ({"bar": 5.0, "ring": 1.0}, (5, 1)), ({"ring": 2}, (1, 2))]:
+    for class_weight, each in [
+        ("balanced", (12 / 6, 12 / 18)),
+        ({"bar": 5.0, "ring": 1.0}, (5, 1)),
+        ({"ring": 2}, (1, 2)),
+    ]:
         by_class = probe(FineTuneClassifier, class_weight=class_weight).fit(X, y)
         by_row = probe(FineTuneClassifier).fit(X, y, sample_weight=np.where(y == "bar", *each))
         assert_same(weights(by_class), weights(by_row), atol=1e-6)
+
+
+def test_classes_may_be_balanced_where_a_soft_one_never_has_the_largest_share():
+    shares = np.where(LABELS[:, None] == "bar", [0.6, 0.3, 0.1], [0.3, 0.6, 0.1])
+    by_class, by_row = probe(FineTuneClassifier, class_weight="balanced"), probe(FineTuneClassifier)
+    assert_same(weights(by_class.fit(X, shares)), weights(by_row.fit(X, shares)), atol=1e-6)
 
 
 def test_weights_travel_by_routing():
@@ -567,7 +582,9 @@ def test_values_come_back_in_their_own_unit():
 
 
 def test_equal_values_are_learned():
-    np.testing.assert_allclose(tiny(FineTuneRegressor, n_layers=0, max_epochs=30).fit(X, np.full(12, 5.0)).predict(X), 5, atol=0.3)
+    np.testing.assert_allclose(
+        tiny(FineTuneRegressor, n_layers=0, max_epochs=30).fit(X, np.full(12, 5.0)).predict(X), 5, atol=0.3
+    )
 
 
 def binned(**params):
@@ -676,6 +693,11 @@ def test_rows_held_out_keep_the_proportions_of_classes():
         assert sorted([*rows, *held_out]) == list(range(100))
 
 
+def test_holding_out_all_rows_but_one_is_refused(no_training):
+    with pytest.raises(ValueError, match=r"validation_fraction=0.5 leaves one of 3 rows to train on"):
+        tiny(FineTuneRegressor, early_stopping=True, validation_fraction=0.5).fit(X[:3], Z[:3])
+
+
 @pytest.mark.parametrize("params", [{}, {"n_layers": 0}, {"augment": "supervised"}])
 def test_all_tuners_stop_early(tuner, params):
     tuner.set_params(early_stopping=True, validation_fraction=0.3, max_epochs=2, **params).fit(X, targets(tuner))
@@ -776,7 +798,9 @@ def test_grid_search_reaches_into_a_bare_embedder():
 
 def test_cross_validation_of_a_pipeline(tuner, embedder):
     before = joblib.hash(embedder)
-    pipe = Pipeline([("flux", FunctionTransformer(np.abs)), ("tune", tuner.set_params(encoder=FrozenEstimator(embedder)))])
+    pipe = Pipeline(
+        [("flux", FunctionTransformer(np.abs)), ("tune", tuner.set_params(encoder=FrozenEstimator(embedder)))]
+    )
     scores = cross_val_score(pipe, X, targets(tuner), cv=2)
     assert np.isfinite(scores).all()
     assert joblib.hash(embedder) == before

@@ -107,6 +107,15 @@ def test_from_estimators_runs_the_sweep():
     assert_allclose(display.lines_[0].get_ydata(), display.frame.groupby("n_labels")["score"].mean())
 
 
+def test_from_estimators_draws_a_panel_per_metric():
+    X, y = load_digits(return_X_y=True)
+    methods = {"probe": make_pipeline(PCA(5), LogisticRegression(max_iter=1000))}
+    metrics = ["accuracy", "f1_macro"]
+    display = LabelSweepDisplay.from_estimators(methods, X[:200], y[:200], label_counts=[40], cv=2, scoring=metrics)
+    assert len(display.axes_) == 2
+    assert {"accuracy", "f1_macro"} <= set(display.frame)
+
+
 def test_a_table_of_something_else_is_refused(frame):
     with pytest.raises(ValueError, match="frame lacks n_labels, score"):
         LabelSweepDisplay.from_frame(frame[["method", "fold"]])

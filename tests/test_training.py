@@ -212,6 +212,12 @@ def test_knobs_out_of_range_are_refused_by_name(name, value):
         Training(**{name: value})._validate_params()
 
 
+@pytest.mark.parametrize("milestones", [(60, 90), ("a",), (0.5, 1.0), [0.0]], ids=str)
+def test_milestones_that_are_no_fractions_are_refused(milestones):
+    with pytest.raises(ValueError, match="milestones must be fractions"):
+        Training(milestones=milestones).check()
+
+
 # ---------------------------------------------------------------- batches
 
 
@@ -517,6 +523,7 @@ def best_of(objective, losses, patience):
         ([2, 3, 3, 3, 3, 3], 9, 6, 0),
         ([1, 1, 1, 1, 1, 1], 2, 3, 0),  # equal is not better
         ([-1, -2, 0, 0, 0, 0], 2, 4, 1),
+        ([3, 2, float("nan"), 1.5, 1, 0.5], 2, 6, 5),
     ],
 )
 def test_training_ends_after_patience_and_restores_the_best_epoch(losses, patience, epochs, best, toy, images):

@@ -37,9 +37,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         What the network ends in.
     n_layers : int or "all", default="all"
         Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
-    layer_decay : float or "auto", default="auto"
+    layer_decay : float, default=1.0
         :math:`\rho`: the i-th block from the head, from 0, learns at the encoder's rate times :math:`\rho^i`.
-        ``"auto"`` is 0.75 on an embedder's weights and 1 on others.
     encoder_lr : float, default=None
         Rate of the encoder's last block; None is `lr`.
     batch_norm : {"eval", "train"}, default="eval"
@@ -121,11 +120,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     >>> from skastro import BYOLEmbedder, FineTuneClassifier
     >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
     >>> embedder = BYOLEmbedder("test_resnet", max_epochs=1, batch_size=4, random_state=0).fit(images)
-    >>> model = FineTuneClassifier(FrozenEstimator(embedder), n_layers=2, max_epochs=1, random_state=0)
+    >>> model = FineTuneClassifier(
+    ...     FrozenEstimator(embedder), n_layers=2, layer_decay=0.75, max_epochs=1, random_state=0
+    ... )
     >>> model.fit(images, ["FRI", "FRII"] * 4).predict_proba(images).shape
     (8, 2)
     >>> model.learning_rates_
-    {'head': 0.00025, 'network.layer4.0': 0.00025, 'network.layer3.0': 0.0001875}
+    {'head': 0.00025, 'network.layer4': 0.00025, 'network.layer3': 0.0001875}
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
@@ -139,7 +140,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         encoder: Any = "resnet18",
         head: str = "softmax",
         n_layers: int | str = "all",
-        layer_decay: float | str = "auto",
+        layer_decay: float = 1.0,
         encoder_lr: float | None = None,
         batch_norm: str = "eval",
         augment: str | Augment | None = "supervised",
@@ -256,8 +257,12 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
             check_classification_targets(y)
             self.classes_, label = np.unique(y, return_inverse=True)
             target = label
-        class_weight = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_[label])
-        return target, weight * class_weight[label], len(self.classes_)
+        present, index = np.unique(label, return_inverse=True)  # a soft class may have the largest share nowhere
+        class_weight = compute_class_weight(self.class_weight, classes=self.classes_[present], y=self.classes_[label])
+        weight = weight * class_weight[index]
+        if not weight.any():
+            raise ValueError("class_weight gives every row the weight 0: there is nothing to learn from.")
+        return target, weight, len(self.classes_)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         target = target.long() if target.ndim == 1 else target
@@ -307,7 +312,7 @@ def get_head(head: str | RedshiftBins) -> str | RedshiftBins:
 
 
 def _tells_redshifts(model: "FineTuneRegressor") -> bool:
-    return isinstance(get_head(model.head), RedshiftBins)
+    return isinstance(getattr(model, "bins_", get_head(model.head)), RedshiftBins)
 
 
 class FineTuneRegressor(RegressorMixin, FineTuner):
@@ -326,9 +331,8 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         What the network ends in; ``"redshift-bins"`` is shorthand for ``RedshiftBins()``.
     n_layers : int or "all", default="all"
         Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
-    layer_decay : float or "auto", default="auto"
+    layer_decay : float, default=1.0
         :math:`\rho`: the i-th block from the head, from 0, learns at the encoder's rate times :math:`\rho^i`.
-        ``"auto"`` is 0.75 on an embedder's weights and 1 on others.
     encoder_lr : float, default=None
         Rate of the encoder's last block; None is `lr`.
     batch_norm : {"eval", "train"}, default="eval"
@@ -368,8 +372,8 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
     Attributes
     ----------
-    bins_ : RedshiftBins
-        The bins in use, for that head.
+    bins_ : RedshiftBins or None
+        The bins in use; None for ``head="linear"``.
     encoder_ : nn.Module
         The tuned encoder, on the CPU.
     head_ : nn.Module
@@ -408,12 +412,14 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = FineTuner._shorthand | {"head": get_head}
 
+    bins_: Any
+
     def __init__(
         self,
         encoder: Any = "resnet18",
         head: str | RedshiftBins = "linear",
         n_layers: int | str = "all",
-        layer_decay: float | str = "auto",
+        layer_decay: float = 1.0,
         encoder_lr: float | None = None,
         batch_norm: str = "eval",
         augment: str | Augment | None = "supervised",
@@ -541,8 +547,9 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         return tags
 
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        if _tells_redshifts(self):
-            self.bins_ = clone(get_head(self.head))
+        head = get_head(self.head)
+        self.bins_ = clone(head) if isinstance(head, RedshiftBins) else None
+        if self.bins_ is not None:
             return self.bins_.digitize(y), weight, self.bins_.n_bins
         values = check_array(column_or_1d(y, warn=True), dtype=np.float64, ensure_2d=False, input_name="y")
         self._mean = np.average(values, weights=weight)

@@ -19,7 +19,7 @@ from skastro.augment import Augment
 from skastro.augment.views import Views
 from skastro.base import ImageEmbedder, ImageModel, restored_on_error
 from skastro.encoders import Normalizer, blocks, get_encoder, split
-from skastro.images import as_pixels, centre_crop, check_pixels
+from skastro.images import check_pixels
 from skastro.training import Best, Monitor, Objective, Rows, draw_seed, local_seed, resolve_device
 
 __all__ = ["FineTuner", "FineTuning", "HeldOut"]
@@ -70,7 +70,7 @@ class FineTuning(Objective):
         self.scales = scales
         for parameter in encoder.parameters():
             parameter.requires_grad_(parameter in scales)
-        self.still = [module for module in encoder.modules() if is_frozen(module)] if batch_norm == "eval" else []
+        self.still = frozen_modules(encoder) if batch_norm == "eval" else []
 
     def forward(self, view: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -115,20 +115,26 @@ class FineTuning(Objective):
         return self
 
 
-def is_frozen(module: nn.Module) -> bool:
-    """Tell whether a module has parameters and none of them is trained.
+def frozen_modules(encoder: nn.Module) -> list[nn.Module]:
+    """List the modules of which nothing is trained.
 
     Parameters
     ----------
-    module : nn.Module
-        Any.
+    encoder : nn.Module
+        Whose frozen parameters ask for no gradient.
 
     Returns
     -------
-    bool
+    list of nn.Module
+        Those whose parameters are all frozen, and those without parameters that come after frozen ones, or first of
+        all if anything is frozen.
     """
-    wanted = [parameter.requires_grad for parameter in module.parameters()]
-    return bool(wanted) and not any(wanted)
+    frozen, trained = [], all(parameter.requires_grad for parameter in encoder.parameters())
+    for module in encoder.modules():
+        trained = any([p.requires_grad for p in module.parameters(recurse=False)] or [trained])
+        if not any([p.requires_grad for p in module.parameters()] or [trained]):
+            frozen.append(module)
+    return frozen
 
 
 def as_kept(features: Tensor) -> list[Tensor]:
@@ -202,7 +208,7 @@ class FineTuner(ImageModel):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
         "encoder": [*ImageModel._parameter_constraints["encoder"], ImageEmbedder, FrozenEstimator],
         "n_layers": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
-        "layer_decay": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "encoder_lr": [Interval(Real, 0, None, closed="neither"), None],
         "batch_norm": [StrOptions({"eval", "train"})],
         "early_stopping": ["boolean"],
@@ -221,7 +227,7 @@ class FineTuner(ImageModel):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         self._validate_params()
-        self._knobs()._validate_params()
+        self._knobs()
         resolve_device(self.device)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -251,13 +257,18 @@ class FineTuner(ImageModel):
         own = {name: getattr(self, name) for name in ("survey", "size", "image_shape")}
         for name in (name for name, value in own.items() if value is not None):
             raise ValueError(f"{name}={own[name]!r} cannot be set beside an embedder, which brings its own.")
-        embedder = getattr(self.encoder, "estimator", None) or clone(self.encoder).fit(X)
+        frozen = isinstance(self.encoder, FrozenEstimator)
+        embedder = self.encoder.estimator if frozen else clone(self.encoder).fit(X)
         if not isinstance(embedder, ImageEmbedder):
             raise TypeError(f"encoder holds a frozen {type(embedder).__name__}, which is no embedder of images.")
         check_is_fitted(embedder)
-        for name in vars(embedder).keys() & set(LEARNED):
-            setattr(self, name, copy.copy(getattr(embedder, name)))
+        for name in LEARNED:
+            self.__dict__.pop(name, None)
+            if hasattr(embedder, name):
+                setattr(self, name, copy.copy(getattr(embedder, name)))
         images = self._check_images(X, reset=False)
+        if len(images) < 2:
+            raise ValueError(f"Found 1 sample in X; {type(self).__name__} needs at least 2.")
         check_pixels(images)
         return images, embedder.encoder_
 
@@ -288,10 +299,8 @@ class FineTuner(ImageModel):
         count = len(names) if self.n_layers == "all" else self.n_layers
         if count > len(names):
             raise ValueError(f"n_layers={count}, but the encoder has {len(names)} blocks ({', '.join(names[::-1])}).")
-        pretrained = isinstance(self.encoder, ImageEmbedder | FrozenEstimator)
-        decay = (0.75 if pretrained else 1.0) if self.layer_decay == "auto" else self.layer_decay
         first = self.lr if self.encoder_lr is None else self.encoder_lr
-        return {name: float(first * decay**place) for place, name in enumerate(names[:count])}
+        return {name: float(first * self.layer_decay**place) for place, name in enumerate(names[:count])}
 
     def _unfrozen(self, encoder: nn.Module, trained: list[str], images: np.ndarray) -> tuple[nn.Module, np.ndarray]:
         """Cut off the frozen part where its output never changes, and compute that once."""
@@ -301,8 +310,8 @@ class FineTuner(ImageModel):
         trunk: nn.Module = encoder
         tail: nn.Module = nn.Identity()
         if trained:
-            raw = torch.from_numpy(as_pixels(images[:2]))
-            few = Normalizer(self.normalizer_)(centre_crop(raw, self.size_))
+            # Noise, because two images that happen to be alike would hide a path around the cut.
+            few = torch.randn(2, self.image_shape_[0], *self.size_, generator=torch.Generator().manual_seed(0))
             parts = split(encoder.eval(), trained[-1], few)
             if parts is None or parts[0](few[:1]).nbytes * len(images) > KEPT_BYTES:
                 return encoder, images
@@ -319,7 +328,11 @@ class FineTuner(ImageModel):
         """Choose rows to train on and rows to watch, by class where there are classes."""
         classes = target if is_classifier(self) and target.ndim == 1 else None
         fraction = self.validation_fraction
-        return train_test_split(np.arange(len(target)), test_size=fraction, random_state=seed, stratify=classes)
+        every = np.arange(len(target))
+        rows, held_out = train_test_split(every, test_size=fraction, random_state=seed, stratify=classes)
+        if len(rows) < 2:
+            raise ValueError(f"validation_fraction={fraction} leaves one of {len(target)} rows to train on.")
+        return rows, held_out
 
     def _answers(self, X: Any, last: nn.Module) -> np.ndarray:
         """Run encoder, head and a last function over images, averaged over their symmetries when asked."""

@@ -1,10 +1,14 @@
 """The blocks of an encoder: what fine-tuning unfreezes, and where a frozen part ends."""
 
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
+
+from skastro.encoders.images import TimmEncoder
 
 __all__ = ["Tail", "Trunk", "blocks", "split"]
 
@@ -31,13 +35,13 @@ def blocks(encoder: nn.Module) -> dict[str, list[str]]:
     >>> list(blocks(ImageEncoder("resnet18").build(bands=3, size=(64, 64))))[-2:]
     ['network.layer4.0', 'network.layer4.1']
     """
-    network = getattr(encoder, "network", encoder)
+    network: Any = encoder.network if isinstance(encoder, TimmEncoder) else encoder
     prefix = "" if network is encoder else "network."
     parameters = {prefix + name: parameter for name, parameter in network.named_parameters()}
     groups = [[prefix + name for name in group] for group in _groups(network)]
     if len(groups) > 1 and all(parameters[name].ndim < 2 for name in groups[-1]):
         groups[-2:] = [groups[-2] + groups[-1]]
-    return {_shared_path(group, len(prefix.split("."))): group for group in groups}
+    return {_module_of(group, parameters): group for group in groups}
 
 
 def _groups(network: Any) -> list[list[str]]:
@@ -50,12 +54,14 @@ def _groups(network: Any) -> list[list[str]]:
     return list(children.values())
 
 
-def _shared_path(names: list[str], depth: int) -> str:
-    """Find the module that holds a block: the path shared by those that begin like its first parameter."""
-    paths = [name.split(".")[:-1] or [name] for name in names]
-    akin = [path for path in paths if path[:depth] == paths[0][:depth]]
-    shared = [part for part, *others in zip(*akin, strict=False) if all(part == other for other in others)]
-    return ".".join(shared)
+def _module_of(group: list[str], names: Iterable[str]) -> str:
+    """Find the largest module that is wholly of a block and holds its first parameters, or else name the first."""
+    elsewhere = {path for name in set(names) - set(group) for path in _paths(name)}
+    return next((path for name in group for path in _paths(name) if path not in elsewhere), group[0])
+
+
+def _paths(name: str) -> list[str]:
+    return list(accumulate(name.split(".")[:-1], "{}.{}".format))
 
 
 class Trunk(nn.Module):
@@ -162,8 +168,9 @@ def split(encoder: nn.Module, block: str, images: Tensor) -> tuple[Trunk, Tail] 
     trunk, tail = Trunk(encoder, block), Tail(encoder, block, images[:1])
     with torch.no_grad():
         try:
-            same = torch.allclose(tail(trunk(images)), encoder(images), rtol=1e-3, atol=1e-4)
-        except RuntimeError:
+            whole = encoder(images)
+            same = torch.allclose(tail(trunk(images)), whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
+        except (RuntimeError, AttributeError):  # shapes that do not fit, or a block that is no module
             return None
     return (trunk, tail) if same else None
 

@@ -1,7 +1,7 @@
 """MoCo v2: each view of an image finds the other among a queue of views of other images."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,7 @@ from skastro.training import Objective, Training, ema_update
 
 __all__ = ["MoCo", "MoCoEmbedder"]
 
-GROUP = 32  # keys that share batch-norm statistics
+GROUP = 32  # keys or a few more share batch-norm statistics
 LONGEST = 65_536  # of the queues that "auto" chooses
 
 
@@ -30,7 +30,8 @@ class MoCo(Objective):
     `skastro.losses.info_nce`. After each step the batch's keys take the place of the oldest.
 
     Were query and key normalised with the statistics of the same batch, those would betray which belong together.
-    So keys are encoded in random groups of 32 images, each with its own statistics, as on the paper's eight GPUs.
+    So keys are encoded in random groups of about 32 images, at least two, each with its own statistics, as on the
+    paper's eight GPUs.
 
     Parameters
     ----------
@@ -100,24 +101,9 @@ class MoCo(Objective):
     def _keys(self, views: Tensor) -> Tensor:
         """Encode in random groups, and give the keys back in order."""
         order = torch.randperm(len(views), device=views.device)
-        groups = order.tensor_split(max(1, len(views) // GROUP))
+        groups = order.tensor_split(max(1, min(2, len(views) // 2), len(views) // GROUP))
         keys = torch.cat([self.target(views[group]) for group in groups]).float()
         return nn.functional.normalize(keys[order.argsort()], dim=1)
-
-
-def moco_training(training: Training | None) -> Training:
-    """Turn None into the knobs of MoCo: SGD with momentum, cosine, and a constant rate of the key network.
-
-    Parameters
-    ----------
-    training : Training or None
-        What the user gave.
-
-    Returns
-    -------
-    Training
-    """
-    return Training(optimizer="sgd", ema_schedule="constant") if training is None else training
 
 
 class MoCoEmbedder(ImageEmbedder):
@@ -145,7 +131,7 @@ class MoCoEmbedder(ImageEmbedder):
         Width of the projection in which the loss is taken.
     queue_length : int or "auto", default="auto"
         Keys of earlier images among which each view finds its own. ``"auto"`` is the paper's twentieth of the
-        images, at least one batch and at most 65,536.
+        images, at most 65,536 and at least one batch.
     temperature : float, default=0.1
         :math:`\tau` of the loss.
     symmetric : bool, default=False
@@ -157,8 +143,8 @@ class MoCoEmbedder(ImageEmbedder):
     lr : float, default=0.03
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs. None is SGD with momentum 0.9 and a cosine, as in the paper, and a key network that moves at
-        the constant rate 0.99; the paper's 0.999 suits some 10,000 steps or more.
+        The rarer knobs: optimiser (``"auto"`` is SGD with momentum 0.9, as in the paper), schedules, rate of the key
+        network (the paper's constant 0.999 suits some 10,000 steps or more), precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -198,12 +184,12 @@ class MoCoEmbedder(ImageEmbedder):
     -----
     The encoder of Hayat et al. (2021), a ResNet50 with a 7×7 stem of stride 1 and no max-pool, is
     ``ImageEncoder("resnet50", stem="7x7")``; with it ``survey="sdss", size=64, batch_size=256,
-    queue_length=62_000, training=Training(optimizer="sgd", ema=0.999, ema_schedule="constant")`` is the paper's.
+    queue_length=62_000, training=Training(ema=0.999, ema_schedule="constant")`` is the paper's.
     Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
 
-    Keys are normalised in random groups of 32 images, so that batch-norm statistics do not betray which query belongs
-    to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once per
-    step, after the loss, with one view's keys only, also when the loss is symmetric.
+    Keys are normalised in random groups of about 32 images, so that batch-norm statistics do not betray which query
+    belongs to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once
+    per step, after the loss, with one view's keys only, also when the loss is symmetric.
 
     References
     ----------
@@ -227,7 +213,7 @@ class MoCoEmbedder(ImageEmbedder):
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "symmetric": ["boolean"],
     }
-    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"training": moco_training}
+    _optimizer: ClassVar[str] = "sgd"
 
     def __init__(
         self,
@@ -304,9 +290,9 @@ class MoCoEmbedder(ImageEmbedder):
         )
 
     def _length(self, n_images: int) -> int:
-        batch = min(self.batch_size, n_images)
+        batch = min(max(self.batch_size, 2 + n_images % 2), n_images)
         if isinstance(self.queue_length, str):
-            return min(max(n_images // 20, batch), LONGEST)
+            return max(min(n_images // 20, LONGEST), batch)
         if self.queue_length < batch:
             raise ValueError(
                 f"queue_length={self.queue_length} is shorter than a batch of {batch}: the keys of one step would "

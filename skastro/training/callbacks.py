@@ -85,7 +85,8 @@ class Monitor(Callback):
         -------
         dict of ndarray of shape (n_epochs,)
         """
-        return {name: np.asarray(values) for name, values in self.history.items()}
+        finished = min(map(len, self.history.values()))  # Ctrl-C may have come between two callbacks
+        return {name: np.asarray(values[:finished]) for name, values in self.history.items()}
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.recent_: deque[Tensor] = deque(maxlen=8)
@@ -148,13 +149,15 @@ class Best(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.losses_: list[float] = self.history.setdefault("validation_loss", [])
         self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
+        self.lowest_, self.since_ = float("inf"), 0
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.losses_.append(self.evaluate())
-        since = len(self.losses_) - 1 - int(np.argmin(self.losses_))
-        if since == 0:
+        self.since_ += 1
+        if self.losses_[-1] < self.lowest_:  # never of NaN
+            self.lowest_, self.since_ = self.losses_[-1], 0
             self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
-        if since >= self.patience:
+        if self.since_ >= self.patience:
             raise EnoughError
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102

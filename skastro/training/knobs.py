@@ -16,8 +16,9 @@ class Training(BaseEstimator):
 
     Parameters
     ----------
-    optimizer : {"adamw", "sgd", "lars"}, default="adamw"
-        Optimiser by name; SGD and LARS with momentum 0.9. Norms and biases are not decayed.
+    optimizer : {"auto", "adamw", "sgd", "lars"}, default="auto"
+        Optimiser by name; SGD and LARS with momentum 0.9. ``"auto"`` is the method's own: SGD for MoCo, AdamW for all
+        others. Norms and biases are not decayed.
     weight_decay : float, default=1e-4
         Weight decay.
     warmup : float or int, default=0.05
@@ -51,7 +52,7 @@ class Training(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "optimizer": [StrOptions({"adamw", "sgd", "lars"})],
+        "optimizer": [StrOptions({"auto", "adamw", "sgd", "lars"})],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "warmup": [Interval(Real, 0, None, closed="left")],
         "schedule": [StrOptions({"cosine", "milestones", "constant"})],
@@ -66,7 +67,7 @@ class Training(BaseEstimator):
 
     def __init__(
         self,
-        optimizer: str = "adamw",
+        optimizer: str = "auto",
         weight_decay: float = 1e-4,
         warmup: float = 0.05,
         schedule: str = "cosine",
@@ -89,6 +90,18 @@ class Training(BaseEstimator):
         self.precision = precision
         self.compile = compile
         self.callbacks = callbacks
+
+    def check(self) -> None:
+        """Refuse settings that make no training.
+
+        Raises
+        ------
+        ValueError
+            Naming the setting.
+        """
+        self._validate_params()
+        if not all(isinstance(milestone, Real) and 0 < milestone < 1 for milestone in self.milestones):
+            raise ValueError(f"milestones must be fractions of all steps, between 0 and 1; got {self.milestones}.")
 
     def lr_factor(self, step: int, steps: int, epochs: int) -> float:
         """Give the learning rate of a step as a fraction of its peak, which it never exceeds.

@@ -122,7 +122,7 @@ def make_optimizer(
     lr : float
         Learning rate.
     name : {"adamw", "sgd", "lars"}
-        Which.
+        Which; AdamW also for ``"auto"``.
     weight_decay : float
         Weight decay of parameters with at least two axes.
 
@@ -138,11 +138,11 @@ def make_optimizer(
         {"params": params, "lr_scale": scale, "lr": lr * scale, "weight_decay": decay}
         for (scale, decay), params in kinds.items()
     ]
-    if name == "adamw":
-        return torch.optim.AdamW(split, lr=lr, fused=True)
+    if name == "lars":
+        return Lars(split, lr=lr, momentum=0.9)
     if name == "sgd":
         return torch.optim.SGD(split, lr=lr, momentum=0.9, fused=True)
-    return Lars(split, lr=lr, momentum=0.9)
+    return torch.optim.AdamW(split, lr=lr, fused=True)
 
 
 def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
@@ -223,10 +223,10 @@ def train(
     sampler = Batches(chosen, batch_size, torch.default_generator)
     epochs = -(-AUTO_STEPS // len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, Clock(training, lr, epochs * len(sampler), epochs)]
-    callbacks += [best] if best else []
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
+    callbacks += [best] if best else []  # last, because it may end the epoch for those after it
     net = NeuralNet(
         Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
