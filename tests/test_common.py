@@ -1,9 +1,18 @@
 """scikit-learn's own checks on every public estimator: all of them, with no failure excused."""
 
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor, MoCoEmbedder, SimCLREmbedder
+from skastro import (
+    BYOLEmbedder,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    MoCoEmbedder,
+    PhotoZRegressor,
+    SimCLREmbedder,
+)
+from skastro.surveys import Deredden
 
 TUNED = {
     "encoder": "test_resnet",
@@ -20,11 +29,17 @@ TINY = {
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),
+    "PhotoZRegressor": PhotoZRegressor(),
+    "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
+    "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
+    "Deredden": Deredden(),
 }
 
 
 # The checks feed constant rows, and targets that are no redshifts.
-@pytest.mark.filterwarnings("ignore:.*images are constant", "ignore:.*redshifts lie outside")
+@pytest.mark.filterwarnings(
+    "ignore:.*images are constant", "ignore:.*redshifts lie outside", "ignore:lbfgs failed to converge"
+)
 @pytest.mark.parametrize("name", TINY)
 def test_check_estimator(name):
     results = check_estimator(TINY[name], on_skip=None, on_fail=None)

@@ -736,6 +736,14 @@ def test_a_copy_answers_the_same(tuner, n_layers, copy, embedder, tmp_path):
     assert joblib.hash(pickle.loads(pickle.dumps(tuner))) == joblib.hash(tuner)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_layers", [0, 2, "all"])
+def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(tuner, n_layers):
+    tuner.set_params(n_layers=n_layers, device="cuda").fit(X, targets(tuner))
+    moved = pickle.loads(pickle.dumps(tuner)).set_params(device="cpu")
+    np.testing.assert_allclose(answers(moved), answers(tuner), atol=1e-4)
+
+
 def test_state_is_numbers(tuner):
     state = tuner.fit(X, targets(tuner)).__getstate__()
     leaves = [leaf for value in state.values() for leaf in (value.values() if isinstance(value, dict) else [value])]
