@@ -254,9 +254,9 @@ class FineTuner(ImageModel):
             self._learn_pixels(images)
             self._spec = clone(get_encoder(self.encoder), safe=False)
             return images, None
-        own = {name: getattr(self, name) for name in ("survey", "size", "image_shape")}
-        for name in (name for name, value in own.items() if value is not None):
-            raise ValueError(f"{name}={own[name]!r} cannot be set beside an embedder, which brings its own.")
+        for name in ("survey", "size", "image_shape"):
+            if (value := getattr(self, name)) is not None:
+                raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
         frozen = isinstance(self.encoder, FrozenEstimator)
         embedder = self.encoder.estimator if frozen else clone(self.encoder).fit(X)
         if not isinstance(embedder, ImageEmbedder):
