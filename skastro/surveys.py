@@ -113,7 +113,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Coefficients in use.
     n_features_in_ : int
         Number of columns of a table; of images, the length of the second axis.
-    feature_names_in_ : ndarray of shape (n_features_in_,), str
+    feature_names_in_ : ndarray of shape (n_features,), str
         Names of the columns, if `X` had any.
 
     Notes

@@ -246,7 +246,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Bins in use.
     n_features_in_ : int
         Number of columns seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,), str
+    feature_names_in_ : ndarray of shape (n_features,), str
         Their names, if `X` had any.
 
     References
