@@ -10,8 +10,8 @@ batch, without their labels. We follow their tables 6 to 9 and figure 7.
 
 .. code-block:: bash
 
-    python plot_few_radio_labels.py                                # small: an hour on a laptop
-    python plot_few_radio_labels.py --full --seeds 10              # the paper's sizes: hours on a GPU
+    python plot_few_radio_labels.py                                # small, for a laptop
+    python plot_few_radio_labels.py --full --seeds 10              # the paper's sizes, for a GPU
     python plot_few_radio_labels.py --only labels --seeds 3        # one question of four
 """
 
@@ -74,7 +74,7 @@ print(", ".join(f"{test.sum()} {name}" for name, test in tests.items()))
 #
 # SimCLR sees the central 70 pixels, as in the paper, and cuts deeper into them: a thousand images are soon known by
 # heart if the views are too easy. Fine-tuning and the supervised rival have the same network, recipe, optimiser and
-# epochs; they differ in where they start. The settings were chosen on sources outside the test batch.
+# epochs; they differ in where they start.
 
 stem, epochs = ("3x3-pool", 500) if args.full else (None, 50)
 embedder = SimCLREmbedder(

@@ -11,7 +11,7 @@ be? And how well are the kinds of galaxy told apart?
 
 .. code-block:: bash
 
-    python plot_photometric_redshifts.py                  # small: a quarter of an hour on a laptop
+    python plot_photometric_redshifts.py                  # small, for a laptop
     python plot_photometric_redshifts.py --full           # ResNet-50, 64 pixels, 100,000 galaxies: for a GPU
     python plot_photometric_redshifts.py --only redshift --seeds 3 --counts 600
 """
