@@ -304,7 +304,7 @@ def test_a_nested_knob_keeps_the_others_of_moco(sky, asked):
 
 
 def test_the_encoder_of_the_paper_is_one_line():
-    encoder = get_encoder(ImageEncoder("resnet50", stem="7x7")).build(bands=5, size=(64, 64))
+    encoder = get_encoder(ImageEncoder("resnet50", stem="7x7", pool="avg")).build(bands=5, size=(64, 64))
     conv = encoder.network.conv1
     assert (conv.in_channels, conv.kernel_size, conv.stride) == (5, (7, 7), (1, 1))
     assert not [module for module in encoder.modules() if isinstance(module, nn.MaxPool2d)]

@@ -93,7 +93,7 @@ def test_pipeline_memory_hits_on_the_second_fit(embedder, sky, tmp_path, monkeyp
 
 def test_feature_union(embedder, sky):
     union = FeatureUnion([("plain", embedder), ("turned", clone(embedder).set_params(average="dihedral"))])
-    assert union.fit_transform(sky.X).shape == (24, 192)
+    assert union.fit_transform(sky.X).shape == (24, 2 * 736)
 
 
 def test_clone_copies_parameters_and_nothing_learned(embedder, sky):
@@ -105,7 +105,7 @@ def test_clone_copies_parameters_and_nothing_learned(embedder, sky):
 def test_set_output_names_the_columns(embedder, sky):
     frame = embedder.set_output(transform="pandas").fit_transform(sky.X)
     assert frame.columns[0] == f"{type(embedder).__name__.lower()}0"
-    assert frame.shape == (24, 96)
+    assert frame.shape == (24, 736)
 
 
 @pytest.mark.parametrize("shape", [(24, 3, 36, 36), (24, 36, 36), (24, 1296)], ids=["bands", "one band", "rows"])
@@ -113,7 +113,7 @@ def test_input_of_any_dimensions(embedder, sky, shape):
     X = sky.X if len(shape) == 4 else sky.X[:, 0].reshape(shape)
     if len(shape) == 2:
         embedder.set_params(image_shape=(1, 36, 36))
-    assert embedder.fit_transform(X).shape == (24, 96)
+    assert embedder.fit_transform(X).shape == (24, 736)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">f4", "f8", "f2"])
@@ -230,14 +230,14 @@ def test_history_has_one_value_per_epoch(embedder, sky):
 
 def test_untrained_embedder_embeds(embedder, sky):
     rows = embedder.set_params(max_epochs=0).fit(sky.X).transform(sky.X)
-    assert rows.shape == (24, 96)
+    assert rows.shape == (24, 736)
     assert len(embedder.history_["loss"]) == 0
 
 
 def test_training_changes_the_encoder_and_the_defaults_run(embedder, sky):
     before = clone(embedder).set_params(max_epochs=0).fit(sky.X).transform(sky.X)
     assert not np.allclose(embedder.fit(sky.X).transform(sky.X), before)
-    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, 512)
+    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, 1920)
 
 
 def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
@@ -251,7 +251,7 @@ def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         embedder.set_params(max_epochs=5).fit(sky.X)
     assert len(embedder.history_["loss"]) == 1
-    assert embedder.transform(sky.X).shape == (24, 96)
+    assert embedder.transform(sky.X).shape == (24, 736)
 
 
 def test_verbose_shows_progress(embedder, sky, capfd):

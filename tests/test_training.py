@@ -459,6 +459,7 @@ def test_the_seed_decides_and_the_users_generators_stay(toy, images):
 
 def test_auto_epochs_aim_at_a_number_of_steps(toy, images, monkeypatch):
     monkeypatch.setattr(loop, "AUTO_STEPS", 10)
+    monkeypatch.setattr(loop, "AUTO_EPOCHS", 1)
     assert len(run(toy, images, max_epochs="auto").history["loss"]) == 4  # 3 steps an epoch
     assert len(toy.rates) == 12
 

@@ -117,7 +117,7 @@ class Tail(nn.Module):
     >>> import torch
     >>> from skastro.encoders import ImageEncoder, Tail, Trunk
     >>> images = torch.rand(3, 1, 32, 32)
-    >>> encoder = ImageEncoder("test_resnet").build(bands=1, size=(32, 32)).eval()
+    >>> encoder = ImageEncoder("test_resnet", pool="avgmax").build(bands=1, size=(32, 32)).eval()
     >>> trunk, tail = Trunk(encoder, "network.layer4.0"), Tail(encoder, "network.layer4.0", images[:1])
     >>> bool((tail(trunk(images)) == encoder(images)).all())
     True

@@ -13,8 +13,9 @@ from torch.nn.functional import pad
 __all__ = ["ImageEncoder", "get_encoder"]
 
 STEMS = {"3x3": (3, False), "3x3-pool": (3, True), "7x7": (7, False)}
-POOLS = ("avg", "avgmax")
-INITS = (None, "kaiming")
+POOLS = ("avg", "avgmax", "stages")
+INITS = ("auto", "kaiming", None)
+STAGES = 4  # feature maps that "stages" pools
 SMALLEST = 32  # strided stages need this many pixels a side; smaller images are padded
 
 
@@ -28,13 +29,13 @@ class ImageEncoder(BaseEstimator):
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
         (``"3x3-pool"`` keeps it). None is the network's own, for timm's ResNets 7×7 with stride 2 and max-pool.
-    pool : {"avg", "avgmax"}, default="avg"
-        The network's own pooling (the mean over the feature map, a ViT's class token), or mean and maximum
-        over the feature map side by side.
-    init : {"kaiming"}, default=None
+    pool : {"stages", "avgmax", "avg"}, default="stages"
+        Mean and maximum over the feature maps of the last four stages (of a ViT, blocks), from fine to coarse; those
+        of the last one alone; or the network's own pooling (the mean over the feature map, a ViT's class token).
+    init : {"auto", "kaiming"} or None, default="auto"
         None is timm's initialisation, which starts each residual block of a ResNet as the identity.
         ``"kaiming"`` draws convolutions from He's normal distribution and starts all norms at 1, which helps an
-        encoder that is used untrained.
+        encoder that is trained briefly or not at all. ``"auto"`` is ``"kaiming"`` for ResNets, else None.
 
     References
     ----------
@@ -47,15 +48,15 @@ class ImageEncoder(BaseEstimator):
     >>> from skastro.encoders import ImageEncoder
     >>> encoder = ImageEncoder("test_resnet", stem="3x3").build(bands=5, size=(32, 32))
     >>> encoder(torch.zeros(2, 5, 32, 32)).shape
-    torch.Size([2, 96])
+    torch.Size([2, 736])
     """
 
     def __init__(
         self,
         name: str = "resnet18",
         stem: str | None = None,
-        pool: str = "avg",
-        init: str | None = None,
+        pool: str = "stages",
+        init: str | None = "auto",
     ) -> None:
         self.name = name
         self.stem = stem
@@ -102,7 +103,7 @@ class ImageEncoder(BaseEstimator):
         network = timm.create_model(self.name, pretrained=False, in_chans=bands, num_classes=0, **frame_kwargs)
         if self.stem is not None:
             replace_stem(network, self.name, bands, *STEMS[self.stem])
-        if self.init == "kaiming":
+        if self.init == "kaiming" or (self.init == "auto" and is_resnet(network)):
             network.apply(kaiming)
         return network
 
@@ -135,7 +136,7 @@ class TimmEncoder(nn.Module):
     ----------
     network : nn.Module
         A timm model without classifier.
-    pool : {"avg", "avgmax"}
+    pool : {"avg", "avgmax", "stages"}
         Pooling.
     frame : tuple of int or None
         Height and width that images are padded to, for a network of fixed size.
@@ -162,13 +163,19 @@ class TimmEncoder(nn.Module):
         images = self._padded(images)
         if self.pool == "avg":
             return self.network(images)
+        maps = self._stages(images) if self.pool == "stages" else [self._last(images)]
+        return torch.cat([pooled for places in maps for pooled in (places.mean(dim=2), places.amax(dim=2))], dim=1)
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        maps = self.network.forward_intermediates(images, indices=STAGES, intermediates_only=True)
+        return [features.flatten(2) for features in maps]
+
+    def _last(self, images: Tensor) -> Tensor:
         features = self.network.forward_features(images)
         if features.ndim == 3:
-            places = features[:, getattr(self.network, "num_prefix_tokens", 0) :]
-        else:
-            last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
-            places = features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
-        return torch.cat([places.mean(dim=1), places.amax(dim=1)], dim=1)
+            return features[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)
+        last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        return features.flatten(1, 2).transpose(1, 2) if last else features.flatten(2)
 
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -246,13 +253,28 @@ def replace_stem(network: Any, name: str, bands: int, kernel: int, pool: bool) -
     ValueError
         If the network is not built like a ResNet.
     """
-    if not all(hasattr(network, part) for part in ("conv1", "bn1", "maxpool")):
+    if not is_resnet(network):
         raise ValueError(f"stem= is for ResNets; {name!r} has a first layer of another kind: leave stem=None.")
     width = network.bn1.num_features
     network.conv1 = nn.Conv2d(bands, width, kernel, padding=kernel // 2, bias=False)
     kaiming(network.conv1)
     if not pool:
         network.maxpool = nn.Identity()
+
+
+def is_resnet(network: nn.Module) -> bool:
+    """Tell whether a timm network is built like a ResNet.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A timm network.
+
+    Returns
+    -------
+    bool
+    """
+    return all(hasattr(network, part) for part in ("conv1", "bn1", "maxpool"))
 
 
 def kaiming(module: nn.Module) -> None:

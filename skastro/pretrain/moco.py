@@ -111,7 +111,7 @@ class MoCoEmbedder(ImageEmbedder):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet18"
+    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
         A timm model name, a specification with stem and pooling, or a module from images to rows of features.
         Weights are random; nothing is downloaded.
     augment : str, Augment or None, default="galaxy"
@@ -137,7 +137,7 @@ class MoCoEmbedder(ImageEmbedder):
     symmetric : bool, default=False
         Average the loss over both assignments of views to networks: twice the work of a step.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` makes about 1,000 steps, 0 leaves the encoder untrained.
+        Passes over the images; ``"auto"`` shows about 64,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=128
         Largest batch, in training and at `transform`.
     lr : float, default=0.03
@@ -183,7 +183,7 @@ class MoCoEmbedder(ImageEmbedder):
     Notes
     -----
     The encoder of Hayat et al. (2021), a ResNet50 with a 7×7 stem of stride 1 and no max-pool, is
-    ``ImageEncoder("resnet50", stem="7x7")``; with it ``survey="sdss", size=64, batch_size=256,
+    ``ImageEncoder("resnet50", stem="7x7", pool="avg")``; with it ``survey="sdss", size=64, batch_size=256,
     queue_length=62_000, training=Training(ema=0.999, ema_schedule="constant")`` is the paper's.
     Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
 
@@ -204,7 +204,7 @@ class MoCoEmbedder(ImageEmbedder):
     >>> images = np.random.default_rng(0).normal(size=(8, 5, 32, 32))
     >>> embedder = MoCoEmbedder("test_resnet", survey="sdss", max_epochs=1, batch_size=4, random_state=0)
     >>> embedder.fit_transform(images).shape
-    (8, 96)
+    (8, 736)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
@@ -217,7 +217,7 @@ class MoCoEmbedder(ImageEmbedder):
 
     def __init__(
         self,
-        encoder: str | ImageEncoder | nn.Module = "resnet18",
+        encoder: str | ImageEncoder | nn.Module = "resnet10t",
         augment: str | Augment | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

@@ -60,7 +60,7 @@ class SimCLREmbedder(ImageEmbedder):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet18"
+    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
         A timm model name, a specification with stem and pooling, or a module from images to rows of features.
         Weights are random; nothing is downloaded.
     augment : str, Augment or None, default="galaxy"
@@ -83,7 +83,7 @@ class SimCLREmbedder(ImageEmbedder):
     temperature : float, default=0.1
         :math:`\tau` of the loss.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` makes about 1,000 steps, 0 leaves the encoder untrained.
+        Passes over the images; ``"auto"`` shows about 64,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=256
         Largest batch, in training and at `transform`; in training it is also the number of images that each is told
         apart from.
@@ -135,7 +135,7 @@ class SimCLREmbedder(ImageEmbedder):
     >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
     >>> embedder = SimCLREmbedder("test_resnet", max_epochs=1, batch_size=4, random_state=0)
     >>> embedder.fit_transform(images).shape
-    (8, 96)
+    (8, 736)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
@@ -146,7 +146,7 @@ class SimCLREmbedder(ImageEmbedder):
 
     def __init__(
         self,
-        encoder: str | ImageEncoder | nn.Module = "resnet18",
+        encoder: str | ImageEncoder | nn.Module = "resnet10t",
         augment: str | Augment | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

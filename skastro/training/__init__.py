@@ -4,7 +4,7 @@ from skastro.training.batches import Batches, Rows
 from skastro.training.callbacks import Best, Clock, EnoughError, Monitor, Progress, peak_lr, spread
 from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
 from skastro.training.knobs import Training, get_training
-from skastro.training.loop import Learner, LossAsGiven, Objective, ema_update, make_optimizer, train
+from skastro.training.loop import Learner, LossAsGiven, Objective, auto_epochs, ema_update, make_optimizer, train
 
 __all__ = [
     "Batches",
@@ -18,6 +18,7 @@ __all__ = [
     "Progress",
     "Rows",
     "Training",
+    "auto_epochs",
     "draw_seed",
     "ema_update",
     "get_training",

@@ -20,9 +20,10 @@ from skastro.training.callbacks import Best, Clock, EnoughError, Monitor, Progre
 from skastro.training.device import uses_bf16
 from skastro.training.knobs import Training
 
-__all__ = ["Learner", "LossAsGiven", "Objective", "ema_update", "make_optimizer", "train"]
+__all__ = ["Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
 
-AUTO_STEPS = 1000  # what max_epochs="auto" aims at
+# What max_epochs="auto" aims at: images shown in all, within so many steps, but no fewer passes than this.
+AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 64_000, 1_000, 10
 
 
 class Objective(nn.Module):
@@ -174,6 +175,27 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     )
 
 
+def auto_epochs(images: int, steps: int) -> int:
+    """Choose the passes over the images: enough to show 64,000, within about 1,000 steps, but at least ten.
+
+    Parameters
+    ----------
+    images, steps : int
+        Images and steps in one pass.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> from skastro.training import auto_epochs
+    >>> [auto_epochs(images, -(-images // 256)) for images in (100, 1_000, 10_000, 1_000_000)]
+    [640, 64, 10, 10]
+    """
+    return max(AUTO_EPOCHS, min(-(-AUTO_IMAGES // images), -(-AUTO_STEPS // steps)))
+
+
 def train(
     objective: Objective,
     views: Callable[[Tensor], Sequence[Tensor]],
@@ -208,7 +230,7 @@ def train(
     training : Training
         The rare knobs.
     max_epochs : int or "auto"
-        Epochs; ``"auto"`` makes about 1,000 steps.
+        Epochs; for ``"auto"`` see `auto_epochs`.
     batch_size : int
         Images per step.
     lr : float
@@ -221,7 +243,7 @@ def train(
     rows = Rows(arrays, device)
     chosen = len(rows) if subset is None else torch.from_numpy(subset)
     sampler = Batches(chosen, batch_size, torch.default_generator)
-    epochs = -(-AUTO_STEPS // len(sampler)) if max_epochs == "auto" else int(max_epochs)
+    epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, Clock(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs)] if verbose else []

@@ -42,7 +42,7 @@ def rows(encoder, n, bands, size):
         return encoder(torch.randn(n, bands, *size, generator=torch.Generator().manual_seed(1)))
 
 
-@pytest.mark.parametrize("pool", ["avg", "avgmax"])
+@pytest.mark.parametrize("pool", ["avg", "avgmax", "stages"])
 @pytest.mark.parametrize("name", PLACES)
 def test_one_row_per_image_of_the_same_width_for_any_bands_and_size(name, pool):
     widths = set()
@@ -78,6 +78,20 @@ def test_avgmax_is_mean_and_maximum_of_the_feature_map(name):
     np.testing.assert_allclose(came, slow, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_stages_are_mean_and_maximum_of_the_last_four_feature_maps(name):
+    encoder, images = built(name, size=(64, 96), pool="stages"), torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        maps = encoder.network.forward_intermediates(images, intermediates_only=True)[-4:]
+        came = encoder(images)
+    slow = [
+        [value for band in row for value in (band.mean(axis=(1, 2)), band.max(axis=(1, 2)))]
+        for row in zip(*(features.numpy() for features in maps), strict=True)
+    ]
+    assert len(maps) == 4
+    np.testing.assert_allclose(came, [np.concatenate(row) for row in slow], atol=1e-5)
+
+
 def test_small_images_are_padded_with_zeros_about_the_centre():
     encoder, images = built(), torch.randn(2, 3, 9, 20)
     padded = torch.zeros(2, 3, 32, 32)
@@ -104,7 +118,7 @@ def test_stems(stem, kernel, pool, halved):
     assert isinstance(network.maxpool, nn.MaxPool2d) == pool
     seen = network.maxpool(network.bn1(network.conv1(torch.zeros(1, 5, 32, 32))))
     assert seen.shape[2:] == (32 >> halved, 32 >> halved)
-    assert rows(built(bands=5, stem=stem), 2, 5, (32, 32)).shape == (2, 96)
+    assert rows(built(bands=5, stem=stem), 2, 5, (32, 32)).shape == (2, 736)
 
 
 def test_no_stem_is_the_networks_own():
@@ -124,7 +138,7 @@ def test_kaiming_starts_all_norms_at_one_and_draws_by_he():
     def norms(encoder):
         return torch.cat([m.weight for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)])
 
-    assert norms(built()).min() == 0  # timm's residual blocks start as the identity
+    assert norms(built(init=None)).min() == 0  # timm's residual blocks start as the identity
     encoder = built(init="kaiming")
     assert (norms(encoder) == 1).all()
     for conv in (
@@ -132,6 +146,12 @@ def test_kaiming_starts_all_norms_at_one_and_draws_by_he():
     ):
         he = (2 / (conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1] / conv.groups)) ** 0.5
         assert abs(conv.weight.std() / he - 1) < 0.1
+
+
+@pytest.mark.parametrize(("name", "same"), [("test_resnet", "kaiming"), ("test_convnext", None), ("test_vit", None)])
+def test_auto_is_kaiming_for_resnets_only(name, same):
+    ours, theirs = built(name), built(name, init=same)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
 def test_weights_come_from_the_global_generator():

@@ -1,0 +1,255 @@
+"""Does pretraining pay? Accuracy against optimiser steps and CPU minutes, beside the floors on the same folds.
+
+python benchmarks/protocol.py [--data mirabest gz1] [--methods simclr byol] [--seeds 0 1 2] [--set lr=1e-3] [--table]
+
+Every run goes into one tidy file as soon as it is scored, and one that is in it already is not repeated: stop when you
+like, and start again. Embeddings see every image of the training side without its label (the published test batch of
+MiraBest stays closed); probes see labels of the training folds alone.
+"""
+
+import argparse
+import ast
+import functools
+import itertools
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from machine import header
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
+from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
+from skastro.datasets import load_galaxy_zoo1, load_hubble_deep_field, load_mirabest, make_survey
+from skastro.training import auto_epochs
+
+METHODS = {"byol": BYOLEmbedder, "moco": MoCoEmbedder, "simclr": SimCLREmbedder}
+FLOORS = ("rings", "untrained")
+VIEWS = {"plain": None, "averaged": "dihedral"}
+FRACTIONS = (0.06, 0.12, 0.25, 0.5, 1.0)  # of a run, where its weights are looked at
+FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+KEYS = ["data", "method", "settings", "seed"]
+COLUMNS = ["step", "cpu_minutes", "view", "task", "n_labels", "fold", "score"]
+
+
+@dataclass
+class Task:
+    """A question about some of the images: its answers, and the score that counts."""
+
+    rows: np.ndarray
+    target: np.ndarray
+    score: Any
+    label_counts: tuple[int, ...] = ()
+
+    @property
+    def is_regression(self) -> bool:
+        return self.score is r2_score
+
+    def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """5 folds, twice; the same for every method, setting and seed."""
+        kind = RepeatedKFold if self.is_regression else RepeatedStratifiedKFold
+        return list(kind(n_splits=5, n_repeats=2, random_state=0).split(self.rows, self.target))
+
+
+def mirabest() -> tuple[np.ndarray, dict[str, Task]]:
+    sources = load_mirabest(FOLDER, hybrids=True)
+    seen = sources.batch != "test_batch"
+    rows = np.flatnonzero(sources.confident[seen] & (sources.target[seen] < 2))
+    task = Task(rows, sources.target[seen][rows], accuracy_score, (36, 72, 145, 291))
+    return sources.images[seen, :, 40:110, 40:110], {"FRI/FRII": task}
+
+
+def gz1() -> tuple[np.ndarray, dict[str, Task]]:
+    zoo = load_galaxy_zoo1(FOLDER, unlabelled=True)
+    four, three = np.arange(len(zoo.images)), np.flatnonzero(zoo.target < 3)
+    tasks = {
+        "4 classes": Task(four, zoo.target, balanced_accuracy_score),
+        "3 classes": Task(three, zoo.target[three], balanced_accuracy_score),
+    }
+    return np.concatenate([zoo.images, zoo.unlabelled_images]), tasks
+
+
+def hubble() -> tuple[np.ndarray, dict[str, Task]]:
+    field = load_hubble_deep_field()
+    every = np.arange(len(field.images))
+    names = ("colour", "radius", "ellipticity")
+    return field.images, {name: Task(every, field.properties[name].to_numpy(), r2_score) for name in names}
+
+
+def survey() -> tuple[np.ndarray, dict[str, Task]]:
+    """Simulated: 10,000 galaxies, of which 2,000 have labels."""
+    galaxies = make_survey(10_000, bands="grz", size=48, random_state=0)
+    rows = np.arange(2_000)
+    tasks = {
+        "kind": Task(rows, galaxies.target[rows], balanced_accuracy_score),
+        "redshift": Task(rows, galaxies.redshift[rows], r2_score),
+    }
+    return galaxies.images, tasks
+
+
+DATA = {"mirabest": mirabest, "gz1": gz1, "hubble": hubble, "survey": survey}
+load = functools.lru_cache(lambda name: DATA[name]())
+
+
+class Checkpoints(Callback):
+    """Writes weights at fractions of a run, and when: step, and CPU minutes without the writing."""
+
+    def __init__(self, folder: str, steps: int) -> None:
+        self.folder = folder
+        self.steps = steps
+
+    def on_train_begin(self, net, **kwargs):
+        self.step_, self.paused_, self.start_ = 0, 0.0, time.process_time()
+        self.at_ = {max(1, round(fraction * self.steps)) for fraction in FRACTIONS}
+
+    def on_batch_end(self, net, **kwargs):
+        self.step_ += 1
+        if self.step_ in self.at_:
+            begun = time.process_time()
+            encoder = net.module_.objective.online[0].state_dict()
+            minutes = (begun - self.start_ - self.paused_) / 60
+            torch.save(
+                {"step": self.step_, "minutes": minutes, "encoder": encoder}, f"{self.folder}/{self.step_:06}.pt"
+            )
+            self.paused_ += time.process_time() - begun
+
+
+def embeddings(data: str, method: str, settings: dict[str, Any], seed: int):
+    """Yield step, CPU minutes and the labelled images' embeddings, plain and averaged, at each checkpoint."""
+    images, tasks = load(data)
+    labelled = images[: 1 + max(task.rows.max() for task in tasks.values())]
+    if method == "rings":
+        yield 0, 0.0, {"plain": rings(labelled)}
+        return
+    embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**settings)
+    if method == "untrained":
+        embedder.set_params(max_epochs=0)
+    with TemporaryDirectory() as folder:
+        per_epoch = -(-len(images) // embedder.batch_size)
+        auto = auto_epochs(len(images), per_epoch)
+        steps = per_epoch * (auto if embedder.max_epochs == "auto" else embedder.max_epochs)
+        embedder.set_params(training__callbacks=[Checkpoints(folder, steps)]).fit(images)
+        for path in sorted(Path(folder).iterdir()):
+            kept = torch.load(path)
+            embedder.encoder_.load_state_dict(kept["encoder"])
+            yield kept["step"], kept["minutes"], looks(embedder, labelled)
+    if method == "untrained":
+        yield 0, 0.0, looks(embedder, labelled)
+
+
+def looks(embedder: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    return {view: embedder.set_params(average=average).transform(images) for view, average in VIEWS.items()}
+
+
+def rings(images: np.ndarray) -> np.ndarray:
+    """Mean, standard deviation and maximum of each band in each ring of one pixel."""
+    side = images.shape[-1]
+    radius = np.hypot(*(np.indices((side, side)) - (side - 1) / 2)).astype(int)
+    pixels = [images[:, :, radius == r].astype(float) for r in range(side // 2)]
+    return np.concatenate([np.concatenate([p.mean(2), p.std(2), p.max(2)], axis=1) for p in pixels], axis=1)
+
+
+def make_probe(method: str, is_regression: bool) -> Any:
+    """A forest for rings; for embeddings ridge regression, whose penalty the training labels choose by themselves."""
+    if method == "rings":
+        if is_regression:
+            return RandomForestRegressor(200, max_features=0.33, random_state=0)
+        return RandomForestClassifier(500, class_weight="balanced", random_state=0)
+    penalties = np.logspace(1, 5, 9)
+    head = RidgeCV(penalties) if is_regression else RidgeClassifierCV(penalties, class_weight="balanced")
+    return make_pipeline(StandardScaler(), head)
+
+
+def score(method: str, task: Task, features: np.ndarray, count: int | None) -> list[float]:
+    """Score each fold of a task, with so many of its labels, drawn once per fold for all methods."""
+    found, features = [], features[task.rows]
+    for fold, (train, test) in enumerate(task.folds()):
+        if count:
+            train = train_test_split(train, train_size=count, stratify=task.target[train], random_state=fold)[0]
+        probe = make_probe(method, task.is_regression).fit(features[train], task.target[train])
+        found.append(round(task.score(task.target[test], probe.predict(features[test])), 4))
+    return found
+
+
+def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int) -> None:
+    """Score one run at its checkpoints, and its end with fewer labels, unless the file knows it."""
+    key = [data, method, json.dumps(settings, sort_keys=True), seed]
+    if file.exists() and (pd.read_csv(file)[KEYS] == key).all(axis=1).any():
+        return
+    looked = list(embeddings(data, method, settings, seed))
+    rows = []
+    for step, minutes, views in looked:
+        for view, (name, task) in itertools.product(views, load(data)[1].items()):
+            for count in (None, *task.label_counts) if step == looked[-1][0] else (None,):
+                found = score(method, task, views[view], count)
+                rows += [
+                    [*key, step, round(minutes, 2), view, name, count, fold, value] for fold, value in enumerate(found)
+                ]
+    table = pd.DataFrame(rows, columns=[*KEYS, *COLUMNS]).astype({"n_labels": "Int64"})
+    table.to_csv(file, mode="a", header=not file.exists(), index=False)
+
+
+def compare(scores: pd.DataFrame, floor: pd.DataFrame) -> tuple[float, float]:
+    """Mean of the paired differences, and its standard error.
+
+    The ten folds are the same images twice, so they count as five; seeds count by themselves.
+    """
+    paired = scores.pivot(index="seed", columns="fold", values="score") - floor.groupby("fold")["score"].mean()
+    squared = paired.mean().var() / 5 + (paired.mean(axis=1).var() / len(paired) if len(paired) > 1 else 0.0)
+    return paired.to_numpy().mean(), squared**0.5
+
+
+def report(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per task, method, setting and view: score, cost, and the difference to the best floor of the task."""
+    lines = []
+    for (data, name, count), part in table.groupby(["data", "task", "n_labels"], dropna=False, sort=False):
+        part = part[part["step"] == part.groupby(KEYS)["step"].transform("max")]
+        contenders = dict(list(part.groupby(["method", "settings", "view"], sort=False)))
+        floors = [rows for (method, _, _), rows in contenders.items() if method in FLOORS]
+        best = max(floors, key=lambda rows: rows["score"].mean())
+        for (method, settings, view), rows in contenders.items():
+            seeds, means = rows["seed"].nunique(), rows[["cpu_minutes", "score"]].mean()
+            lines.append([data, name, count, method, settings, view, seeds, *means, *compare(rows, best)])
+    names = ["data", "task", "n_labels", "method", "settings", "view", "seeds", "cpu_minutes", "score", "gain", "error"]
+    return pd.DataFrame(lines, columns=names).round(3)
+
+
+def value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--methods", nargs="+", choices=[*FLOORS, *METHODS], default=[*FLOORS, *METHODS])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters other than the defaults")
+    parser.add_argument("--file", type=Path, default=Path(__file__).with_name("protocol.csv"))
+    parser.add_argument("--table", action="store_true", help="only print what the file holds")
+    chosen = parser.parse_args()
+    header("protocol")
+    settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
+    for data, method, seed in itertools.product(chosen.data, chosen.methods, chosen.seeds):
+        if not chosen.table and (method != "rings" or seed == 0):
+            run(chosen.file, data, method, settings if method in METHODS else {}, seed)
+    table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
+    print(report(table[table["data"].isin(chosen.data)]).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
