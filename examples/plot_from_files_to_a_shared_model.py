@@ -31,7 +31,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skastro
-from skastro import BYOLEmbedder, ImageEncoder
+from skastro import BYOLEmbedder
 from skastro.datasets import load_images, load_mirabest
 from skastro.persistence import describe
 from skastro.plotting import LookAlikesDisplay
@@ -88,7 +88,7 @@ with TemporaryDirectory() as edge:
 pictures = load_images(data / "files" / "jpeg", size=256)
 print("pictures:", pictures.images.shape, pictures.images.dtype)
 
-untrained = BYOLEmbedder(ImageEncoder(init="kaiming"), average="dihedral", max_epochs=0, random_state=args.seed)
+untrained = BYOLEmbedder(average="dihedral", max_epochs=0, random_state=args.seed)
 embedding = make_pipeline(untrained, StandardScaler()).fit_transform(
     downscale_local_mean(pictures.images, (1, 1, 2, 2))
 )
@@ -134,7 +134,6 @@ labelled, unlabelled = train_test_split(
 )
 
 embedder = BYOLEmbedder(
-    ImageEncoder("resnet18", init="kaiming"),
     augment="radio",
     survey="first",
     size=70,

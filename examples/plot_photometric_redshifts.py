@@ -82,7 +82,8 @@ clean = deredden.fit_transform(sky.images, ebv=ebv)
 # The recipe changes what says nothing about a redshift: orientation, position, noise. (The paper reddens its views
 # too.) The paper's encoder, a ResNet-50 with a stem for small images, is one line.
 
-encoder = ImageEncoder("resnet50", stem="7x7") if args.full else ImageEncoder("resnet18")
+name, stem = ("resnet50", "7x7") if args.full else ("resnet18", None)
+encoder = ImageEncoder(name, stem, pool="avg", init=None)
 views = Augment(
     [
         ("noise", GaussianNoise(scale=(0.0, 2.0))),

@@ -24,7 +24,7 @@ class ImageEncoder(BaseEstimator):
 
     Parameters
     ----------
-    name : str, default="resnet18"
+    name : str, default="resnet10t"
         A timm model name. Weights are random: nothing is downloaded.
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
@@ -53,7 +53,7 @@ class ImageEncoder(BaseEstimator):
 
     def __init__(
         self,
-        name: str = "resnet18",
+        name: str = "resnet10t",
         stem: str | None = None,
         pool: str = "stages",
         init: str | None = "auto",
@@ -123,7 +123,7 @@ def get_encoder(encoder: "str | ImageEncoder | nn.Module") -> "ImageEncoder | nn
     Examples
     --------
     >>> from skastro.encoders import get_encoder
-    >>> get_encoder("resnet18")
+    >>> get_encoder("resnet10t")
     ImageEncoder()
     """
     return ImageEncoder(encoder) if isinstance(encoder, str) else encoder
