@@ -21,6 +21,7 @@ from skastro.pretrain.simclr import SimCLR
 from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
+ENCODER = ImageEncoder("resnet18", pool="avg")
 METHODS = {
     "byol": (BYOLEmbedder, lambda encoder: BYOL(encoder, 512, 1024, 256)),
     "moco": (MoCoEmbedder, lambda encoder: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
@@ -29,7 +30,7 @@ METHODS = {
 
 
 def ours(method: str, images: np.ndarray, device: str, precision: str) -> None:
-    embedder = METHODS[method][0](max_epochs=1, batch_size=BATCH, device=device, random_state=0)
+    embedder = METHODS[method][0](ENCODER, max_epochs=1, batch_size=BATCH, device=device, random_state=0)
     embedder.set_params(training__precision=precision, training__optimizer="adamw").fit(images)
 
 
@@ -40,7 +41,7 @@ def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> N
     recipe = get_recipe("galaxy").fit(images, noise=bands["noise"])
     generator = torch.Generator(device).manual_seed(0)
     views = Views([recipe, recipe], images.shape[2:], Normalizer(bands).to(device), generator)
-    objective = METHODS[method][1](ImageEncoder().build(images.shape[1], images.shape[2:])).to(device).train()
+    objective = METHODS[method][1](ENCODER.build(images.shape[1], images.shape[2:])).to(device).train()
     objective.to(memory_format=torch.channels_last)
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]

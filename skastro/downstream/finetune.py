@@ -44,7 +44,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     batch_norm : {"eval", "train"}, default="eval"
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
     augment : str, Augment or None, default="supervised"
-        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once.
+        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once,
+        if no later layer looks around them, as ``pool="stages"`` does.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
     size : int, default=None
@@ -338,7 +339,8 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     batch_norm : {"eval", "train"}, default="eval"
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
     augment : str, Augment or None, default="supervised"
-        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once.
+        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once,
+        if no later layer looks around them, as ``pool="stages"`` does.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
     size : int, default=None
