@@ -153,8 +153,10 @@ class BYOLEmbedder(ImageEmbedder):
     Notes
     -----
     The predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from collapse
-    (Grill et al., section 5), and in a few hundred steps it gets there only in haste. The target network's rate and the schedules are parameters of `Training`. Its batch-norm statistics move with
-    its weights. The published code for radio galaxies overshoots its warm-up and never shuffles; this does neither.
+    (Grill et al., section 5), and in a few hundred steps it gets there only in haste.
+
+    The target network's rate and the schedules are parameters of `Training`. Its batch-norm statistics move with its
+    weights. The published code for radio galaxies overshoots its warm-up and never shuffles; this does neither.
 
     References
     ----------
