@@ -33,7 +33,7 @@ from skorch.callbacks import Callback
 
 from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.datasets import load_galaxy_zoo1, load_hubble_deep_field, load_mirabest, make_survey
-from skastro.training import auto_epochs
+from skastro.training import Clock
 
 METHODS = {"byol": BYOLEmbedder, "moco": MoCoEmbedder, "simclr": SimCLREmbedder}
 FLOORS = ("rings", "untrained")
@@ -106,13 +106,13 @@ load = functools.lru_cache(lambda name: DATA[name]())
 class Checkpoints(Callback):
     """Writes weights at fractions of a run, and when: step, and CPU minutes without the writing."""
 
-    def __init__(self, folder: str, steps: int) -> None:
+    def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.steps = steps
 
     def on_train_begin(self, net, **kwargs):
         self.step_, self.paused_, self.start_ = 0, 0.0, time.process_time()
-        self.at_ = {max(1, round(fraction * self.steps)) for fraction in FRACTIONS}
+        (steps,) = (callback.steps for _, callback in net.callbacks_ if isinstance(callback, Clock))
+        self.at_ = {max(1, round(fraction * steps)) for fraction in FRACTIONS}
 
     def on_batch_end(self, net, **kwargs):
         self.step_ += 1
@@ -137,10 +137,7 @@ def embeddings(data: str, method: str, settings: dict[str, Any], seed: int):
     if method == "untrained":
         embedder.set_params(max_epochs=0)
     with TemporaryDirectory() as folder:
-        per_epoch = -(-len(images) // embedder.batch_size)
-        auto = auto_epochs(len(images), per_epoch)
-        steps = per_epoch * (auto if embedder.max_epochs == "auto" else embedder.max_epochs)
-        embedder.set_params(training__callbacks=[Checkpoints(folder, steps)]).fit(images)
+        embedder.set_params(training__callbacks=[Checkpoints(folder)]).fit(images)
         for path in sorted(Path(folder).iterdir()):
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])

@@ -13,6 +13,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
+from skastro.pretrain.byol import BYOL
 from skastro.training import (
     Batches,
     Best,
@@ -613,3 +614,10 @@ def test_ctrl_c_keeps_what_was_learned_and_leaves_no_trace(after, toy, images, m
     assert torch.equal(toy.encoder.weight, before) == (after == 0)
     assert not toy.encoder._forward_hooks
     assert [bar.disable for bar in bars] == [True]  # closed
+
+
+def test_the_predictor_of_byol_learns_ten_times_as_fast():
+    objective = BYOL(nn.Linear(3, 4), width=4, hidden=5, out=2)
+    slow = {name for name, _ in objective.named_parameters() if name not in objective.lr_scales()}
+    assert set(objective.lr_scales().values()) == {10.0}
+    assert slow == {name for name, _ in objective.named_parameters() if not name.startswith("predictor.")}
