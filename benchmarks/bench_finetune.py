@@ -7,10 +7,10 @@ import argparse
 import time
 
 import numpy as np
-from machine import galaxies, header
+from machine import ENCODER, galaxies, header
 from sklearn.frozen import FrozenEstimator
 
-from skastro import BYOLEmbedder, FineTuneClassifier, ImageEncoder
+from skastro import BYOLEmbedder, FineTuneClassifier
 from skastro.training import resolve_device
 
 WORK = {
@@ -31,11 +31,7 @@ def main() -> None:
     header(f"fine-tune: ResNet18, batch 64, {chosen.epochs} epochs, {resolve_device(chosen.device)}")
     images = galaxies(chosen.images)
     labels = np.arange(len(images)) % 2
-    frozen = FrozenEstimator(
-        BYOLEmbedder(ImageEncoder("resnet18", pool="avg"), max_epochs=0, device=chosen.device, random_state=0).fit(
-            images
-        )
-    )
+    frozen = FrozenEstimator(BYOLEmbedder(ENCODER, max_epochs=0, device=chosen.device, random_state=0).fit(images))
     seconds = {name: [] for name in WORK}
     for _ in range(chosen.rounds):
         for name, settings in WORK.items():

@@ -8,12 +8,12 @@ import copy
 
 import numpy as np
 import torch
-from machine import compare, galaxies, header, rates
+from machine import ENCODER, compare, galaxies, header, rates
 
 from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
-from skastro.encoders import ImageEncoder, Normalizer
+from skastro.encoders import Normalizer
 from skastro.images import measure_bands
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.moco import MoCo
@@ -21,7 +21,6 @@ from skastro.pretrain.simclr import SimCLR
 from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
-ENCODER = ImageEncoder("resnet18", pool="avg")
 METHODS = {
     "byol": (BYOLEmbedder, lambda encoder: BYOL(encoder, 512, 1024, 256)),
     "moco": (MoCoEmbedder, lambda encoder: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import header
+from machine import ENCODER, header
 
-from skastro import BYOLEmbedder, ImageEncoder
+from skastro import BYOLEmbedder
 
 
 def anonymous() -> float:
@@ -38,7 +38,7 @@ def main() -> None:
             mapped[start : start + 1000] = rng.normal(size=mapped[start : start + 1000].shape)
         del mapped
         mapped = np.load(path, mmap_mode="r")
-        embedder = BYOLEmbedder(ImageEncoder("resnet18", pool="avg"), max_epochs=0, random_state=0).fit(mapped[:1000])
+        embedder = BYOLEmbedder(ENCODER, max_epochs=0, random_state=0).fit(mapped[:1000])
         embedder.transform(mapped[:1000])
         before, peak, done = anonymous(), [0.0], threading.Event()
 

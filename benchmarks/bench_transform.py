@@ -7,9 +7,9 @@ import argparse
 
 import numpy as np
 import torch
-from machine import compare, galaxies, header, rates
+from machine import ENCODER, compare, galaxies, header, rates
 
-from skastro import BYOLEmbedder, ImageEncoder
+from skastro import BYOLEmbedder
 from skastro.encoders import Normalizer
 from skastro.training import resolve_device
 
@@ -36,9 +36,7 @@ def main() -> None:
     device = resolve_device(chosen.device)
     header(f"transform: ResNet18, 64², batch 128, {device}")
     images = galaxies(chosen.images)
-    embedder = BYOLEmbedder(
-        ImageEncoder("resnet18", pool="avg"), max_epochs=0, device=chosen.device, random_state=0
-    ).fit(images[:256])
+    embedder = BYOLEmbedder(ENCODER, max_epochs=0, device=chosen.device, random_state=0).fit(images[:256])
     for precision in ("fp32", "bf16"):
         embedder.set_params(training__precision=precision)
         work = {

@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from skastro.encoders import ImageEncoder
+
+ENCODER = ImageEncoder("resnet18", pool="avg")  # the network that peers train
+
 
 def header(title: str) -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("skastro", "torch", "timm", "skorch"))

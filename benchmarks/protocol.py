@@ -38,7 +38,7 @@ from skastro.training import Clock
 METHODS = {"byol": BYOLEmbedder, "moco": MoCoEmbedder, "simclr": SimCLREmbedder}
 FLOORS = ("rings", "untrained")
 VIEWS = {"plain": None, "averaged": "dihedral"}
-FRACTIONS = (0.06, 0.12, 0.25, 0.5, 1.0)  # of a run, where its weights are looked at
+FRACTIONS = (0.1, 0.3, 1.0)  # of a run, where its weights are looked at
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
 KEYS = ["data", "method", "settings", "seed"]
 COLUMNS = ["step", "cpu_minutes", "view", "task", "n_labels", "fold", "score"]

@@ -67,7 +67,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     n_iter_no_change : int, default=10
         Epochs without a new lowest loss after which early stopping stops.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 64,000, within 1,000 steps, in ten passes at least.
+        Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
     batch_size : int, default=64
         Largest batch, in training and when asked.
     lr : float, default=2.5e-4
@@ -358,7 +358,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     n_iter_no_change : int, default=10
         Epochs without a new lowest loss after which early stopping stops.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 64,000, within 1,000 steps, in ten passes at least.
+        Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
     batch_size : int, default=64
         Largest batch, in training and when asked.
     lr : float, default=2.5e-4

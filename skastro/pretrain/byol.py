@@ -110,7 +110,7 @@ class BYOLEmbedder(ImageEmbedder):
     projection_dim : int, default=256
         Width of the projection in which the loss is taken.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 64,000 images, 0 leaves the encoder untrained.
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=128
         Largest batch, in training and at `transform`.
     lr : float, default=3e-4

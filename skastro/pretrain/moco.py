@@ -137,7 +137,7 @@ class MoCoEmbedder(ImageEmbedder):
     symmetric : bool, default=False
         Average the loss over both assignments of views to networks: twice the work of a step.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 64,000 images, 0 leaves the encoder untrained.
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=128
         Largest batch, in training and at `transform`.
     lr : float, default=0.03

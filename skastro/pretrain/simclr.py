@@ -83,7 +83,7 @@ class SimCLREmbedder(ImageEmbedder):
     temperature : float, default=0.1
         :math:`\tau` of the loss.
     max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 64,000 images, 0 leaves the encoder untrained.
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=256
         Largest batch, in training and at `transform`; in training it is also the number of images that each is told
         apart from.

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from skastro.training.knobs import Training
 
-__all__ = ["Best", "Clock", "EnoughError", "Monitor", "Progress", "peak_lr", "spread"]
+__all__ = ["Best", "Clock", "EnoughError", "Monitor", "Progress", "base_lr", "spread"]
 
 MONITORED = 256  # embeddings looked at after each epoch
 
@@ -103,7 +103,7 @@ class Monitor(Callback):
         std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
         values = {
             "loss": float(np.average(losses, weights=sizes)),
-            "lr": peak_lr(net),
+            "lr": base_lr(net),
             "images_per_s": sum(sizes) / seconds,
             "embedding_std": std,
             "effective_rank": rank,
@@ -187,15 +187,15 @@ class Progress(Callback):
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         loss, size = net.history[-1, "batches", -1, ("train_loss", "train_batch_size")]
-        self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{peak_lr(net):.1e}")
+        self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{base_lr(net):.1e}")
         self.bar_.update(size)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.bar_.close()
 
 
-def peak_lr(net: NeuralNet) -> float:
-    """Tell the largest learning rate of all parameters at this moment.
+def base_lr(net: NeuralNet) -> float:
+    """Tell the learning rate of this moment, before the factors of single parameters.
 
     Parameters
     ----------
@@ -206,7 +206,8 @@ def peak_lr(net: NeuralNet) -> float:
     -------
     float
     """
-    return max(group["lr"] for group in net.optimizer_.param_groups)
+    group = net.optimizer_.param_groups[0]
+    return group["lr"] / group["lr_scale"]
 
 
 def spread(embedding: Tensor) -> tuple[float, float]:

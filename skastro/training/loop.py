@@ -23,7 +23,7 @@ from skastro.training.knobs import Training
 __all__ = ["Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
 
 # What max_epochs="auto" aims at: images shown in all, within so many steps, but no fewer passes than this.
-AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 64_000, 1_000, 10
+AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 32_000, 1_000, 10
 
 
 class Objective(nn.Module):
@@ -176,7 +176,7 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
 
 
 def auto_epochs(images: int, steps: int) -> int:
-    """Choose the passes over the images: enough to show 64,000, within about 1,000 steps, but at least ten.
+    """Choose the passes over the images: enough to show 32,000, within about 1,000 steps, but at least ten.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def auto_epochs(images: int, steps: int) -> int:
     --------
     >>> from skastro.training import auto_epochs
     >>> [auto_epochs(images, -(-images // 256)) for images in (100, 1_000, 10_000, 1_000_000)]
-    [640, 64, 10, 10]
+    [320, 32, 10, 10]
     """
     return max(AUTO_EPOCHS, min(-(-AUTO_IMAGES // images), -(-AUTO_STEPS // steps)))
 
