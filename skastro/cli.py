@@ -110,7 +110,7 @@ def simulated_survey(out: Path, epochs: int, galaxies: int) -> None:
     print(f"\nSimulated sky: {len(survey.images)} galaxies in {', '.join(survey.target_names)}. Learning ...")
     embedder = embedder_for(epochs, survey).fit(survey.images)
     methods = {
-        "BYOL": probe(embedder),
+        "SimCLR": probe(embedder),
         "untrained encoder": probe(embedder_for(0, survey).fit(survey.images)),
         "raw pixels": make_pipeline(FunctionTransformer(flatten), PCA(50, random_state=0), *head()),
     }
@@ -128,7 +128,7 @@ def simulated_survey(out: Path, epochs: int, galaxies: int) -> None:
 
 
 def embedder_for(epochs: int, sky: Bunch) -> Any:
-    """Make the demonstration's embedder: small enough for a laptop, averaged over the sky's symmetries.
+    """Make the demonstration's embedder: all defaults, averaged over the sky's symmetries.
 
     Parameters
     ----------
@@ -139,15 +139,12 @@ def embedder_for(epochs: int, sky: Bunch) -> Any:
 
     Returns
     -------
-    BYOLEmbedder
+    SimCLREmbedder
     """
-    from skastro import BYOLEmbedder, ImageEncoder, Survey
+    from skastro import SimCLREmbedder, Survey
 
-    encoder = ImageEncoder("resnet18", init="kaiming")
-    return BYOLEmbedder(
-        encoder,
+    return SimCLREmbedder(
         survey=Survey(sky.bands, sky.pixel_scale),
-        normalize="asinh",
         average="dihedral",
         max_epochs=epochs,
         verbose=int(epochs > 0),
@@ -160,7 +157,7 @@ def probe(embedder: Any) -> Pipeline:
 
     Parameters
     ----------
-    embedder : BYOLEmbedder
+    embedder : SimCLREmbedder
         Fitted.
 
     Returns
