@@ -8,7 +8,7 @@ core and fades outwards; class II (FRII) ends in hot spots far from it. Sorting 
 few. How much of the difference can a network find alone, shown images and not one label?
 
 We let SimCLR look at MiraBest, 1.4 GHz cutouts of the FIRST survey, for a few minutes, freeze what it learned, and ask
-a logistic regression to tell the classes apart. Beside it stand two humble rivals: the same network with random weights,
+a logistic regression to tell the classes apart. Beside it stand two humble rivals, the same network with random weights
 and a forest that knows each source only by its brightness in rings. Whoever wins is printed.
 
 .. code-block:: bash
