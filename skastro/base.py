@@ -221,7 +221,7 @@ class ImageModel(BaseModel):
 
     def _learn_steps(self, images: np.ndarray) -> None:
         """Let the augmentation learn what its steps need."""
-        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"])
+        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"], self.size_)
 
     def _train(
         self,

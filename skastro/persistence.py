@@ -40,7 +40,7 @@ def _names(modules: dict[str, str]) -> frozenset[str]:
 OURS = _names(
     {
         "skastro.augment.base": "Augment",
-        "skastro.augment.geometry": "Crop Flip Rotate Shift Zoom",
+        "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
         "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",

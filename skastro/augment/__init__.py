@@ -1,7 +1,7 @@
 """Astronomical augmentations: batched, physical, searchable."""
 
 from skastro.augment.base import Augment
-from skastro.augment.geometry import Crop, Flip, Rotate, Shift, Zoom
+from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.recipes import RECIPES, get_recipe
 from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
 
@@ -10,6 +10,7 @@ __all__ = [
     "Augment",
     "ColourJitter",
     "Crop",
+    "Dihedral",
     "Flip",
     "GaussianBlur",
     "GaussianNoise",

@@ -1,5 +1,7 @@
 """Augmentation as composition: a step draws its parameters for a whole batch, then applies them purely."""
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -97,7 +99,13 @@ class Augment(BaseEstimator):
         super().set_params(**params)
         return self
 
-    def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:
+    def fit(
+        self,
+        images: np.ndarray,
+        survey: Survey | None = None,
+        noise: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Self:
         """Let each step learn what it needs from the training images.
 
         Parameters
@@ -108,6 +116,8 @@ class Augment(BaseEstimator):
             What their bands and pixels mean.
         noise : ndarray of shape (bands,), default=None
             Noise of each band in the images' units.
+        size : tuple of int, default=None
+            Height and width of the window that will be cut.
 
         Returns
         -------
@@ -118,8 +128,15 @@ class Augment(BaseEstimator):
         ------
         ValueError
             If a step is neither a step nor ``"passthrough"``, two steps share a name, or a setting is unknown.
+
+        Warns
+        -----
+        UserWarning
+            If the cutouts leave a margin around the window, and moving it can still reach beyond.
         """
         self._check()
+        if size is not None:
+            self._look_beyond((images.shape[2], images.shape[3]), size)
         for _, step in self._active():
             step.fit(images, survey=survey, noise=noise)
         return self
@@ -181,6 +198,22 @@ class Augment(BaseEstimator):
 
     def _active(self) -> Iterator[tuple[str, Step]]:
         return ((name, step) for name, step in self.steps if not isinstance(step, str))
+
+    def _look_beyond(self, frame: tuple[int, int], size: tuple[int, int]) -> None:
+        """Warn when a margin was left and does not suffice. Without one the corners are filled, and everyone knows."""
+        y, x = (side / 2 for side in size)
+        for _, step in reversed(list(self._active())):
+            if isinstance(step, GeometricStep):
+                x, y = step.reach(x, y)
+        beyond = max(x - frame[1] / 2, y - frame[0] / 2)
+        if size[0] < frame[0] and size[1] < frame[1] and beyond > 1e-6:
+            warnings.warn(
+                f"The window of {size[0]} × {size[1]} pixels can reach {math.ceil(beyond)} pixels beyond the cutouts "
+                f"({frame[0]} × {frame[1]}) when it is moved: there edge={self.edge!r} fills it. "
+                "Less of shift or zoom, a smaller size or larger cutouts avoid that.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _pairs(self, drawn: Drawn) -> Iterator[tuple[Step, dict[str, Tensor]]]:
         return zip((step for _, step in self._active()), drawn, strict=True)

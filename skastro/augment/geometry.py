@@ -1,5 +1,6 @@
 """Steps that move pixels. Each is a 3×3 matrix; all of a recipe's matrices become one resampling."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from skastro.augment.step import Step, chosen, uniform
 from skastro.images import centre_crop
 
-__all__ = ["Crop", "Flip", "GeometricStep", "Rotate", "Shift", "Zoom", "resample"]
+__all__ = ["Crop", "Dihedral", "Flip", "GeometricStep", "Rotate", "Shift", "Zoom", "resample"]
 
 
 class GeometricStep(Step):
@@ -33,6 +34,21 @@ class GeometricStep(Step):
         -------
         Tensor of shape (n, 3, 3)
         """
+
+    def reach(self, x: float, y: float) -> tuple[float, float]:
+        """Tell how far from the centre pixels may come from, for a window of these half sides.
+
+        Parameters
+        ----------
+        x, y : float
+            Half width and half height of the outgoing window, in pixels.
+
+        Returns
+        -------
+        tuple of float
+            Half width and half height of the incoming region; the same, for steps that stay inside.
+        """
+        return x, y
 
 
 def affine(xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -169,6 +185,11 @@ class Rotate(GeometricStep):
         zero = torch.zeros_like(sine)
         return affine(cosine, -sine, sine, cosine, zero, zero)
 
+    def reach(self, x: float, y: float) -> tuple[float, float]:  # noqa: D102
+        far, largest = math.hypot(x, y), math.radians(self.degrees)
+        across, down = (max(0.0, corner - largest) for corner in (math.atan2(y, x), math.atan2(x, y)))
+        return far * math.cos(across), far * math.cos(down)
+
 
 class Flip(GeometricStep):
     """Mirror images: left-right and up-down, each with probability `p`.
@@ -196,6 +217,46 @@ class Flip(GeometricStep):
         x, y = 1.0 - 2.0 * across, 1.0 - 2.0 * down
         zero = torch.zeros_like(x)
         return affine(x, zero, zero, y, zero, zero)
+
+
+class Dihedral(GeometricStep):
+    """One of the eight flips and quarter turns, each as likely.
+
+    A frame that is not square has the four that keep its shape.
+
+    Parameters
+    ----------
+    p : float, default=1.0
+        Probability that an image is turned.
+
+    References
+    ----------
+    Dieleman, Willett & Dambre (2015), "Rotation-invariant convolutional neural networks for galaxy morphology
+    prediction", who show a network all of them.
+
+    Examples
+    --------
+    >>> from skastro.augment import Dihedral
+    >>> Dihedral().p
+    1.0
+    """
+
+    def __init__(self, p: float = 1.0) -> None:
+        self.p = p
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        n, _, height, width = shape
+        turns = torch.randint(4, (n,), generator=generator, device=generator.device)
+        turned = chosen(n, self.p, generator)
+        return {
+            "turns": torch.where(turned, turns if height == width else 2 * (turns // 2), 0),
+            "flipped": turned & chosen(n, 0.5, generator),
+        }
+
+    def matrix(self, turns: Tensor, flipped: Tensor) -> Tensor:  # noqa: D102
+        cosine, sine = (1.0 - turns) * (turns % 2 == 0), (2.0 - turns) * (turns % 2)  # of whole quarter turns: exact
+        mirror, zero = 1.0 - 2.0 * flipped, torch.zeros_like(cosine)
+        return affine(mirror * cosine, -sine, mirror * sine, cosine, zero, zero)
 
 
 class Shift(GeometricStep):
@@ -235,6 +296,9 @@ class Shift(GeometricStep):
         one, zero = torch.ones_like(x), torch.zeros_like(x)
         return affine(one, zero, zero, one, x, y)
 
+    def reach(self, x: float, y: float) -> tuple[float, float]:  # noqa: D102
+        return x + self.pixels, y + self.pixels
+
 
 class Zoom(GeometricStep):
     """Enlarge or shrink about the centre, as if the object were nearer or farther.
@@ -265,6 +329,10 @@ class Zoom(GeometricStep):
     def matrix(self, scale: Tensor) -> Tensor:  # noqa: D102
         zero = torch.zeros_like(scale)
         return affine(1 / scale, zero, zero, 1 / scale, zero, zero)
+
+    def reach(self, x: float, y: float) -> tuple[float, float]:  # noqa: D102
+        farthest = max(1.0, 1 / self.scale[0])
+        return x * farthest, y * farthest
 
 
 class Crop(GeometricStep):

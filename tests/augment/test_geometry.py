@@ -1,11 +1,13 @@
 """Where pixels go: each step against its formula, and all of them in one resampling."""
 
+import re
+import warnings
 from itertools import permutations
 
 import pytest
 import torch
 
-from skastro.augment import Augment, Crop, Flip, GaussianNoise, Rotate, Shift, Zoom
+from skastro.augment import Augment, Crop, Dihedral, Flip, GaussianNoise, Rotate, Shift, Zoom
 
 # Where a step moves a point (x, y from the centre, y down), from the parameters that it drew.
 LANDS = {
@@ -69,6 +71,18 @@ def test_rotate_by_quarter_turns_equals_rot90(frame, size, turns, noise):
     window = moved(images, (size, size), rotate={"degrees": 0.0})
     view = moved(images, (size, size), rotate={"degrees": 90.0 * turns})
     torch.testing.assert_close(view, torch.rot90(window, turns, (2, 3)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frame", [(8, 8), (9, 9), (8, 11)])
+def test_dihedral_turns_and_flips_exactly_and_all_of_them(frame, noise, seeded):
+    images = noise(1, 2, *frame).expand(200, -1, -1, -1)
+    views = Augment([("turn", Dihedral())])(images, frame, seeded())
+    turns = (0, 1, 2, 3) if frame[0] == frame[1] else (0, 2)
+    turned = [torch.rot90(images[0], turn, (1, 2)) for turn in turns]
+    expected = torch.stack(turned + [view.flip(2) for view in turned])
+    apart = (views[:, None] - expected).abs().amax(dim=(2, 3, 4))
+    assert apart.amin(dim=1).max() < 1e-6
+    assert set(apart.argmin(dim=1).tolist()) == set(range(2 * len(turns)))
 
 
 @pytest.mark.parametrize(("x", "y"), [(3, 0), (0, -4), (-2, 5)])
@@ -195,3 +209,33 @@ def test_nearest_makes_no_new_values(seeded):
     views = Augment([("rotate", Rotate())], interpolation="nearest")(images, (20, 20), seeded())
     assert views.unique().tolist() == [0, 1]
     assert len(Augment([("rotate", Rotate())])(images, (20, 20), seeded()).unique()) > 2
+
+
+# ---------------------------------------------------------------- beyond the cutout
+
+
+@pytest.mark.parametrize(
+    "step", [Rotate(), Rotate(degrees=20), Flip(), Dihedral(), Shift(pixels=3), Zoom((0.7, 1.2)), Crop()], ids=str
+)
+@pytest.mark.parametrize("half", [(7.0, 7.0), (4.0, 9.0), (9.0, 4.0)])
+def test_a_step_reaches_as_far_as_it_says_and_hardly_farther(step, half, seeded):
+    width, height = (int(2 * side) for side in half)
+    matrices = step.matrix(**step.draw((5000, 1, height, width), seeded()))
+    corners = torch.tensor([[x, y, 1.0] for x in (-half[0], half[0]) for y in (-half[1], half[1])])
+    farthest = (matrices[:, :2] @ corners.T).abs().amax(dim=(0, 2))
+    said = torch.tensor(step.reach(*half))
+    assert (farthest <= said + 1e-4).all()
+    assert (farthest >= 0.97 * said).all()
+
+
+@pytest.mark.parametrize(("pixels", "beyond"), [(7, 2), (6, 1), (5, 0), (0, 0)])
+def test_a_margin_that_does_not_suffice_is_told(pixels, beyond, noise):
+    """Windows of 64² in cutouts of 107²: Hayat et al. (2021) shift by 7 pixels, and 5 would stay inside."""
+    recipe = Augment([("rotate", Rotate()), ("shift", Shift(pixels=pixels))], edge="zeros")
+    images = noise(2, 1, 107, 107).numpy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recipe.fit(images, size=(64, 64))
+        recipe.fit(images, size=(107, 107))  # without a margin everyone knows
+    told = rf"64 × 64 pixels can reach {beyond} pixels beyond the cutouts \(107 × 107\).*edge='zeros'"
+    assert [bool(re.search(told, str(warning.message))) for warning in caught] == [True] * (beyond > 0)
