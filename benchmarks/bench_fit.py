@@ -39,7 +39,7 @@ def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> N
     bands = measure_bands(images, "standard")
     recipe = get_recipe("galaxy").fit(images, noise=bands["noise"])
     generator = torch.Generator(device).manual_seed(0)
-    views = Views([recipe, recipe], images.shape[2:], Normalizer(bands).to(device), generator)
+    views = Views(recipe.views(images.shape[2:]), Normalizer(bands).to(device), generator)
     objective = METHODS[method][1](ENCODER.build(images.shape[1], images.shape[2:])).to(device).train()
     objective.to(memory_format=torch.channels_last)
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]

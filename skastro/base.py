@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skastro.augment import Augment, get_recipe
+from skastro.augment import Augment, MultiView, get_recipe
 from skastro.augment.views import Views, symmetries
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, measure_bands
@@ -278,8 +278,12 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
     """What every image embedder is: pixels in, one row of features per image out.
 
     A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the
-    hooks `_objective` and `_recipes`.
+    hook `_objective`.
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
+        "augment": [str, Augment, MultiView, None],
+    }
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
@@ -306,9 +310,12 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
     def _objective(self, encoder: nn.Module) -> Objective:
         """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
 
-    @abstractmethod
-    def _recipes(self) -> Sequence[Augment]:
-        """List the fitted recipe of each view."""
+    def _views(self) -> list[tuple[Augment, tuple[int, int]]]:
+        """List the fitted recipe and the size of each view: two, unless a method compares more."""
+        views = self.augment_.views(self.size_)
+        if len(views) != 2:
+            raise ValueError(f"{type(self).__name__} compares two views; augment= makes {len(views)}: set n_local=0.")
+        return views
 
     def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
         """Fit on images and on arrays that go with them row by row."""
@@ -327,7 +334,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
                 self._n_features_out = self._width(encoder)
                 monitor = Monitor(encoder)
                 generator = torch.Generator(device).manual_seed(seed)
-                views = Views(self._recipes(), self.size_, Normalizer(self.normalizer_).to(device), generator)
+                views = Views(self._views(), Normalizer(self.normalizer_).to(device), generator)
                 try:
                     self._train(self._objective(encoder), views, {"images": images, **targets}, monitor)
                 finally:  # also when Ctrl-C interrupts: what was learned stays

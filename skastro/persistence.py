@@ -41,6 +41,7 @@ OURS = _names(
     {
         "skastro.augment.base": "Augment",
         "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
+        "skastro.augment.multiview": "MultiView",
         "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",

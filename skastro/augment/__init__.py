@@ -2,6 +2,7 @@
 
 from skastro.augment.base import Augment
 from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
+from skastro.augment.multiview import MultiView
 from skastro.augment.recipes import RECIPES, get_recipe
 from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
 
@@ -14,6 +15,7 @@ __all__ = [
     "Flip",
     "GaussianBlur",
     "GaussianNoise",
+    "MultiView",
     "Rotate",
     "Shift",
     "Zoom",

@@ -141,6 +141,20 @@ class Augment(BaseEstimator):
             step.fit(images, survey=survey, noise=noise)
         return self
 
+    def views(self, size: tuple[int, int]) -> list[tuple["Augment", tuple[int, int]]]:
+        """List the recipe and the size of each view: this one, twice.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of a view.
+
+        Returns
+        -------
+        list of (Augment, tuple of int)
+        """
+        return [(self, size), (self, size)]
+
     def draw(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Drawn:
         """Draw every step's parameters for a batch.
 

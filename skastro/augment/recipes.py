@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from skastro.augment.base import Augment
 from skastro.augment.geometry import Crop, Flip, Rotate, Shift
+from skastro.augment.multiview import MultiView
 from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
 
 __all__ = ["RECIPES", "get_recipe"]
@@ -61,17 +62,17 @@ RECIPES = {
 }
 
 
-def get_recipe(augment: str | Augment | None) -> Augment:
-    """Look up a recipe by name; an `Augment` is copied, and None is the recipe without steps.
+def get_recipe(augment: str | Augment | MultiView | None) -> Augment | MultiView:
+    """Look up a recipe by name; one given is copied, and None is the recipe without steps.
 
     Parameters
     ----------
-    augment : str, Augment or None
+    augment : str, Augment, MultiView or None
         One of ``RECIPES``, or what is already a recipe.
 
     Returns
     -------
-    Augment
+    Augment or MultiView
         A fresh copy, never the object in the table or the one given.
 
     Raises

@@ -13,14 +13,12 @@ __all__ = ["Views", "symmetries"]
 
 
 class Views:
-    """Draws normalised views of a batch, one per recipe.
+    """Draws normalised views of a batch.
 
     Parameters
     ----------
-    recipes : sequence of Augment
-        One fitted recipe per view; the same one twice makes two views of a kind.
-    size : tuple of int
-        Height and width of a view.
+    views : sequence of (Augment, tuple of int)
+        A fitted recipe for each view, and its height and width.
     normalizer : nn.Module
         Applied after the augmentation, which works in flux.
     generator : torch.Generator
@@ -29,19 +27,17 @@ class Views:
 
     def __init__(
         self,
-        recipes: Sequence[Augment],
-        size: tuple[int, int],
+        views: Sequence[tuple[Augment, tuple[int, int]]],
         normalizer: nn.Module,
         generator: torch.Generator,
     ) -> None:
-        self.recipes = recipes
-        self.size = size
+        self.views = views
         self.normalizer = normalizer
         self.generator = generator
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         """Draw the views of a batch."""
-        views = (recipe(images, self.size, self.generator) for recipe in self.recipes)
+        views = (recipe(images, size, self.generator) for recipe, size in self.views)
         return [self.normalizer(view).contiguous(memory_format=torch.channels_last) for view in views]
 
 

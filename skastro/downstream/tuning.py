@@ -322,7 +322,7 @@ class FineTuner(ImageModel):
         """Draw one normalised view of each image."""
         device = resolve_device(self.device)
         generator = torch.Generator(device).manual_seed(seed)
-        return Views([recipe], self.size_, Normalizer(self.normalizer_).to(device), generator)
+        return Views([(recipe, self.size_)], Normalizer(self.normalizer_).to(device), generator)
 
     def _hold_out(self, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Choose rows to train on and rows to watch, by class where there are classes."""

@@ -1,14 +1,13 @@
 """BYOL: two networks look at two views of an image, and one predicts what the other sees."""
 
 import copy
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from skastro.augment import Augment
+from skastro.augment import Augment, MultiView
 from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import byol_loss
@@ -92,7 +91,7 @@ class BYOLEmbedder(ImageEmbedder):
     encoder : str, ImageEncoder or nn.Module, default="resnet10t"
         A timm model name, a specification with stem and pooling, or a module from images to rows of features.
         Weights are random; nothing is downloaded.
-    augment : str, Augment or None, default="galaxy"
+    augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
     survey : str, Survey or None, default=None
         What the bands and pixels mean; checked against the images and kept with the fitted estimator.
@@ -182,7 +181,7 @@ class BYOLEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        augment: str | Augment | None = "galaxy",
+        augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -239,6 +238,3 @@ class BYOLEmbedder(ImageEmbedder):
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
-
-    def _recipes(self) -> Sequence[Augment]:
-        return [self.augment_, self.augment_]

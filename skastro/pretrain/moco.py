@@ -1,7 +1,6 @@
 """MoCo v2: each view of an image finds the other among a queue of views of other images."""
 
 import copy
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -9,7 +8,7 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
-from skastro.augment import Augment
+from skastro.augment import Augment, MultiView
 from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import info_nce
@@ -114,7 +113,7 @@ class MoCoEmbedder(ImageEmbedder):
     encoder : str, ImageEncoder or nn.Module, default="resnet10t"
         A timm model name, a specification with stem and pooling, or a module from images to rows of features.
         Weights are random; nothing is downloaded.
-    augment : str, Augment or None, default="galaxy"
+    augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
     survey : str, Survey or None, default=None
         What the bands and pixels mean; checked against the images and kept with the fitted estimator.
@@ -218,7 +217,7 @@ class MoCoEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        augment: str | Augment | None = "galaxy",
+        augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -299,6 +298,3 @@ class MoCoEmbedder(ImageEmbedder):
                 "push each other out. Make it longer, or use SimCLREmbedder, which needs no queue."
             )
         return self.queue_length
-
-    def _recipes(self) -> Sequence[Augment]:
-        return [self.augment_, self.augment_]

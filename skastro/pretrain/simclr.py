@@ -1,13 +1,12 @@
 """SimCLR: each view of an image finds the other among all views of the batch."""
 
-from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
-from skastro.augment import Augment
+from skastro.augment import Augment, MultiView
 from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import nt_xent
@@ -63,7 +62,7 @@ class SimCLREmbedder(ImageEmbedder):
     encoder : str, ImageEncoder or nn.Module, default="resnet10t"
         A timm model name, a specification with stem and pooling, or a module from images to rows of features.
         Weights are random; nothing is downloaded.
-    augment : str, Augment or None, default="galaxy"
+    augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
     survey : str, Survey or None, default=None
         What the bands and pixels mean; checked against the images and kept with the fitted estimator.
@@ -147,7 +146,7 @@ class SimCLREmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        augment: str | Augment | None = "galaxy",
+        augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -206,6 +205,3 @@ class SimCLREmbedder(ImageEmbedder):
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return SimCLR(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.temperature)
-
-    def _recipes(self) -> Sequence[Augment]:
-        return [self.augment_, self.augment_]

@@ -24,16 +24,17 @@ def test_one_view_per_recipe_each_normalised_after_the_augmentation(noise, seede
         def forward(self, x):
             return 10 * x
 
-    views = Views(recipes, (8, 8), Tenfold(), seeded())(images)
+    sizes = [(8, 8), (8, 8), (5, 6)]
+    views = Views(list(zip(recipes, sizes, strict=True)), Tenfold(), seeded())(images)
     generator = seeded()
-    for recipe, view in zip(recipes, views, strict=True):
-        torch.testing.assert_close(view, 10 * recipe(images, (8, 8), generator), rtol=0, atol=1e-6)
+    for recipe, size, view in zip(recipes, sizes, views, strict=True):
+        torch.testing.assert_close(view, 10 * recipe(images, size, generator), rtol=0, atol=1e-6)
         assert view.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_two_views_of_one_recipe_differ(noise, seeded):
     recipe = Augment([("rotate", Rotate())])
-    first, second = Views([recipe, recipe], (16, 16), nn.Identity(), seeded())(noise(4, 1, 16, 16))
+    first, second = Views(recipe.views((16, 16)), nn.Identity(), seeded())(noise(4, 1, 16, 16))
     assert not torch.allclose(first, second, atol=0.1)
 
 
