@@ -13,7 +13,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from skastro.metrics import morphology_table, photoz_bias, photoz_outliers, sigma_mad
-from skastro.plotting import LabelSweepDisplay, LookAlikesDisplay, PhotoZDisplay, VoteScatterDisplay
+from skastro.plotting import (
+    AblationDisplay,
+    AugmentationDisplay,
+    LabelSweepDisplay,
+    LookAlikesDisplay,
+    PhotoZDisplay,
+    VoteScatterDisplay,
+)
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -477,6 +484,13 @@ DRAW = {
     "votes": lambda figure: VoteScatterDisplay.from_predictions([0.1, 0.9], [0.2, 0.8], ax=figure.subplots()),
     "look-alikes": lambda figure: LookAlikesDisplay.from_embedding(
         np.zeros((4, 5, 5)), np.eye(4), 0, n_neighbors=2, figure=figure
+    ),
+    "ablation": lambda figure: AblationDisplay.from_frame(
+        pd.DataFrame({"setting": ["all", "none"], "flip": [True, False], "repeat": 0, "fold": 0, "score": [0.9, 0.8]}),
+        figure=figure,
+    ),
+    "augmentation": lambda figure: AugmentationDisplay.from_recipe(
+        np.eye(5)[np.newaxis], "radio", random_state=0, figure=figure
     ),
 }
 

@@ -1,0 +1,17 @@
+"""Pictures of results, in the manner of scikit-learn: `from_…` makes a display, `plot` draws it again."""
+
+from skastro.plotting.ablations import AblationDisplay
+from skastro.plotting.augmentations import AugmentationDisplay
+from skastro.plotting.look_alikes import LookAlikesDisplay
+from skastro.plotting.photoz import PhotoZDisplay
+from skastro.plotting.sweeps import LabelSweepDisplay
+from skastro.plotting.votes import VoteScatterDisplay
+
+__all__ = [
+    "AblationDisplay",
+    "AugmentationDisplay",
+    "LabelSweepDisplay",
+    "LookAlikesDisplay",
+    "PhotoZDisplay",
+    "VoteScatterDisplay",
+]

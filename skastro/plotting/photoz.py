@@ -1,0 +1,222 @@
+"""Redshifts and their residuals."""
+
+from typing import Any, Self
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+from skastro.metrics import delta_z, photoz_bias, photoz_outliers, sigma_mad
+from skastro.plotting.style import pyplot
+
+__all__ = ["PhotoZDisplay"]
+
+
+class PhotoZDisplay:
+    r"""Predicted against true redshift, above the residuals: figure 5 of [1]_.
+
+    The residual of an object of spectroscopic redshift :math:`z_s` and photometric redshift :math:`z_p` is
+
+    .. math:: \Delta z = \frac{z_p - z_s}{1 + z_s}.
+
+    Parameters
+    ----------
+    z_true : array of shape (n,)
+        Spectroscopic redshifts.
+    z_pred : array of shape (n,)
+        Photometric redshifts.
+    threshold : float, default=0.05
+        An object with :math:`|\Delta z|` above it is an outlier.
+
+    Attributes
+    ----------
+    axes_ : array of matplotlib Axes, of shape (2,)
+        The panels of redshifts and of residuals.
+    figure_ : matplotlib Figure
+        The figure.
+
+    See Also
+    --------
+    skastro.metrics.photoz_table : The numbers, by redshift.
+
+    References
+    ----------
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.3.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> import numpy as np
+    >>> from skastro.plotting import PhotoZDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> z_true = rng.gamma(3, 0.04, size=1000)
+    >>> display = PhotoZDisplay.from_predictions(z_true, z_true + rng.normal(0, 0.02, size=1000) * (1 + z_true))
+    >>> print(display.axes_[0].texts[0].get_text())
+    ⟨Δz⟩ = −0.0009
+    $σ_{MAD}$ = 0.0200
+    η = 0.70 %
+    """
+
+    def __init__(self, z_true: Any, z_pred: Any, *, threshold: float = 0.05) -> None:
+        self.z_true = z_true
+        self.z_pred = z_pred
+        self.threshold = threshold
+
+    @classmethod
+    def from_predictions(
+        cls, z_true: Any, z_pred: Any, *, sample: int | None = 50_000, threshold: float = 0.05, figure: Any = None
+    ) -> Self:
+        """Draw predictions.
+
+        Parameters
+        ----------
+        z_true : array-like of shape (n,)
+            Spectroscopic redshifts.
+        z_pred : array-like of shape (n,)
+            Photometric redshifts.
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        threshold : float, default=0.05
+            An object with a residual above it, of either sign, is an outlier.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        return cls(z_true, z_pred, threshold=threshold).plot(sample=sample, figure=figure)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        z_true: Any,
+        *,
+        sample: int | None = 50_000,
+        threshold: float = 0.05,
+        figure: Any = None,
+    ) -> Self:
+        """Predict and draw.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted regressor, or a pipeline with one at its end.
+        X : array-like of shape (n, ...)
+            What it predicts redshifts from.
+        z_true : array-like of shape (n,)
+            Spectroscopic redshifts.
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        threshold : float, default=0.05
+            An object with a residual above it, of either sign, is an outlier.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        z_pred = estimator.predict(X)
+        return cls.from_predictions(z_true, z_pred, sample=sample, threshold=threshold, figure=figure)
+
+    def plot(self, *, sample: int | None = 50_000, figure: Any = None) -> Self:
+        """Draw the objects, coloured by their density, and the median and the central 68 % of their residuals.
+
+        The numbers, the median and the band are those of all objects, also of those that are not shown. The median
+        is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far
+        beyond the threshold and the band lie outside of the lower panel.
+
+        Parameters
+        ----------
+        sample : int or None, default=50_000
+            How many objects to show as points, at most; ``None`` shows all.
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        PhotoZDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If the redshifts differ in length or are not finite, or if `sample` is less than 1.
+        """
+        if sample is not None and sample < 1:
+            raise ValueError(f"sample must be at least 1, or None for all; got {sample}.")
+        residuals = delta_z(self.z_true, self.z_pred)
+        z_true, z_pred = np.asarray(self.z_true, dtype=float), np.asarray(self.z_pred, dtype=float)
+        if figure is None:
+            figure = pyplot().figure(figsize=(4.5, 6), layout="constrained")
+        self.figure_ = figure
+        self.axes_ = figure.subplots(2, sharex=True, height_ratios=(3, 1.2))
+        density = _density(z_true, z_pred)
+        shown = np.random.default_rng(0).permutation(len(z_true))[:sample]
+        for ax, values in zip(self.axes_, (z_pred, residuals), strict=True):
+            _draw_points(ax, z_true[shown], values[shown], density[shown])
+        self._draw_one_to_one(self.axes_[0], z_true, z_pred)
+        self._draw_trend(self.axes_[1], z_true, residuals)
+        figure.align_ylabels(self.axes_)
+        return self
+
+    def _draw_one_to_one(self, ax: Any, z_true: np.ndarray, z_pred: np.ndarray) -> None:
+        limits = [z_true.min(), z_true.max()]
+        ax.plot(limits, limits, color="black", linewidth=1)
+        outliers = photoz_outliers(z_true, z_pred, self.threshold)
+        scores = (
+            f"⟨Δz⟩ = {photoz_bias(z_true, z_pred):.4f}\n"
+            f"$σ_{{MAD}}$ = {sigma_mad(z_true, z_pred):.4f}\n"
+            f"η = {100 * outliers:.2f} %"
+        )
+        ax.text(0.04, 0.97, scores.replace("-", "−"), transform=ax.transAxes, va="top", linespacing=1.4)
+        ax.set_ylabel("Photometric redshift")
+
+    def _draw_trend(self, ax: Any, z_true: np.ndarray, residuals: np.ndarray) -> None:
+        centres, low, median, high = _trend(z_true, residuals)
+        ax.fill_between(centres, low, high, color="black", alpha=0.25, linewidth=0)
+        ax.plot(centres, median, color="black", linewidth=1.5)
+        for level in (-self.threshold, self.threshold):
+            ax.axhline(level, color="black", linewidth=0.8, linestyle="--")
+        limit = max(2.5 * self.threshold, 1.2 * np.abs([low, high]).max(initial=0))
+        ax.set(ylim=(-limit, limit), xlabel="Spectroscopic redshift", ylabel="Δz")
+
+
+def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
+    order = np.argsort(density)  # the densest come last, on top
+    size = np.clip(3000 / len(x), 3, 15)
+    style = {"norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
+    ax.scatter(x[order], y[order], s=size, c=density[order], **style)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray:
+    """Median redshift and percentiles 16, 50 and 84 of the residuals in each cell with enough objects: (4, n)."""
+    n_cells = int(np.clip(len(z) / (2 * enough), 1, 25))
+    cell = np.digitize(z, np.linspace(z.min(), z.max(), n_cells + 1)[1:-1])
+    groups = [cell == i for i in np.flatnonzero(np.bincount(cell) >= enough)]
+    rows = [(np.median(z[group]), *np.percentile(residuals[group], (16, 50, 84))) for group in groups]
+    return np.reshape(rows, (-1, 4)).T
+
+
+def _density(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How many points lie around each, on a smoothed grid."""
+    n_cells = int(np.clip(np.sqrt(len(x)), 5, 80))
+    counts, *edges = np.histogram2d(x, y, bins=n_cells)
+    places = [n_cells * (v - e[0]) / (e[-1] - e[0]) - 0.5 for v, e in zip((x, y), edges, strict=True)]
+    return map_coordinates(gaussian_filter(counts, 1), places, order=1, mode="nearest")

@@ -1,0 +1,85 @@
+"""How an image of any number of bands, in any unit, becomes a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_images", "draw_image"]
+
+
+def check_images(shape: tuple[int, ...]) -> None:
+    """Refuse what is no array of images.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of what came.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (n, height, width) or (n, bands, height, width), or its bands look to be last.
+
+    Examples
+    --------
+    >>> from skastro.plotting.pictures import check_images
+    >>> check_images((30, 64))
+    Traceback (most recent call last):
+    ...
+    ValueError: images must be (n, height, width) or (n, bands, height, width); their shape is (30, 64).
+    """
+    if len(shape) not in (3, 4):
+        raise ValueError(f"images must be (n, height, width) or (n, bands, height, width); their shape is {shape}.")
+    if len(shape) == 4 and shape[-1] <= 4 < shape[1]:
+        raise ValueError(f"images of shape {shape} look channels-last: give np.moveaxis(images, -1, 1).")
+
+
+def draw_image(
+    ax: Any, image: np.ndarray, bands: Sequence[int] | None, title: str, like: np.ndarray | None = None
+) -> None:
+    """Draw one image: 8-bit as it is, flux stretched by an arcsinh.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where to draw.
+    image : ndarray of shape (height, width) or (bands, height, width)
+        8-bit or flux.
+    bands : sequence of one or three int, or None
+        The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands as they
+        come, and the mean of any other number of bands.
+    title : str
+        What to write above it.
+    like : ndarray of shape (height, width) or (bands, height, width), default=None
+        The image whose percentiles 1 and 99.8 limit the stretch; ``None`` takes those of the image itself.
+    """
+    shown = _pixels(image, bands)
+    if shown.dtype != np.uint8:
+        reference = shown if like is None else _pixels(like, bands)
+        shown = _stretch(shown.astype(float), np.nanpercentile(reference.astype(float), (1, 99.8)))
+    picture = shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, -1)
+    ax.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+    ax.set_title(title, fontsize="small", pad=3)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _pixels(image: Any, bands: Sequence[int] | None) -> np.ndarray:
+    """Give the one or three bands to show: (1, height, width) or (3, height, width)."""
+    image = np.asarray(image)
+    image = image.reshape(-1, *image.shape[-2:])
+    if bands is not None:
+        image = image[list(bands)]
+    if len(image) not in (1, 3):
+        image = image.mean(axis=0, keepdims=True).astype(image.dtype)
+    return image
+
+
+def _stretch(image: np.ndarray, limits: np.ndarray, softening: float = 0.1) -> np.ndarray:
+    """Map to 0 … 1 by the arcsinh of the mean of the bands, which keeps the colours (Lupton et al. 2004)."""
+    low, high = limits
+    light = np.clip(np.nan_to_num(image - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    mean = np.maximum(light.mean(axis=0), np.finfo(np.float32).tiny)
+    gain = np.arcsinh(mean / softening) / np.arcsinh(1 / softening) / mean
+    return np.clip(light * gain, 0, 1)

@@ -1,0 +1,54 @@
+"""What all displays share: colours, markers, names of axes, and matplotlib itself."""
+
+from typing import Any
+
+__all__ = ["pyplot", "score_label"]
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; the markers serve black-and-white prints.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def pyplot() -> Any:
+    """Import matplotlib when something is drawn, and not before.
+
+    Returns
+    -------
+    module
+        ``matplotlib.pyplot``.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed, with the extra that brings it.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("Drawing needs matplotlib: pip install skastro[plot]") from error
+    return plt
+
+
+def score_label(name: str, error: bool = False) -> str:
+    """Name the axis of a score.
+
+    Parameters
+    ----------
+    name : str
+        What the score is called.
+    error : bool, default=False
+        The axis shows 100 (1 - score), in percent.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from skastro.plotting.style import score_label
+    >>> score_label("accuracy"), score_label("accuracy", error=True)
+    ('Accuracy', '1 − accuracy (%)')
+    """
+    if error:
+        return f"1 − {name} (%)"
+    return name[0].upper() + name[1:] if name[0].isascii() else name  # η stays η

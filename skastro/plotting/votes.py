@@ -1,0 +1,171 @@
+"""Predicted against volunteers' votes."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from skastro.metrics import morphology_scores
+from skastro.plotting.style import COLOURS, pyplot
+
+__all__ = ["VoteScatterDisplay"]
+
+
+class VoteScatterDisplay:
+    """Predicted against volunteers' fraction of votes for one answer: figure 3 of [1]_.
+
+    Parameters
+    ----------
+    fractions : array of shape (n,)
+        Fraction of the volunteers who gave the answer; NaN where none was asked.
+    predicted : array of shape (n,)
+        The fraction predicted.
+    votes : array of shape (n,), default=None
+        How many volunteers were asked; ``None`` treats all objects alike.
+    high_quality : tuple of two float, default=(0.2, 0.8)
+        Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+    answer : str, default=None
+        What the answer is called on the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where the points are.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+
+    See Also
+    --------
+    skastro.metrics.morphology_scores : The numbers, for high-quality objects.
+
+    References
+    ----------
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.2.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> from skastro.plotting import VoteScatterDisplay
+    >>> fractions, predicted, votes = [0.9, 1.0, 0.1, 0.0, 0.6], [0.8, 0.7, 0.2, 0.9, 0.6], [40, 38, 12, 35, 20]
+    >>> display = VoteScatterDisplay.from_predictions(fractions, predicted, votes, answer="smooth")
+    >>> print(display.ax_.texts[0].get_text())
+    accuracy 0.75
+    precision 0.67
+    recall 1.00
+    AUC 0.50
+    η 25.00 %
+    """
+
+    def __init__(
+        self,
+        fractions: Any,
+        predicted: Any,
+        votes: Any = None,
+        *,
+        high_quality: tuple[float, float] = (0.2, 0.8),
+        answer: str | None = None,
+    ) -> None:
+        self.fractions = fractions
+        self.predicted = predicted
+        self.votes = votes
+        self.high_quality = high_quality
+        self.answer = answer
+
+    @classmethod
+    def from_predictions(
+        cls,
+        fractions: Any,
+        predicted: Any,
+        votes: Any = None,
+        *,
+        high_quality: tuple[float, float] = (0.2, 0.8),
+        answer: str | None = None,
+        ax: Any = None,
+    ) -> Self:
+        """Draw predictions.
+
+        Parameters
+        ----------
+        fractions : array-like of shape (n,)
+            Fraction of the volunteers who gave the answer; NaN where none was asked.
+        predicted : array-like of shape (n,)
+            The fraction predicted.
+        votes : array-like of shape (n,), default=None
+            How many volunteers were asked; ``None`` treats all objects alike.
+        high_quality : tuple of two float, default=(0.2, 0.8)
+            Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+        answer : str, default=None
+            What the answer is called on the axes.
+        ax : matplotlib Axes, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        VoteScatterDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
+            number of votes is negative.
+        """
+        return cls(fractions, predicted, votes, high_quality=high_quality, answer=answer).plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw each object, larger and less transparent the more votes it has, over the bands of high quality.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; ``None`` makes a new figure.
+
+        Returns
+        -------
+        VoteScatterDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
+            number of votes is negative.
+        """
+        scores = morphology_scores(self.fractions, self.predicted, self.high_quality)
+        weights = _vote_weights(self.votes, len(self.fractions))
+        if ax is None:
+            _, ax = pyplot().subplots(figsize=(4.75, 4.75), layout="constrained")
+        low, high = self.high_quality
+        for band in ((-0.02, low), (high, 1.02)):
+            ax.axvspan(*band, color="0.93", linewidth=0, zorder=0)
+        ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
+        # The more points, the fainter each, so that a crowd shows as a shade.
+        opacity = weights * np.clip(30 / np.sqrt(len(weights)), 0.15, 0.8)
+        style = {"color": COLOURS[0], "linewidths": 0, "rasterized": True}
+        ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
+        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
+        ax.text(low + 0.02, 0.99, _score_text(scores), va="top", linespacing=1.4, bbox=box)
+        suffix = f", {self.answer}" if self.answer else ""
+        ax.set(xlabel=f"Fraction of votes{suffix}", ylabel=f"Predicted fraction{suffix}")
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        ax.spines[["top", "right"]].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _vote_weights(votes: Any, n: int) -> np.ndarray:
+    """Votes relative to the most of all; equal weights without votes."""
+    votes = np.ones(n) if votes is None else np.asarray(votes, dtype=float)
+    if votes.shape != (n,) or not (votes >= 0).all() or not np.isfinite(votes).all():
+        raise ValueError(f"votes must be a number, at least 0, for each of the {n} fractions.")
+    return votes / max(votes.max(initial=0), 1)
+
+
+def _score_text(scores: Mapping[str, float]) -> str:
+    """The scores that are defined, one to a line."""
+    names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC"}
+    lines = [f"{name} {scores[key]:.2f}" for key, name in names.items() if np.isfinite(scores[key])]
+    if np.isfinite(scores["outliers"]):
+        lines.append(f"η {100 * scores['outliers']:.2f} %")
+    return "\n".join(lines)
