@@ -40,8 +40,10 @@ def _names(modules: dict[str, str]) -> frozenset[str]:
 OURS = _names(
     {
         "skastro.augment.base": "Augment",
+        "skastro.augment.detector": "Background BandDropout GaussianNoise HotPixels SatelliteTrail",
+        "skastro.augment.distributions": "HalfNormal LogNormal Uniform",
         "skastro.augment.geometry": "Crop Flip Rotate Shift Zoom",
-        "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
+        "skastro.augment.sky": "ColourJitter GaussianBlur PSFBlur Redden",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
         "skastro.encoders.images": "ImageEncoder",
