@@ -40,9 +40,11 @@ def _names(modules: dict[str, str]) -> frozenset[str]:
 OURS = _names(
     {
         "skastro.augment.base": "Augment",
+        "skastro.augment.detector": "Background BandDropout GaussianNoise HotPixels SatelliteTrail",
+        "skastro.augment.distributions": "HalfNormal LogNormal Uniform",
         "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
         "skastro.augment.multiview": "MultiView",
-        "skastro.augment.sky": "ColourJitter GaussianBlur GaussianNoise",
+        "skastro.augment.sky": "ColourJitter GaussianBlur PSFBlur Redden",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
         "skastro.encoders.images": "ImageEncoder",

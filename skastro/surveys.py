@@ -48,7 +48,40 @@ class Survey(BaseEstimator):
         self.wavelengths = wavelengths
         self.extinction = extinction
 
+    def select(self, bands: Sequence[str]) -> "Survey":
+        """Keep some of the bands, in the order given.
 
+        Parameters
+        ----------
+        bands : sequence of str
+            Names of the bands to keep; of names of one letter also a single string, ``"grz"``.
+
+        Returns
+        -------
+        Survey
+            With the same pixels, and the wavelengths and coefficients of those bands.
+
+        Raises
+        ------
+        ValueError
+            If the survey has no such band.
+
+        Examples
+        --------
+        >>> from skastro.surveys import get_survey
+        >>> get_survey("decam").select("zg").extinction
+        (1.211, 3.214)
+        """
+        if unknown := [band for band in bands if band not in self.bands]:
+            raise ValueError(f"Unknown band {unknown[0]!r}; the survey has {', '.join(self.bands)}.")
+        places = [list(self.bands).index(band) for band in bands]
+        kept = (values and tuple(values[place] for place in places) for values in (self.wavelengths, self.extinction))
+        return Survey(tuple(bands), self.pixel_scale, *kept)
+
+
+# Coefficients of all surveys but "sdss-sfd98" multiply E(B-V) of the map of Schlegel, Finkbeiner & Davis (1998) as it
+# is; they already hold the recalibration of 2011. Never mix the families: two surveys that are compared, or dust that
+# is put on with one and taken off with another, must use the same.
 SURVEYS = {
     # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1; effective wavelengths of the SDSS imager.
     "sdss": Survey(
@@ -57,6 +90,30 @@ SURVEYS = {
     # Coefficients of the Legacy Surveys' documentation.
     "legacy": Survey(tuple("grz"), 0.262, (4770.0, 6231.0, 9134.0), (3.214, 2.165, 1.211)),
     "first": Survey(("1.4 GHz",), 1.8),
+    # The older coefficients, of Schlegel, Finkbeiner & Davis (1998), as the code of Hayat et al. (2021) has them: about
+    # a fifth more dust than "sdss" for the same E(B-V). They turn extinctions that were computed with them, as in the
+    # SDSS catalogue that those authors used (data release 12), back into E(B-V); for images take "sdss".
+    "sdss-sfd98": Survey(
+        tuple("ugriz"), 0.396, (3543.0, 4770.0, 6231.0, 7625.0, 9134.0), (5.155, 3.793, 2.751, 2.086, 1.479)
+    ),
+    # Coefficients and pixels of the Legacy Surveys' documentation; effective wavelengths of the DECam filters as
+    # sedpy's table of filters gives them.
+    "decam": Survey(
+        tuple("ugrizY"),
+        0.262,
+        (3809.0, 4771.0, 6392.0, 7789.0, 9149.0, 9885.0),
+        (3.995, 3.214, 2.165, 1.592, 1.211, 1.064),
+    ),
+    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1: slightly other values than "decam" for the same filters. Pixels
+    # of the coadded images: Abbott et al. (2018), "The Dark Energy Survey: Data Release 1".
+    "des": Survey(tuple("grizY"), 0.263, (4771.0, 6392.0, 7789.0, 9149.0, 9885.0), (3.237, 2.176, 1.595, 1.217, 1.058)),
+    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1, for the filters as planned then. Pixels: Ivezić et al. (2019).
+    "lsst": Survey(tuple("ugrizy"), 0.2, None, (4.145, 3.237, 2.273, 1.684, 1.323, 1.088)),
+    # Coefficients of the Legacy Surveys' documentation; isophotal wavelengths of Jarrett et al. (2011). Pixels differ
+    # between products (1.375" in the Atlas images, 2.75" in unWISE), so there is no pixel scale.
+    "wise": Survey(
+        ("W1", "W2", "W3", "W4"), None, (33526.0, 46028.0, 115608.0, 220883.0), (0.184, 0.113, 0.0241, 0.00910)
+    ),
 }
 
 

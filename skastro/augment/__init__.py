@@ -1,23 +1,34 @@
 """Astronomical augmentations: batched, physical, searchable."""
 
 from skastro.augment.base import Augment
+from skastro.augment.detector import Background, BandDropout, GaussianNoise, HotPixels, SatelliteTrail
+from skastro.augment.distributions import HalfNormal, LogNormal, Uniform
 from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.multiview import MultiView
 from skastro.augment.recipes import RECIPES, get_recipe
-from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
+from skastro.augment.sky import ColourJitter, GaussianBlur, PSFBlur, Redden
 
 __all__ = [
     "RECIPES",
     "Augment",
+    "Background",
+    "BandDropout",
     "ColourJitter",
     "Crop",
     "Dihedral",
     "Flip",
     "GaussianBlur",
     "GaussianNoise",
+    "HalfNormal",
+    "HotPixels",
+    "LogNormal",
     "MultiView",
+    "PSFBlur",
+    "Redden",
     "Rotate",
+    "SatelliteTrail",
     "Shift",
+    "Uniform",
     "Zoom",
     "get_recipe",
 ]

@@ -127,7 +127,8 @@ class Augment(BaseEstimator):
         Raises
         ------
         ValueError
-            If a step is neither a step nor ``"passthrough"``, two steps share a name, or a setting is unknown.
+            If a step is neither a step nor ``"passthrough"``, two steps share a name, a setting is unknown, or a
+            parameter of a step is out of range.
 
         Warns
         -----
@@ -239,6 +240,8 @@ class Augment(BaseEstimator):
         for name, step in self.steps:
             if not isinstance(step, Step) and step != "passthrough":
                 raise ValueError(f"Step {name!r} must be an augmentation step or 'passthrough'; got {step!r}.")
+        for _, step in self._active():
+            step.check()
         for name, choices in {
             "edge": ("reflection", "border", "zeros"),
             "interpolation": ("bilinear", "nearest", "bicubic"),

@@ -2,13 +2,15 @@
 
 import math
 from abc import abstractmethod
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from skastro.augment.step import Step, chosen, uniform
+from skastro.augment.step import PROBABILITY, Limits, Step, chosen, uniform
 from skastro.images import centre_crop
 
 __all__ = ["Crop", "Dihedral", "Flip", "GeometricStep", "Rotate", "Shift", "Zoom", "resample"]
@@ -171,6 +173,11 @@ class Rotate(GeometricStep):
     45
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "degrees": [Interval(Real, 0, 180, closed="both")],
+        "p": [PROBABILITY],
+    }
+
     def __init__(self, degrees: float = 180.0, p: float = 1.0) -> None:
         self.degrees = degrees
         self.p = p
@@ -206,6 +213,8 @@ class Flip(GeometricStep):
     1.0
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"p": [PROBABILITY]}
+
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
 
@@ -240,6 +249,8 @@ class Dihedral(GeometricStep):
     >>> Dihedral().p
     1.0
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"p": [PROBABILITY]}
 
     def __init__(self, p: float = 1.0) -> None:
         self.p = p
@@ -280,6 +291,11 @@ class Shift(GeometricStep):
     7
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "pixels": [Interval(Integral, 0, None, closed="left")],
+        "p": [PROBABILITY],
+    }
+
     def __init__(self, pixels: int = 4, p: float = 1.0) -> None:
         self.pixels = pixels
         self.p = p
@@ -316,6 +332,11 @@ class Zoom(GeometricStep):
     >>> Zoom(scale=(0.8, 1.25)).scale
     (0.8, 1.25)
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "scale": [Limits(Real, 0, None, closed="neither")],
+        "p": [PROBABILITY],
+    }
 
     def __init__(self, scale: tuple[float, float] = (0.9, 1.1), p: float = 1.0) -> None:
         self.scale = scale
@@ -362,6 +383,12 @@ class Crop(GeometricStep):
     >>> Crop(scale=(0.3, 0.85)).scale
     (0.3, 0.85)
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "scale": [Limits(Real, 0, 1, closed="right")],
+        "ratio": [Limits(Real, 0, None, closed="neither")],
+        "p": [PROBABILITY],
+    }
 
     def __init__(
         self,

@@ -8,9 +8,10 @@ from difflib import get_close_matches
 from sklearn.base import clone
 
 from skastro.augment.base import Augment
+from skastro.augment.detector import GaussianNoise
 from skastro.augment.geometry import Crop, Flip, Rotate, Shift
 from skastro.augment.multiview import MultiView
-from skastro.augment.sky import ColourJitter, GaussianBlur, GaussianNoise
+from skastro.augment.sky import ColourJitter, GaussianBlur
 
 __all__ = ["RECIPES", "get_recipe"]
 

@@ -1,19 +1,33 @@
-"""Steps that change pixel values: noise, seeing, brightness. Any number of bands, any units, no clipping."""
+"""What happens to the light between the object and the detector: dust, seeing, and a change of colour."""
 
-import warnings
 from collections.abc import Sequence
-from typing import Self
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from skastro.augment.step import PixelStep, chosen, uniform
-from skastro.images import measure_bands
+from skastro.augment.distributions import Distribution, HalfNormal, as_float, get_distribution, sample
+from skastro.augment.step import (
+    NOT_NEGATIVE,
+    PROBABILITY,
+    PerBand,
+    PixelStep,
+    check_bands,
+    chosen,
+    quadrature_difference,
+    uniform,
+)
 from skastro.surveys import Survey
 
-__all__ = ["ColourJitter", "GaussianBlur", "GaussianNoise"]
+__all__ = ["ColourJitter", "GaussianBlur", "PSFBlur", "Redden"]
+
+WIDTH = Interval(Real, 0, None, closed="left")
+# Kernels reach to this many standard deviations of the widest one.
+REACH = 4
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -31,89 +45,280 @@ def per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-class GaussianNoise(PixelStep):
-    r"""White Gaussian noise, in each band a drawn multiple of a level.
-
-    .. math:: x'_b = x_b + u\,\sigma_b\,\epsilon, \qquad u \sim U(\mathrm{scale}), \quad \epsilon \sim N(0, 1)
+def convolve(images: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve along both axes, each image or each of its bands with a kernel of its own.
 
     Parameters
     ----------
-    scale : tuple of float, default=(1.0, 3.0)
-        Limits of the multiple :math:`u`, drawn once per image.
-    sigma : float or sequence of float, default=None
-        Level :math:`\sigma_b` in the images' units, for all bands or per band; None takes the noise measured on
-        the training images (1.4826 × median absolute deviation of each band).
+    images : Tensor of shape (n, bands, height, width)
+        Images; their outermost pixels are repeated beyond the edges.
+    kernels : Tensor of shape (n, bands, 2 * radius + 1) or (n, 1, 2 * radius + 1)
+        Weights along one axis, per band or for all bands of an image.
+
+    Returns
+    -------
+    Tensor of the shape of images
+    """
+    # What has a kernel becomes a channel and what shares it the batch: the whole batch in two convolutions.
+    weights = kernels.flatten(0, 1)[:, None]
+    padded = pad(images, [kernels.shape[2] // 2] * 4, mode="replicate")
+    channels = padded.reshape(len(weights), -1, *padded.shape[2:]).transpose(0, 1)
+    smooth = conv2d(channels, weights[..., None], groups=len(weights))
+    smooth = conv2d(smooth, weights[:, :, None], groups=len(weights))
+    return smooth.transpose(0, 1).reshape(images.shape)
+
+
+def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
+    """Weights of a Gaussian on pixels, with the variance that was asked for whatever its width.
+
+    Parameters
+    ----------
+    sigma : Tensor of shape (n, bands)
+        Standard deviations in pixels.
+    radius : int
+        Half width of the kernels in pixels.
+
+    Returns
+    -------
+    Tensor of shape (n, bands, 2 * radius + 1)
+        They add up to one.
+
+    Notes
+    -----
+    A Gaussian sampled at whole pixels has too little variance if it is narrow: at 0.3 pixels less than a tenth. So
+    it is never sampled at less than half a pixel, and mixed with the unit impulse in the share that makes the
+    variance right; from 0.8 pixels on the correction is nothing.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=sigma.device)
+    sampled = torch.softmax(-0.5 * (offsets / sigma[:, :, None].clamp(min=0.5)) ** 2, dim=2)
+    variance = (sampled * offsets**2).sum(dim=2, keepdim=True)
+    impulse = (offsets == 0).to(sampled)
+    return impulse + sigma[:, :, None] ** 2 / variance * (sampled - impulse)
+
+
+class Redden(PixelStep):
+    r"""Dimming by dust, in each band by its own amount: redder objects, as if seen through more of the Milky Way.
+
+    .. math:: x'_b = x_b \cdot 10^{-R_b\,E(B-V) / 2.5}
+
+    :class:`~skastro.surveys.Deredden` undoes it.
+
+    Parameters
+    ----------
+    ebv : tuple of float or Distribution, default=(0.0, 0.5)
+        Limits of :math:`E(B-V)` in magnitudes, drawn evenly once per image, or what it is drawn from (a draw below
+        zero counts as zero).
+    extinction : sequence of float, default=None
+        Coefficients :math:`R_b`, one per band; None takes the survey's.
     p : float, default=1.0
-        Probability that an image receives noise.
+        Probability that an image is reddened.
 
     Attributes
     ----------
-    sigma_ : ndarray of shape (bands,)
-        Level in use.
+    extinction_ : ndarray of shape (bands,)
+        Coefficients in use.
 
     Raises
     ------
     ValueError
-        If `sigma` holds neither one level nor one per band.
-
-    Warns
-    -----
-    UserWarning
-        If the measured noise is zero, as in images clipped at the noise: the step then does nothing.
+        If there are coefficients neither in the survey nor in `extinction`, if they are not one per band, or if
+        limits of `ebv` are negative or in the wrong order.
 
     References
     ----------
-    Hayat et al. (2021), section 3: aggregate MAD of each channel times U(1, 3).
+    Hayat et al. (2021), section 3: :math:`E(B-V)` from U(0, 0.5), coefficients of Schlafly & Finkbeiner (2011),
+    table 6.
 
     Examples
     --------
-    >>> from skastro.augment import GaussianNoise
-    >>> GaussianNoise(sigma=0.1).fit(None).sigma_.tolist()
-    [0.1]
+    >>> from skastro.augment import Redden
+    >>> from skastro.surveys import get_survey
+    >>> Redden().fit(None, survey=get_survey("legacy")).extinction_.tolist()
+    [3.214, 2.165, 1.211]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "ebv": [NOT_NEGATIVE, Distribution],
+        "extinction": [PerBand(Real, 0, None, closed="left"), None],
+        "p": [PROBABILITY],
+    }
 
     def __init__(
         self,
-        scale: tuple[float, float] = (1.0, 3.0),
-        sigma: float | Sequence[float] | None = None,
+        ebv: tuple[float, float] | Distribution = (0.0, 0.5),
+        extinction: Sequence[float] | None = None,
         p: float = 1.0,
     ) -> None:
-        self.scale = scale
-        self.sigma = sigma
+        self.ebv = ebv
+        self.extinction = extinction
         self.p = p
 
-    def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:  # noqa: D102
-        if self.sigma is None and noise is None:
-            noise = measure_bands(images)["noise"]
-        self.sigma_ = np.atleast_1d(np.asarray(noise if self.sigma is None else self.sigma, dtype=float))
-        if images is not None and len(self.sigma_) not in (1, images.shape[1]):
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        if get_distribution(self.ebv).bands:
+            raise ValueError("The ebv of Redden is one number per image; its distribution has parameters per band.")
+        given = survey.extinction if self.extinction is None and survey is not None else self.extinction
+        if given is None:
             raise ValueError(
-                f"GaussianNoise has sigma for {len(self.sigma_)} bands, the images have {images.shape[1]}."
+                "Redden needs extinction coefficients: give a survey that has them, or Redden(extinction=...)."
             )
-        if self.sigma is None and not self.sigma_.any():
-            warnings.warn(
-                "The noise measured on these images is zero (are they clipped?), so GaussianNoise adds none; "
-                "give it sigma=.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return self
+        self.extinction_ = np.atleast_1d(np.asarray(given, dtype=float))
+        check_bands("Redden has extinction", len(self.extinction_), images)
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
         n = shape[0]
-        scale = torch.where(chosen(n, self.p, generator), uniform(n, *self.scale, generator), 0.0)
-        return {
-            "scale": scale,
-            "field": torch.randn(shape, generator=generator, device=generator.device),
-        }
+        return {"ebv": torch.where(chosen(n, self.p, generator), sample(self.ebv, (n,), generator), 0.0)}
 
-    def apply(self, images: Tensor, scale: Tensor, field: Tensor) -> Tensor:  # noqa: D102
-        sigma = torch.as_tensor(self.sigma_, dtype=images.dtype, device=images.device)
-        return torch.addcmul(images, per_image(scale) * sigma[:, None, None], field)
+    def apply(self, images: Tensor, ebv: Tensor) -> Tensor:  # noqa: D102
+        extinction = torch.as_tensor(self.extinction_, dtype=images.dtype, device=images.device)
+        return images * (10 ** (-0.4 * ebv[:, None] * extinction))[:, :, None, None]
+
+
+class PSFBlur(PixelStep):
+    r"""Convolution with a round Gaussian in each band, as worse seeing does.
+
+    A star's variance grows by :math:`\sigma_b^2`, and flux is kept away from the edges. One width :math:`\sigma`
+    drawn per image is that of the `reference` band; the others follow from turbulence,
+
+    .. math:: \sigma_b = \sigma\,(\lambda_b / \lambda_\mathrm{ref})^{-0.3}
+
+    and widths drawn per band are taken as they are.
+
+    Parameters
+    ----------
+    sigma : tuple of float or Distribution, default=HalfNormal(0.13)
+        Standard deviation of the Gaussian: limits between which it is drawn evenly, or what it is drawn from. It is
+        drawn once per image, or, from a distribution with parameters per band, for each band.
+    unit : {"arcsec", "pixel"}, default="arcsec"
+        Unit of `sigma` and `true`.
+    reference : str, default="r"
+        Band of the survey whose width `sigma` is; None blurs all bands alike.
+    true : tuple of float or Distribution, default=None
+        Width that the images already have, drawn as `sigma` is. With it `sigma` is the target, and the Gaussian has
+        what is missing, :math:`\sqrt{\max(\sigma_b^2 - \sigma_{\mathrm{true},b}^2, 0)}`.
+    p : float, default=1.0
+        Probability that an image is blurred.
+
+    Attributes
+    ----------
+    pixel_scale_ : float
+        Side of a pixel in the unit of `sigma`.
+    ratio_ : ndarray of shape (bands,) or (1,)
+        Width of each band over that of the reference band.
+    radius_ : int
+        Half width of the kernels in pixels.
+
+    Raises
+    ------
+    ValueError
+        If the survey does not tell the pixel scale or the wavelengths that are needed, has no band `reference`, or
+        is for other bands than the images, or if a parameter is out of range.
+
+    Notes
+    -----
+    The kernels reach to four times the largest width, in the band where it is widest: the upper limit of `sigma`,
+    or, for a distribution without one, the value that one draw in a thousand exceeds and that is then taken for
+    them. Narrow kernels are corrected so that their variance is :math:`\sigma_b^2`, which the Gaussian's values at
+    whole pixels would miss.
+
+    References
+    ----------
+    Hayat et al. (2021), section 3: :math:`\sigma_r` of 0.13″, wider in bluer bands. The paper draws it from
+    N(0, 0.13″); a negative draw is read as its absolute value. Stein et al. (2021), whose code draws the seeing of
+    the image and of the target per band, in pixels.
+
+    Examples
+    --------
+    >>> from skastro.augment import PSFBlur
+    >>> from skastro.surveys import get_survey
+    >>> PSFBlur().fit(None, survey=get_survey("sdss")).ratio_.round(4).tolist()
+    [1.1846, 1.0835, 1.0, 0.9412, 0.8916]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "sigma": [NOT_NEGATIVE, Distribution],
+        "unit": [StrOptions({"arcsec", "pixel"})],
+        "reference": [str, None],
+        "true": [NOT_NEGATIVE, Distribution, None],
+        "p": [PROBABILITY],
+    }
+
+    def __init__(
+        self,
+        sigma: tuple[float, float] | Distribution = HalfNormal(0.13),  # noqa: B008
+        unit: str = "arcsec",
+        reference: str | None = "r",
+        true: tuple[float, float] | Distribution | None = None,
+        p: float = 1.0,
+    ) -> None:
+        self.sigma = sigma
+        self.unit = unit
+        self.reference = reference
+        self.true = true
+        self.p = p
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        given = {"sigma": self.sigma} if self.true is None else {"sigma": self.sigma, "true": self.true}
+        bands = {name: get_distribution(widths).bands for name, widths in given.items()}
+        for name in given:
+            if bands[name]:
+                check_bands(f"PSFBlur has {name}", bands[name], images)
+        self.pixel_scale_ = self._pixel_scale(survey)
+        self.ratio_ = np.ones(1) if all(bands.values()) else self._ratio(survey, images)
+        widest = get_distribution(self.sigma).largest() * (1 if bands["sigma"] else self.ratio_)
+        self.radius_ = max(1, int(np.ceil(REACH * np.max(widest) / self.pixel_scale_)))
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        blurred = chosen(shape[0], self.p, generator)[:, None]
+        sigma = self._widths(self.sigma, shape, generator)
+        if self.true is not None:
+            sigma = quadrature_difference(sigma, self._widths(self.true, shape, generator))
+        return {"sigma": torch.where(blurred, sigma, 0.0)}
+
+    def apply(self, images: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
+        smooth = convolve(images, gaussian_kernel(sigma, self.radius_))
+        return torch.where(sigma[:, :, None, None] > 0, smooth, images)
+
+    def _pixel_scale(self, survey: Survey | None) -> float:
+        if self.unit == "pixel":
+            return 1.0
+        if survey is None or survey.pixel_scale is None:
+            raise ValueError(
+                'PSFBlur in arcseconds needs a survey with a pixel_scale; give one, or PSFBlur(unit="pixel").'
+            )
+        return survey.pixel_scale
+
+    def _ratio(self, survey: Survey | None, images: np.ndarray | None) -> np.ndarray:
+        if self.reference is None:
+            return np.ones(1)
+        if survey is None or survey.wavelengths is None:
+            raise ValueError(
+                "PSFBlur needs a survey with wavelengths to tell the seeing of one band from another's; give one, or "
+                "PSFBlur(reference=None) to blur all bands alike."
+            )
+        if self.reference not in survey.bands:
+            raise ValueError(
+                f"PSFBlur has reference={self.reference!r}, which is none of the survey's bands "
+                f"({', '.join(survey.bands)})."
+            )
+        check_bands("PSFBlur has wavelengths", len(survey.wavelengths), images)
+        wavelengths = np.asarray(survey.wavelengths, dtype=float)
+        return (wavelengths / wavelengths[list(survey.bands).index(self.reference)]) ** -0.3
+
+    def _widths(
+        self, distribution: tuple[float, float] | Distribution, shape: tuple[int, ...], generator: torch.Generator
+    ) -> Tensor:
+        """Draw a width in pixels for each band of each image, none wider than the kernel was made for."""
+        n, bands = shape[:2]
+        given = get_distribution(distribution)
+        ratio = np.ones(1) if given.bands else self.ratio_
+        widths = sample(given, (n, given.bands or 1), generator).clamp(max=as_float(given.largest(), generator))
+        return (widths * as_float(ratio / self.pixel_scale_, generator)).expand(n, bands)
 
 
 class GaussianBlur(PixelStep):
-    """Convolution with a round Gaussian, as worse seeing does; flux is kept away from the edges.
+    """Convolution with a round Gaussian, alike in all bands; flux is kept away from the edges.
+
+    The kernel is the Gaussian's values at whole pixels. For seeing, which has a width on the sky, see `PSFBlur`.
 
     Parameters
     ----------
@@ -135,6 +340,12 @@ class GaussianBlur(PixelStep):
     (0.1, 2.0)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "sigma": [NOT_NEGATIVE],
+        "radius": [Interval(Integral, 1, None, closed="left")],
+        "p": [PROBABILITY],
+    }
+
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), radius: int = 3, p: float = 1.0) -> None:
         self.sigma = sigma
         self.radius = radius
@@ -147,11 +358,7 @@ class GaussianBlur(PixelStep):
     def apply(self, images: Tensor, sigma: Tensor, blurred: Tensor) -> Tensor:  # noqa: D102
         offsets = torch.arange(-self.radius, self.radius + 1, device=images.device)
         kernel = torch.softmax(-0.5 * (offsets / sigma[:, None].clamp(min=0.01)) ** 2, dim=1)[:, None]
-        # Images become channels, each with its own kernel, and bands the batch: the whole batch in two convolutions.
-        padded = pad(images, [self.radius] * 4, mode="replicate").transpose(0, 1)
-        smooth = conv2d(padded, kernel[..., None], groups=len(images))
-        smooth = conv2d(smooth, kernel[:, :, None], groups=len(images)).transpose(0, 1)
-        return torch.where(per_image(blurred), smooth, images)
+        return torch.where(per_image(blurred), convolve(images, kernel), images)
 
 
 class ColourJitter(PixelStep):
@@ -179,6 +386,13 @@ class ColourJitter(PixelStep):
     >>> ColourJitter(brightness=0.2).contrast
     0.4
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "brightness": [WIDTH],
+        "contrast": [WIDTH],
+        "saturation": [WIDTH],
+        "p": [PROBABILITY],
+    }
 
     def __init__(self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, p: float = 0.8) -> None:
         self.brightness = brightness

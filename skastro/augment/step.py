@@ -1,27 +1,113 @@
 """One augmentation step: parameters that are stored, learned numbers, a draw, and a pure application."""
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from skastro.surveys import Survey
 
-__all__ = ["PixelStep", "Step", "chosen", "uniform"]
+__all__ = ["Limits", "PerBand", "PixelStep", "Step", "check_bands", "chosen", "quadrature_difference", "uniform"]
+
+
+class Limits(Interval):
+    """Constraint on a parameter that holds limits: a pair (low, high) in order, both inside an interval.
+
+    Parameters
+    ----------
+    type : {numbers.Integral, numbers.Real}
+        Kind of number.
+    left, right : float or None
+        Bounds of the interval; None is infinity.
+    closed : {"left", "right", "both", "neither"}
+        Which of the bounds belong to it.
+
+    Examples
+    --------
+    >>> from numbers import Real
+    >>> from skastro.augment.step import Limits
+    >>> positive = Limits(Real, 0, None, closed="left")
+    >>> positive.is_satisfied_by((0.0, 2.0)), positive.is_satisfied_by((2.0, 1.0))
+    (True, False)
+    """
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value is such a pair.
+
+        Parameters
+        ----------
+        val : object
+            What was given.
+
+        Returns
+        -------
+        bool
+        """
+        pair = isinstance(val, tuple | list) and len(val) == 2
+        return pair and all(Interval.is_satisfied_by(self, number) for number in val) and val[0] <= val[1]
+
+    def __str__(self) -> str:
+        return f"a pair (low, high) with low <= high, each {super().__str__()}"
+
+
+class PerBand(Interval):
+    """Constraint on a parameter that holds one number for all bands or one for each, all inside an interval.
+
+    Parameters
+    ----------
+    type : {numbers.Integral, numbers.Real}
+        Kind of number.
+    left, right : float or None
+        Bounds of the interval; None is infinity.
+    closed : {"left", "right", "both", "neither"}
+        Which of the bounds belong to it.
+
+    Examples
+    --------
+    >>> from numbers import Real
+    >>> from skastro.augment.step import PerBand
+    >>> positive = PerBand(Real, 0, None, closed="left")
+    >>> positive.is_satisfied_by(0.5), positive.is_satisfied_by((0.5, -1.0))
+    (True, False)
+    """
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value is such a number or sequence.
+
+        Parameters
+        ----------
+        val : object
+            What was given.
+
+        Returns
+        -------
+        bool
+        """
+        numbers = val if isinstance(val, tuple | list | np.ndarray) else [val]
+        return len(numbers) > 0 and all(Interval.is_satisfied_by(self, number) for number in numbers)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, or one for each band"
+
+
+PROBABILITY = Interval(Real, 0, 1, closed="both")
+NOT_NEGATIVE = Limits(Real, 0, None, closed="left")
 
 
 class Step(BaseEstimator, ABC):
     """Base of all steps.
 
     A step draws its parameters for a whole batch at once, on the batch's device; applying them takes no further
-    randomness and treats each row independently.
+    randomness and treats each row independently. What it accepts stands in its ``_parameter_constraints``.
     """
 
     def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:
-        """Learn nothing; steps that need numbers from the training images say so.
+        """Check the parameters and learn what the step needs.
 
         Parameters
         ----------
@@ -36,8 +122,59 @@ class Step(BaseEstimator, ABC):
         -------
         Step
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or what the step needs is missing or made for other bands.
         """
+        self.check()
+        self.learn(images, survey, noise)
         return self
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the step, or of a distribution among them.
+
+        Parameters
+        ----------
+        **params : dict
+            Names as ``get_params`` gives them. What is set inside a distribution is set in a copy of it: another
+            step that holds the same one, or has it as its default, keeps its own.
+
+        Returns
+        -------
+        Step
+            Itself.
+        """
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, BaseEstimator):
+                setattr(self, name, clone(value))
+        return super().set_params(**params)
+
+    def check(self) -> None:
+        """Hold the step's parameters, and those of the distributions among them, against their constraints.
+
+        Raises
+        ------
+        ValueError
+            If one is out of range; a step without constraints takes anything.
+        """
+        for part in (self, *self.get_params().values()):
+            if hasattr(part, "_parameter_constraints"):
+                part._validate_params()
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:
+        """Learn nothing; steps that need numbers from the images or the survey say so.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, bands, height, width)
+            Training images.
+        survey : Survey or None
+            What their bands and pixels mean.
+        noise : ndarray of shape (bands,) or None
+            Noise of each band.
+        """
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
@@ -78,21 +215,76 @@ class PixelStep(Step):
         """
 
 
-def uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+def check_bands(what: str, given: int, images: np.ndarray | None) -> None:
+    """Refuse numbers that are made for other bands than those of the images.
+
+    Parameters
+    ----------
+    what : str
+        Step and parameter, as the sentence begins.
+    given : int
+        For how many bands there are numbers.
+    images : ndarray of shape (n, bands, height, width) or None
+        Training images.
+
+    Raises
+    ------
+    ValueError
+        If the images have another number of bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.augment.step import check_bands
+    >>> check_bands("Redden has extinction", 3, np.zeros((1, 5, 8, 8)))
+    Traceback (most recent call last):
+    ...
+    ValueError: Redden has extinction for 3 bands, the images have 5.
+    """
+    if images is not None and given != images.shape[1]:
+        raise ValueError(f"{what} for {given} bands, the images have {images.shape[1]}.")
+
+
+def quadrature_difference(target: Tensor, true: Tensor) -> Tensor:
+    r"""Standard deviation to add, so that what has one comes to have another.
+
+    .. math:: \sqrt{\max(\sigma^2 - \sigma_\mathrm{true}^2,\ 0)}
+
+    Parameters
+    ----------
+    target, true : Tensor
+        What is wanted, and what there is.
+
+    Returns
+    -------
+    Tensor
+        Zero where there is already more than is wanted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment.step import quadrature_difference
+    >>> quadrature_difference(torch.tensor([5.0, 1.0]), torch.tensor(3.0)).tolist()
+    [4.0, 0.0]
+    """
+    return (target**2 - true**2).clamp(min=0).sqrt()
+
+
+def uniform(n: int | tuple[int, ...], low: float | Tensor, high: float | Tensor, generator: torch.Generator) -> Tensor:
     """Draw `n` numbers evenly between two limits, on the generator's device.
 
     Parameters
     ----------
-    n : int
-        How many.
-    low, high : float
+    n : int or tuple of int
+        How many, or a shape of them.
+    low, high : float or Tensor
         Limits.
     generator : torch.Generator
         Source of randomness.
 
     Returns
     -------
-    Tensor of shape (n,)
+    Tensor of shape (n,) or n
 
     Examples
     --------

@@ -8,7 +8,28 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from skastro.augment import Augment, ColourJitter, Flip, GaussianBlur, GaussianNoise, Rotate
+from skastro.augment import (
+    Augment,
+    Background,
+    BandDropout,
+    ColourJitter,
+    Crop,
+    Dihedral,
+    Flip,
+    GaussianBlur,
+    GaussianNoise,
+    HalfNormal,
+    HotPixels,
+    LogNormal,
+    PSFBlur,
+    Redden,
+    Rotate,
+    SatelliteTrail,
+    Shift,
+    Uniform,
+    Zoom,
+)
+from skastro.augment.step import PixelStep
 
 
 @pytest.fixture
@@ -110,6 +131,92 @@ def test_every_step_learns_from_the_images():
 def test_refusals(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         Augment(**settings).fit(None)
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (
+            GaussianNoise(scale=(3.0, 1.0)),
+            r"The 'scale' parameter of GaussianNoise must be a pair \(low, high\) with low",
+        ),
+        (GaussianNoise(scale=2.0), "The 'scale' parameter of GaussianNoise"),
+        (GaussianNoise(scale=(-1.0, 1.0)), "The 'scale' parameter of GaussianNoise"),
+        (GaussianNoise(sigma=-1.0), r"The 'sigma' .* a float in the range \[0.0, inf\), or one for each band"),
+        (GaussianNoise(sigma=(0.1, np.nan)), "The 'sigma' parameter of GaussianNoise"),
+        (GaussianNoise(true="mesured"), "The 'true' parameter of GaussianNoise must be a str among {'measured'}"),
+        (GaussianNoise(sigma=HalfNormal(-1.0)), "The 'scale' parameter of HalfNormal must be a float in the range"),
+        (GaussianNoise(true=LogNormal(scale=(1.0, 0.0))), "The 'scale' parameter of LogNormal"),
+        (
+            GaussianNoise(sigma=LogNormal(low=2.0, high=(3.0, 1.0))),
+            "low limit of LogNormal must not exceed the high one",
+        ),
+        (
+            GaussianNoise(sigma=LogNormal((1.0, 1.0), (0.0, 0.0, 0.0))),
+            r"must be for the same bands; they have \[2, 3\]",
+        ),
+        (GaussianNoise(sigma=Uniform(2.0, 1.0)), "low limit of Uniform must not exceed the high one; got 2.0, 1.0"),
+        (Background(scale=(1.0, np.inf)), "The 'scale' parameter of Background"),
+        (Background(sigma="one"), "The 'sigma' parameter of Background"),
+        (BandDropout(p=2), "The 'p' parameter of BandDropout"),
+        (ColourJitter(contrast=-0.1), "The 'contrast' parameter of ColourJitter"),
+        (Crop(scale=(0.5, 1.1)), r"The 'scale' parameter of Crop must be a pair \(low, high\) .* \(0.0, 1.0\]"),
+        (Crop(ratio=(0.0, 1.0)), "The 'ratio' parameter of Crop"),
+        (Dihedral(p=-0.1), "The 'p' parameter of Dihedral"),
+        (GaussianBlur(sigma=(2.0, 1.0)), "The 'sigma' parameter of GaussianBlur"),
+        (GaussianBlur(radius=1.5), "The 'radius' parameter of GaussianBlur must be an int"),
+        (HotPixels(n=-1), "The 'n' parameter of HotPixels must be an int"),
+        (HotPixels(brightness=(5.0,)), "The 'brightness' parameter of HotPixels"),
+        (PSFBlur(sigma=(-0.1, 0.1)), "The 'sigma' parameter of PSFBlur"),
+        (PSFBlur(unit="arcmin"), "The 'unit' parameter of PSFBlur must be a str among"),
+        (PSFBlur(true=0.3), "The 'true' parameter of PSFBlur"),
+        (Redden(ebv=(-0.1, 0.5)), r"The 'ebv' parameter of Redden must be a pair \(low, high\) .* \[0.0, inf\)"),
+        (Redden(ebv=(0.5, 0.1)), "The 'ebv' parameter of Redden"),
+        (Redden(extinction=(3.2, -1.0)), "The 'extinction' parameter of Redden"),
+        (
+            SatelliteTrail(width=0.0),
+            r"The 'width' parameter of SatelliteTrail must be a float in the range \(0.0, inf\)",
+        ),
+        (Rotate(degrees=360), r"The 'degrees' parameter of Rotate must be a float in the range \[0.0, 180.0\]"),
+        (Shift(pixels=1.5), "The 'pixels' parameter of Shift must be an int"),
+        (Zoom(scale=(1.1, 0.9)), "The 'scale' parameter of Zoom"),
+        (SatelliteTrail(brightness=(10.0, 2.0)), "The 'brightness' parameter of SatelliteTrail"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_before_anything_is_learned(step, sentence):
+    first = GaussianNoise()
+    with pytest.raises(ValueError, match=sentence):
+        Augment([("first", first), ("step", step)]).fit(np.ones((2, 2, 8, 8)))
+    assert not hasattr(first, "sigma_")
+    with pytest.raises(ValueError, match=sentence):
+        step.fit(np.ones((2, 2, 8, 8)))
+
+
+class Negative(PixelStep):
+    """A step of the user's, without constraints."""
+
+    def __init__(self, p=7):
+        self.p = p
+
+    def draw(self, shape, generator):
+        return {}
+
+    def apply(self, images):
+        return -images
+
+
+def test_a_step_without_constraints_takes_anything(noise, seeded):
+    images = noise(2, 1, 8, 8)
+    assert torch.equal(Augment([("mine", Negative())]).fit(None)(images, (8, 8), seeded()), -images)
+
+
+def test_parameters_of_distributions_are_reached_by_name():
+    augment = Augment([("psf", PSFBlur()), ("noise", GaussianNoise(sigma=LogNormal((0.2, 0.3), 0.0, (1.0, 2.0))))])
+    augment.set_params(psf__sigma__scale=0.2, noise__sigma__high=5.0)
+    assert augment.get_params()["psf__sigma__scale"] == 0.2
+    assert augment.get_params()["noise__sigma__high"] == 5.0
+    assert PSFBlur().sigma.scale == 0.13
+    assert joblib.hash(clone(augment)) == joblib.hash(augment)
 
 
 def test_without_steps_it_is_the_central_window_as_float(seeded):
