@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skastro.augment import Augment, MultiView, get_recipe
+from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import Views, symmetries
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, measure_bands
@@ -138,7 +138,7 @@ class ImageModel(BaseModel):
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseModel._shorthand | {
         "encoder": get_encoder,
-        "augment": get_recipe,
+        "augment": one_recipe,
         "survey": get_survey,
     }
 
@@ -221,7 +221,9 @@ class ImageModel(BaseModel):
 
     def _learn_steps(self, images: np.ndarray) -> None:
         """Let the augmentation learn what its steps need."""
-        self.augment_ = get_recipe(self.augment).fit(images, self.survey_, self.normalizer_["noise"], self.size_)
+        self.augment_ = self._shorthand["augment"](self.augment).fit(
+            images, self.survey_, self.normalizer_["noise"], self.size_
+        )
 
     def _train(
         self,
@@ -284,6 +286,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
         "augment": [str, Augment, MultiView, None],
     }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageModel._shorthand | {"augment": get_recipe}
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.

@@ -605,11 +605,11 @@ def augmentation_ablation(
 
 def _find_recipe(estimator: Any, augment: str | None) -> tuple[str, list[str]]:
     """Name the parameter that holds the recipe, and the recipe's active steps."""
-    from skastro.augment import get_recipe  # imports torch, which a sweep does without
+    from skastro.augment import one_recipe  # imports torch, which a sweep does without
 
     values = clone(estimator).get_params()
     recipe = _recipe_name(estimator, values, augment)
-    active = [name for name, step in get_recipe(values[recipe]).steps if step != "passthrough"]
+    active = [name for name, step in one_recipe(values[recipe]).steps if step != "passthrough"]
     if not active:
         raise ValueError(f"{recipe} has no active step, so there is nothing to switch off.")
     return recipe, active

@@ -44,7 +44,7 @@ OURS = _names(
         "skastro.augment.distributions": "HalfNormal LogNormal Uniform",
         "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
         "skastro.augment.multiview": "MultiView",
-        "skastro.augment.sky": "ColourJitter GaussianBlur PSFBlur Redden",
+        "skastro.augment.sky": "ColourJitter GaussianBlur Grey PSFBlur Redden",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
         "skastro.encoders.images": "ImageEncoder",

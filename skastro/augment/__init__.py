@@ -5,8 +5,8 @@ from skastro.augment.detector import Background, BandDropout, GaussianNoise, Hot
 from skastro.augment.distributions import HalfNormal, LogNormal, Uniform
 from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.multiview import MultiView
-from skastro.augment.recipes import RECIPES, get_recipe
-from skastro.augment.sky import ColourJitter, GaussianBlur, PSFBlur, Redden
+from skastro.augment.recipes import RECIPES, get_recipe, one_recipe
+from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
 
 __all__ = [
     "RECIPES",
@@ -19,6 +19,7 @@ __all__ = [
     "Flip",
     "GaussianBlur",
     "GaussianNoise",
+    "Grey",
     "HalfNormal",
     "HotPixels",
     "LogNormal",
@@ -31,4 +32,5 @@ __all__ = [
     "Uniform",
     "Zoom",
     "get_recipe",
+    "one_recipe",
 ]

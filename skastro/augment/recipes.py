@@ -9,13 +9,139 @@ from sklearn.base import clone
 
 from skastro.augment.base import Augment
 from skastro.augment.detector import GaussianNoise
-from skastro.augment.geometry import Crop, Flip, Rotate, Shift
+from skastro.augment.distributions import HalfNormal, LogNormal
+from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.multiview import MultiView
-from skastro.augment.sky import ColourJitter, GaussianBlur
+from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
 
-__all__ = ["RECIPES", "get_recipe"]
+__all__ = ["RECIPES", "get_recipe", "one_recipe"]
 
-RECIPES = {
+# How noise (nanomaggies), seeing (σ in pixels of 0.262") and dust vary over the Legacy Surveys in g, r and z: fits by
+# the code of Stein et al. (2021). Recipes take copies: an object that stood twice in one would not hash like its clone.
+LEGACY_NOISE = LogNormal(
+    shape=(0.2264926, 0.2431146, 0.1334844),
+    loc=(-0.0006735, -0.0023663, -0.0143416),
+    scale=(0.0037602, 0.0067417, 0.0260779),
+    low=(0.001094, 0.0, 0.0),
+    high=(0.013, 0.018, 0.061),
+)
+LEGACY_SEEING = LogNormal(
+    shape=(0.2109966, 0.3008485, 0.3471172),
+    loc=(1.0807153, 1.2394326, 1.1928363),
+    scale=(1.3153171, 0.9164757, 0.8233702),
+    low=(1.3233, 1.2667, 1.2126),
+    high=(5.0, 4.5, 4.25),
+)
+LEGACY_DUST = LogNormal(shape=0.67306, loc=0.001146, scale=0.03338, high=1.0)
+
+
+def sdss(psf: str | PSFBlur) -> Augment:
+    """Hayat et al. (2021), section 3, in its order; the best set is without the PSF (figure 13).
+
+    The sign of the PSF's normal draw is the reader's guess: its absolute value. Shifts of 7 pixels, for windows of 64
+    in cutouts of 107, reach 2 pixels beyond in the corners, which their code fills with zeros, as here.
+
+    Parameters
+    ----------
+    psf : PSFBlur or "passthrough"
+        With or without seeing.
+
+    Returns
+    -------
+    Augment
+
+    Examples
+    --------
+    >>> from skastro.augment.recipes import sdss
+    >>> [name for name, step in sdss("passthrough").steps]
+    ['extinction', 'psf', 'rotate', 'shift', 'noise']
+    """
+    steps = [
+        ("extinction", Redden(ebv=(0.0, 0.5))),
+        ("psf", psf),
+        ("rotate", Rotate(degrees=180)),
+        ("shift", Shift(pixels=7)),
+        ("noise", GaussianNoise(scale=(1.0, 3.0))),
+    ]
+    return Augment(steps, edge="zeros")
+
+
+def legacy_psf(p: float = 1.0) -> PSFBlur:
+    """Blur to a seeing drawn from the Legacy Surveys', from another so drawn.
+
+    Parameters
+    ----------
+    p : float, default=1.0
+        Probability that an image is blurred.
+
+    Returns
+    -------
+    PSFBlur
+
+    Examples
+    --------
+    >>> from skastro.augment.recipes import legacy_psf
+    >>> legacy_psf().unit
+    'pixel'
+    """
+    return PSFBlur(clone(LEGACY_SEEING), unit="pixel", true=clone(LEGACY_SEEING), p=p)
+
+
+def legacy_noise(p: float = 1.0) -> GaussianNoise:
+    """Add noise up to a level drawn from the Legacy Surveys', from another so drawn.
+
+    Parameters
+    ----------
+    p : float, default=1.0
+        Probability that an image receives noise.
+
+    Returns
+    -------
+    GaussianNoise
+
+    Examples
+    --------
+    >>> from skastro.augment.recipes import legacy_noise
+    >>> legacy_noise().sigma.high
+    (0.013, 0.018, 0.061)
+    """
+    return GaussianNoise(sigma=clone(LEGACY_NOISE), true=clone(LEGACY_NOISE), p=p)
+
+
+def astrodino(p: float, shift: int) -> Augment:
+    """One view of Parker et al. (2024), appendix A: blurred and noisy with probability `p`.
+
+    The paper rotates by U(0, π), its code not at all; quarter turns do not leave the cutout. Levels of seeing and noise
+    are not in the paper: here, those of the Legacy Surveys.
+
+    Parameters
+    ----------
+    p : float
+        Probability of blur and of noise.
+    shift : int
+        Largest shift in pixels: crops are moved, not resized.
+
+    Returns
+    -------
+    Augment
+
+    Examples
+    --------
+    >>> from skastro.augment.recipes import astrodino
+    >>> astrodino(0.5, shift=46).get_params()["noise__p"]
+    0.5
+    """
+    return Augment(
+        [
+            ("rotate", Dihedral()),
+            ("shift", Shift(pixels=shift)),
+            ("psf", legacy_psf(p)),
+            ("noise", legacy_noise(p)),
+        ]
+    )
+
+
+RECIPES: dict[str, Augment | MultiView] = {
     # Slijepcevic et al. (2023), table 1. The saturation and hue of the paper's code do nothing on one band. The
     # images are clipped at the noise, so what lies outside a cutout is zero.
     "radio": Augment(
@@ -60,6 +186,39 @@ RECIPES = {
             ("blur", GaussianBlur(sigma=(0.1, 1.0), radius=3, p=0.1)),
         ]
     ),
+    # Hayat et al. (2021), for SDSS images in ugriz.
+    "sdss": sdss("passthrough"),
+    "sdss-all": sdss(PSFBlur(HalfNormal(0.13), unit="arcsec", reference="r")),
+    # Stein et al. (2021), for Legacy Surveys images in g, r, z. What an image has and what it shall have are both
+    # drawn, and the difference is added. Their last step, a stretch to RGB, is left to ``normalize="asinh"``.
+    "legacy": Augment(
+        [
+            ("extinction", Redden(ebv=LEGACY_DUST)),
+            ("rotate", Rotate(degrees=180)),
+            ("flip", Flip(p=0.5)),
+            ("zoom", Zoom(scale=(0.9, 1.1))),
+            ("psf", legacy_psf()),
+            ("shift", Shift(pixels=7)),
+            ("noise", legacy_noise()),
+        ]
+    ),
+    # Parker et al. (2024), for cutouts of 152 pixels and ``size=144``: probabilities as in the paper, not as in its
+    # code, which has them the wrong way round.
+    "astrodino": MultiView(
+        astrodino(1.0, shift=4), astrodino(0.1, shift=4), astrodino(0.5, shift=46), n_local=8, local_size=60
+    ),
+    # The contrastive view of Walmsley et al. (2022), from their code, since the paper has no numbers. Theirs shifts the
+    # hue too, which has no meaning in bands of flux.
+    "galaxy-zoo": Augment(
+        [
+            ("noise", "passthrough"),
+            ("rotate", Rotate(degrees=180)),
+            ("crop", Crop(scale=(0.3, 0.85), ratio=(0.8, 1.2))),
+            ("flip", Flip(p=0.5)),
+            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, p=0.8)),
+            ("grey", Grey(p=0.3)),
+        ]
+    ),
 }
 
 
@@ -96,3 +255,35 @@ def get_recipe(augment: str | Augment | MultiView | None) -> Augment | MultiView
             raise ValueError(f"Unknown augmentation recipe {augment!r}; known are {', '.join(RECIPES)}.{hint}")
         augment = RECIPES[augment]
     return clone(augment)
+
+
+def one_recipe(augment: str | Augment | MultiView | None) -> Augment:
+    """Look up a recipe where views of several kinds have no meaning.
+
+    Parameters
+    ----------
+    augment : str, Augment, MultiView or None
+        As for `get_recipe`.
+
+    Returns
+    -------
+    Augment
+        A fresh copy.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe, or it is one for each view.
+
+    Examples
+    --------
+    >>> from skastro.augment import one_recipe
+    >>> one_recipe("astrodino")
+    Traceback (most recent call last):
+    ...
+    ValueError: augment='astrodino' has a recipe for each view; here one is needed, such as 'supervised'.
+    """
+    recipe = get_recipe(augment)
+    if isinstance(recipe, MultiView):
+        raise ValueError(f"augment={augment!r} has a recipe for each view; here one is needed, such as 'supervised'.")
+    return recipe

@@ -23,7 +23,7 @@ from skastro.augment.step import (
 )
 from skastro.surveys import Survey
 
-__all__ = ["ColourJitter", "GaussianBlur", "PSFBlur", "Redden"]
+__all__ = ["ColourJitter", "GaussianBlur", "Grey", "PSFBlur", "Redden"]
 
 WIDTH = Interval(Real, 0, None, closed="left")
 # Kernels reach to this many standard deviations of the widest one.
@@ -418,3 +418,34 @@ class ColourJitter(PixelStep):
         to_grey = per_image(brightness * contrast * (1 - saturation))
         to_level = per_image(brightness * (1 - contrast))
         return pixel * images + to_grey * grey + to_level * level
+
+
+class Grey(PixelStep):
+    """All bands become their mean: what is left to tell is the shape.
+
+    Parameters
+    ----------
+    p : float, default=0.2
+        Probability that an image loses its colours. With one band nothing changes.
+
+    References
+    ----------
+    Chen et al. (2020), appendix A, with p = 0.2; the code of Walmsley et al. (2022), with p = 0.3.
+
+    Examples
+    --------
+    >>> from skastro.augment import Grey
+    >>> Grey(p=0.3).p
+    0.3
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"p": [PROBABILITY]}
+
+    def __init__(self, p: float = 0.2) -> None:
+        self.p = p
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        return {"greyed": chosen(shape[0], self.p, generator)}
+
+    def apply(self, images: Tensor, greyed: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(per_image(greyed), images.mean(dim=1, keepdim=True), images)

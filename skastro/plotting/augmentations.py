@@ -146,14 +146,14 @@ def _draw_views(
     """One view from each active step alone, and `n_views` from the whole recipe."""
     import torch  # nobody who draws a table has to wait for it
 
-    from skastro.augment import Augment, get_recipe
+    from skastro.augment import Augment, one_recipe
     from skastro.surveys import get_survey
     from skastro.training import draw_seed
 
     survey = get_survey(survey)
     if survey is not None and len(survey.bands) != images.shape[1]:
         raise ValueError(f"The survey has {len(survey.bands)} bands, the images have {images.shape[1]}.")
-    recipe = get_recipe(augment).fit(images, survey, measure_bands(images)["noise"])
+    recipe = one_recipe(augment).fit(images, survey, measure_bands(images)["noise"])
     alone = [
         (name, Augment([(name, step)], recipe.edge, recipe.interpolation))
         for name, step in recipe.steps

@@ -4,12 +4,17 @@ import joblib
 import pytest
 import torch
 
-from skastro.augment import RECIPES, Augment, Flip, get_recipe
+from skastro import FineTuneClassifier
+from skastro.augment import RECIPES, Augment, Flip, get_recipe, one_recipe
+from skastro.images import centre_crop
+from skastro.plotting import AugmentationDisplay
+from skastro.surveys import get_survey
 
 VOCABULARY = {
     *("extinction", "psf", "noise", "rotate", "flip", "shift", "zoom"),
-    *("crop", "colour", "blur", "background", "artefact", "bands"),
+    *("crop", "colour", "grey", "blur", "background", "artefact", "bands"),
 }
+SURVEYS = {"sdss": "sdss", "sdss-all": "sdss", "legacy": "legacy", "astrodino": "legacy"}
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
@@ -19,19 +24,24 @@ def active(params):
 
 @each_recipe
 def test_every_recipe_speaks_the_vocabulary_and_holds_a_place_for_noise(name):
-    names = [step for step, _ in RECIPES[name].steps]
-    assert set(names) <= VOCABULARY
-    assert "noise" in names
+    for recipe, _ in RECIPES[name].views((32, 32)):
+        names = [step for step, _ in recipe.steps]
+        assert set(names) <= VOCABULARY
+        assert "noise" in names
 
 
 @each_recipe
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_every_recipe_makes_views(name, bands, noise, seeded):
-    images = noise(6, bands, 36, 33)
-    views = get_recipe(name).fit(images.numpy())(images, (24, 24), seeded())
-    assert views.shape == (6, bands, 24, 24)
-    assert views.isfinite().all()
-    assert not torch.allclose(views, images[:, :, 6:30, 4:28], atol=1e-3)
+    survey = get_survey(SURVEYS.get(name))
+    bands = len(survey.bands) if survey else bands
+    images = noise(6, bands, 152, 152)
+    fitted = get_recipe(name).fit(images.numpy(), survey)
+    for recipe, size in fitted.views((96, 96)):
+        views = recipe(images, size, seeded())
+        assert views.shape == (6, bands, *size)
+        assert views.isfinite().all()
+        assert not torch.allclose(views, centre_crop(images, size), atol=1e-3)
 
 
 @each_recipe
@@ -39,8 +49,9 @@ def test_the_object_in_the_table_is_never_handed_out(name):
     before = joblib.hash(RECIPES[name])
     copy = get_recipe(name)
     assert joblib.hash(copy) == before
-    copy.set_params(rotate__degrees=1, noise=Flip(), edge="border")
-    copy.steps[1][1].p = 0.5
+    copy, _ = copy.views((32, 32))[0]
+    copy.set_params(rotate__p=0.1, noise=Flip(), edge="border")
+    copy.steps[-1][1].p = 0.5
     assert joblib.hash(RECIPES[name]) == before
 
 
@@ -62,6 +73,56 @@ def test_table_2_of_slijepcevic_2023():
     assert params["rotate__degrees"] == 180
     assert params["crop__scale"] == (0.9, 1.0)
     assert params["flip__p"] == 0.5
+
+
+@pytest.mark.parametrize(("name", "seeing"), [("sdss", []), ("sdss-all", ["psf"])])
+def test_section_3_of_hayat_2021(name, seeing):
+    params = get_recipe(name).get_params()
+    assert active(params) == ["extinction", *seeing, "rotate", "shift", "noise"]
+    assert params["extinction__ebv"] == (0, 0.5)
+    assert (params["rotate__degrees"], params["shift__pixels"]) == (180, 7)
+    assert params["noise__scale"] == (1, 3)
+    if seeing:
+        assert (params["psf__sigma__scale"], params["psf__unit"], params["psf__reference"]) == (0.13, "arcsec", "r")
+
+
+def test_the_fits_of_stein_2021():
+    """Medians in g, r, z: noise and seeing that images of the Legacy Surveys have."""
+    params = get_recipe("legacy").get_params()
+    for step, medians in {"noise": [0.0031, 0.0044, 0.0117], "psf": [2.396, 2.156, 2.016]}.items():
+        assert params[f"{step}__true"] is not None
+        found = [s + x for s, x in zip(params[f"{step}__sigma__scale"], params[f"{step}__sigma__loc"], strict=True)]
+        assert found == pytest.approx(medians, abs=6e-4)
+    assert params["extinction__ebv__scale"] + params["extinction__ebv__loc"] == pytest.approx(0.0345, abs=1e-4)
+    assert (params["zoom__scale"], params["shift__pixels"], params["flip__p"]) == ((0.9, 1.1), 7, 0.5)
+
+
+def test_the_views_of_parker_2024():
+    recipe = get_recipe("astrodino")
+    views = recipe.views((144, 144))
+    assert [size for _, size in views] == 2 * [(144, 144)] + 8 * [(60, 60)]
+    assert [view.get_params()["noise__p"] for view, _ in views] == [1.0, 0.1] + 8 * [0.5]
+    assert [view.get_params()["psf__p"] for view, _ in views] == [1.0, 0.1] + 8 * [0.5]
+    for view, (size, _) in views:  # a crop reaches every corner of a cutout of 152 pixels, and no farther
+        assert size / 2 + view.get_params()["shift__pixels"] == 76
+
+
+def test_the_view_in_the_code_of_walmsley_2022():
+    params = get_recipe("galaxy-zoo").get_params()
+    assert active(params) == ["rotate", "crop", "flip", "colour", "grey"]
+    assert (params["crop__scale"], params["crop__ratio"]) == ((0.3, 0.85), (0.8, 1.2))
+    assert (params["colour__brightness"], params["colour__p"], params["grey__p"]) == (0.8 * 0.5, 0.8, 0.3)
+
+
+def test_several_kinds_of_view_are_refused_where_one_recipe_is_needed(noise):
+    images = noise(4, 3, 64, 64).numpy()
+    for refused in (
+        lambda: one_recipe("astrodino"),
+        lambda: FineTuneClassifier("test_resnet", augment="astrodino").fit(images, [0, 1, 0, 1]),
+        lambda: AugmentationDisplay.from_recipe(images, "astrodino"),
+    ):
+        with pytest.raises(ValueError, match="augment='astrodino' has a recipe for each view; here one is needed"):
+            refused()
 
 
 def test_none_is_the_recipe_without_steps_and_ones_own_is_copied():
