@@ -212,9 +212,11 @@ def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int)
 def compare(scores: pd.DataFrame, floor: pd.DataFrame) -> tuple[float, float]:
     """Mean of the paired differences, and its standard error.
 
-    The ten folds are the same images twice, so they count as five; seeds count by themselves.
+    A seed is paired with itself, for it begins with the same weights (rings have none). The ten folds are the same
+    images twice, so they count as five; seeds count by themselves.
     """
-    paired = scores.pivot(index="seed", columns="fold", values="score") - floor.groupby("fold")["score"].mean()
+    scores, floor = (rows.pivot(index="seed", columns="fold", values="score") for rows in (scores, floor))
+    paired = (scores - (floor if len(floor) > 1 else floor.mean())).dropna()
     squared = paired.mean().var() / 5 + (paired.mean(axis=1).var() / len(paired) if len(paired) > 1 else 0.0)
     return paired.to_numpy().mean(), squared**0.5
 
