@@ -16,7 +16,7 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     smaller = {
         "make_survey(1000": "make_survey(250",
         "800": "200",
-        "BYOLEmbedder(average": 'BYOLEmbedder("test_resnet", average',
+        "SimCLREmbedder(average": 'SimCLREmbedder("test_resnet", average',
         "max_epochs=16": "max_epochs=1",
         "max_epochs=20": "max_epochs=1",
     }
