@@ -50,9 +50,9 @@ COLOURS = dict(zip(NAMES.values(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7", 
 PANELS = {
     ("mirabest", "FRI/FRII"): "1,099 radio galaxies: FRI or FRII\n(accuracy)",
     ("gz1", "4 classes"): "3,274 SDSS galaxies: 4 classes\n(balanced accuracy)",
+    ("gz1", "3 classes"): "3,274 SDSS galaxies: 3 classes\n(balanced accuracy)",
+    ("hubble", "colour"): "1,170 objects of a deep field: colour\n(R²)",
     ("hubble", "radius"): "1,170 objects of a deep field: radius\n(R²)",
-    ("hubble", "ellipticity"): "1,170 objects of a deep field: ellipticity\n(R²)",
-    ("survey", "kind"): "10,000 simulated galaxies: 6 kinds\n(balanced accuracy)",
 }
 found = pd.read_csv(args.file).query("settings == '{}'")
 scores = pd.concat([found[found["method"] == name] for name in NAMES]).replace({"method": NAMES})
