@@ -86,7 +86,11 @@ for ax, ((data, task), title) in zip(panels, PANELS.items(), strict=True):
     draw_curves(ax, scores[(scores["data"] == data) & (scores["task"] == task) & scores["n_labels"].isna()])
     ax.set_title(title, fontsize="medium")
 radio = scores.query("data == 'mirabest' and (view == 'averaged' or method == 'rings + forest')")
-radio = radio[radio["step"] == radio.groupby("method")["step"].transform("max")].fillna({"n_labels": 583})
+radio = (
+    radio[radio["step"] == radio.groupby("method")["step"].transform("max")]
+    .fillna({"n_labels": 583})
+    .astype({"n_labels": int})
+)
 LabelSweepDisplay.from_frame(radio, ax=last, metric_name="accuracy")
 last.set_title("The radio galaxies, with fewer labels\n(averaged)", fontsize="medium")
 args.out.mkdir(parents=True, exist_ok=True)
