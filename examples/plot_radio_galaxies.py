@@ -37,7 +37,7 @@ from skastro.datasets import load_mirabest
 from skastro.plotting import LabelSweepDisplay, LookAlikesDisplay
 
 parser = argparse.ArgumentParser(description="Radio galaxies, without a label.")
-parser.add_argument("--epochs", default="auto", help="passes over the images; auto is some four minutes on two cores")
+parser.add_argument("--epochs", default="auto", help="passes over the images; auto shows 32,000")
 parser.add_argument("--published", action="store_true", help="also the published split, with a pretraining of its own")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figures")
