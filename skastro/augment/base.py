@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skastro.augment.geometry import GeometricStep, resample
@@ -18,6 +19,9 @@ from skastro.surveys import Survey
 __all__ = ["Augment"]
 
 Drawn = list[dict[str, Tensor]]
+
+# Images that a processor takes through all steps together: few enough to stay in its cache from step to step.
+CHUNK = 32
 
 
 class Augment(BaseEstimator):
@@ -196,6 +200,16 @@ class Augment(BaseEstimator):
         -------
         Tensor of shape (n, bands, size[0], size[1])
         """
+        if images.device.type != "cpu":
+            return self._apply(images, drawn, size)
+        chunks = gen_batches(len(images), CHUNK)
+        return torch.cat([self._apply(images[rows], _rows_of(drawn, rows), size) for rows in chunks])
+
+    def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Draw and apply."""
+        return self.apply(images, self.draw(images, size, generator), size)
+
+    def _apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
         images = images.float()
         matrices = [step.matrix(**drew) for step, drew in self._pairs(drawn) if isinstance(step, GeometricStep)]
         framed = False
@@ -206,10 +220,6 @@ class Augment(BaseEstimator):
                 images = resample(images, torch.stack(matrices), size, self.edge, self.interpolation)
                 framed = True
         return images if framed else centre_crop(images, size)
-
-    def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Draw and apply."""
-        return self.apply(images, self.draw(images, size, generator), size)
 
     def _active(self) -> Iterator[tuple[str, Step]]:
         return ((name, step) for name, step in self.steps if not isinstance(step, str))
@@ -248,3 +258,7 @@ class Augment(BaseEstimator):
         }.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}; got {getattr(self, name)!r}.")
+
+
+def _rows_of(drawn: Drawn, rows: slice) -> Drawn:
+    return [{name: tensor[rows] for name, tensor in drew.items()} for drew in drawn]

@@ -36,7 +36,10 @@ LEGACY_DUST = LogNormal(shape=0.67306, loc=0.001146, scale=0.03338, high=1.0)
 
 
 def sdss(psf: str | PSFBlur) -> Augment:
-    """Hayat et al. (2021), section 3, in its order; the best set is without the PSF (figure 13).
+    """Hayat et al. (2021), section 3; the best set is without the PSF (figure 13).
+
+    Reddening, the first in their order, comes after the geometry here: a factor per band commutes with it, and there
+    are fewer pixels left to dim.
 
     The sign of the PSF's normal draw is the reader's guess: its absolute value. Shifts of 7 pixels, for windows of 64
     in cutouts of 107, reach 2 pixels beyond in the corners, which their code fills with zeros, as here.
@@ -54,13 +57,13 @@ def sdss(psf: str | PSFBlur) -> Augment:
     --------
     >>> from skastro.augment.recipes import sdss
     >>> [name for name, step in sdss("passthrough").steps]
-    ['extinction', 'psf', 'rotate', 'shift', 'noise']
+    ['psf', 'rotate', 'shift', 'extinction', 'noise']
     """
     steps = [
-        ("extinction", Redden(ebv=(0.0, 0.5))),
         ("psf", psf),
         ("rotate", Rotate(degrees=180)),
         ("shift", Shift(pixels=7)),
+        ("extinction", Redden(ebv=(0.0, 0.5))),
         ("noise", GaussianNoise(scale=(1.0, 3.0))),
     ]
     return Augment(steps, edge="zeros")

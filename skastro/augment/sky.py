@@ -68,6 +68,30 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     return smooth.transpose(0, 1).reshape(images.shape)
 
 
+def convolve_some(images: Tensor, kernels: Tensor, some: Tensor) -> Tensor:
+    """Convolve some images of a batch and leave the others exactly as they are.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, bands, height, width)
+        Images.
+    kernels : Tensor of shape (n, bands, 2 * radius + 1) or (n, 1, 2 * radius + 1)
+        Weights along one axis, as `convolve` takes them.
+    some : Tensor of shape (n,), bool
+        Which to convolve.
+
+    Returns
+    -------
+    Tensor of the shape of images
+    """
+    if images.device.type != "cpu":  # picking rows would make the device wait for us
+        return torch.where(per_image(some), convolve(images, kernels), images)
+    result = images.clone()
+    if some.any():
+        result[some] = convolve(images[some], kernels[some])
+    return result
+
+
 def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
     """Weights of a Gaussian on pixels, with the variance that was asked for whatever its width.
 
@@ -275,8 +299,7 @@ class PSFBlur(PixelStep):
         return {"sigma": torch.where(blurred, sigma, 0.0)}
 
     def apply(self, images: Tensor, sigma: Tensor) -> Tensor:  # noqa: D102
-        smooth = convolve(images, gaussian_kernel(sigma, self.radius_))
-        return torch.where(sigma[:, :, None, None] > 0, smooth, images)
+        return convolve_some(images, gaussian_kernel(sigma, self.radius_), (sigma > 0).any(dim=1))
 
     def _pixel_scale(self, survey: Survey | None) -> float:
         if self.unit == "pixel":
@@ -358,7 +381,7 @@ class GaussianBlur(PixelStep):
     def apply(self, images: Tensor, sigma: Tensor, blurred: Tensor) -> Tensor:  # noqa: D102
         offsets = torch.arange(-self.radius, self.radius + 1, device=images.device)
         kernel = torch.softmax(-0.5 * (offsets / sigma[:, None].clamp(min=0.01)) ** 2, dim=1)[:, None]
-        return torch.where(per_image(blurred), convolve(images, kernel), images)
+        return convolve_some(images, kernel, blurred)
 
 
 class ColourJitter(PixelStep):

@@ -78,7 +78,7 @@ def test_table_2_of_slijepcevic_2023():
 @pytest.mark.parametrize(("name", "seeing"), [("sdss", []), ("sdss-all", ["psf"])])
 def test_section_3_of_hayat_2021(name, seeing):
     params = get_recipe(name).get_params()
-    assert active(params) == ["extinction", *seeing, "rotate", "shift", "noise"]
+    assert active(params) == [*seeing, "rotate", "shift", "extinction", "noise"]
     assert params["extinction__ebv"] == (0, 0.5)
     assert (params["rotate__degrees"], params["shift__pixels"]) == (180, 7)
     assert params["noise__scale"] == (1, 3)
