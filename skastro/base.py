@@ -64,7 +64,7 @@ class BaseModel(BaseEstimator, ABC):
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
     _networks: ClassVar[tuple[str, ...]] = ("encoder",)
-    _optimizer: ClassVar[str] = "adamw"
+    _auto: ClassVar[dict[str, Any]] = {}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; a nested one first replaces a shorthand by what it stands for.
@@ -107,10 +107,10 @@ class BaseModel(BaseEstimator, ABC):
             setattr(self, f"{name}_", network)
 
     def _knobs(self) -> Training:
-        """Give the knobs in use, with the optimiser that suits the method where none is named."""
+        """Give the knobs in use, with what suits the method where they say "auto"."""
         training = copy.copy(get_training(self.training))
         training.check()
-        return training.set_params(optimizer=self._optimizer) if training.optimizer == "auto" else training
+        return training.set_params(**{k: v for k, v in self._auto.items() if getattr(training, k) == "auto"})
 
     @abstractmethod
     def _build_encoder(self) -> nn.Module:

@@ -212,7 +212,7 @@ class MoCoEmbedder(ImageEmbedder):
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "symmetric": ["boolean"],
     }
-    _optimizer: ClassVar[str] = "sgd"
+    _auto: ClassVar[dict[str, Any]] = {"optimizer": "sgd"}
 
     def __init__(
         self,

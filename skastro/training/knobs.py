@@ -27,8 +27,9 @@ class Training(BaseEstimator):
         Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each of them.
     milestones : tuple of float, default=(0.6, 0.9)
         Fractions of all steps, for ``schedule="milestones"``.
-    ema : float, default=0.99
-        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start.
+    ema : float or "auto", default="auto"
+        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"`` is the
+        method's own: 0.97 for BYOL, else 0.99.
     ema_schedule : {"cosine", "constant"}, default="cosine"
         Whether the rate rises to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
     clip : float, default=None
@@ -48,7 +49,7 @@ class Training(BaseEstimator):
     --------
     >>> from skastro.training import Training
     >>> Training(optimizer="sgd", weight_decay=1.5e-6).get_params()["ema"]
-    0.99
+    'auto'
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -57,7 +58,7 @@ class Training(BaseEstimator):
         "warmup": [Interval(Real, 0, None, closed="left")],
         "schedule": [StrOptions({"cosine", "milestones", "constant"})],
         "milestones": [tuple, list],
-        "ema": [Interval(Real, 0, 1, closed="both")],
+        "ema": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "ema_schedule": [StrOptions({"cosine", "constant"})],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
         "precision": [StrOptions({"auto", "bf16", "fp32"})],
@@ -72,7 +73,7 @@ class Training(BaseEstimator):
         warmup: float = 0.05,
         schedule: str = "cosine",
         milestones: Sequence[float] = (0.6, 0.9),
-        ema: float = 0.99,
+        ema: float | str = "auto",
         ema_schedule: str = "cosine",
         clip: float | None = None,
         precision: str = "auto",
@@ -155,9 +156,10 @@ class Training(BaseEstimator):
         >>> [round(Training(ema=0.9).ema_rate(step, 4), 3) for step in range(5)]
         [0.9, 0.915, 0.95, 0.985, 1.0]
         """
+        start = 0.99 if self.ema == "auto" else float(self.ema)
         if self.ema_schedule == "constant":
-            return self.ema
-        return 1 - (1 - self.ema) * (math.cos(math.pi * step / steps) + 1) / 2
+            return start
+        return 1 - (1 - start) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 def get_training(training: Training | None) -> Training:
