@@ -152,8 +152,8 @@ class BYOLEmbedder(ImageEmbedder):
     Notes
     -----
     The predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from collapse
-    (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few, small batches
-    and a target network that follows quickly gave the best embeddings of radio galaxies.
+    (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few, small
+    batches and a target network that follows quickly gave the best embeddings of radio galaxies.
 
     The target network's rate, here from 0.97 to 1, and the schedules are parameters of `Training`. Its batch-norm
     statistics move with its weights. The published code for radio galaxies overshoots its warm-up and never shuffles;
