@@ -53,6 +53,7 @@ OURS = _names(
         "skastro.pretrain.simclr": "SimCLREmbedder",
         "skastro.surveys": "Deredden Survey",
         "skastro.training.knobs": "Training",
+        "skastro.votes.schema": "VoteSchema",
     }
 )
 SKLEARN = _names(

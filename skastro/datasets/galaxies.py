@@ -2,8 +2,8 @@
 
 Every galaxy is two stellar populations, each with a map of its light and a spectrum: the old stars (bulge, bar, smooth
 disc) and the young ones (disc with arms, ring). Arms are therefore blue and bulges red without being told so. A galaxy
-is one row of a table, drawn before any pixel is computed: whatever is observed of it (images here; one day volunteers'
-votes or a spectrum) starts from that row.
+is one row of a table, drawn before any pixel is computed: whatever is observed of it (images, volunteers' votes; one
+day a spectrum) starts from that row.
 """
 
 import numpy as np

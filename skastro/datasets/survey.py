@@ -15,7 +15,9 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skastro.datasets import galaxies as universe
+from skastro.datasets import volunteers
 from skastro.surveys import SURVEYS
+from skastro.votes import VoteSchema, get_schema
 
 __all__ = ["make_survey"]
 
@@ -69,6 +71,8 @@ Images are in nanomaggies per pixel (magnitude = 22.5 − 2.5 log10 flux).
         "pixel_scale": [Interval(Real, 0, None, closed="neither")],
         "seeing": [Interval(Real, 0, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="left")],
+        "schema": [str, VoteSchema, None],
+        "n_volunteers": [Integral, tuple, list],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -81,6 +85,8 @@ def make_survey(
     pixel_scale: float = 0.396,
     seeing: float = 1.3,
     noise: float = 1.0,
+    schema: str | VoteSchema | None = None,
+    n_volunteers: int | Sequence[int] = (5, 40),
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Simulate a survey of galaxies: images in several bands, and the truth about each.
@@ -103,6 +109,12 @@ def make_survey(
         to the next and goes as wavelength to the power −0.3. 0 is no blur.
     noise : float, default=1.0
         Factor on the noise of the sky; 0 gives images without noise.
+    schema : str or VoteSchema, default=None
+        What simulated volunteers are asked: ``"simulated"``, two campaigns that ask different questions about
+        everything but rings; ``"gz_rings"``, whether there is a ring; or a schema of such questions. None asks nothing.
+        Images are the same for every schema.
+    n_volunteers : int or tuple of two int, default=(5, 40)
+        How many volunteers see each galaxy, or the fewest and the most.
     random_state : int, RandomState instance or None, default=None
         Seed of everything drawn.
 
@@ -131,13 +143,18 @@ def make_survey(
             Names of the bands.
         pixel_scale : float
             Arcseconds per pixel.
+        votes : DataFrame of shape (n_samples, n_answers), int64
+            With `schema`: how many volunteers gave each answer. Each galaxy is shown in one campaign of the schema.
+        vote_probabilities : DataFrame of shape (n_samples, n_answers), float64
+            With `schema`: how probable each answer truly is from a volunteer who is asked.
         DESCR : str
             What was simulated and what was not.
 
     Raises
     ------
     ValueError
-        If a parameter is out of range, or a band is unknown, repeated or missing.
+        If a parameter is out of range, a band is unknown, repeated or missing, or the schema has a question that the
+        simulation cannot answer.
 
     References
     ----------
@@ -151,10 +168,18 @@ def make_survey(
     ((5, 3, 64, 64), dtype('float32'))
     >>> sky.target_names[sky.target]
     array(['spiral', 'merger', 'elliptical', 'edge-on', 'spiral'], dtype='<U13')
+
+    Labels by the majority of ten volunteers:
+
+    >>> sky = make_survey(5, bands="grz", schema="gz_rings", n_volunteers=10, random_state=1)
+    >>> (sky.votes["ring_yes"] > sky.votes["ring_no"]).to_numpy()
+    array([ True, False, False, False, False])
     """
     filters = _filters(bands)
-    seeds = check_random_state(random_state).randint(2**31, size=2)
+    generator = check_random_state(random_state)
+    seeds = generator.randint(2**31, size=2)
     galaxies = universe.population(n_samples, seeds[0])
+    votes = {} if schema is None else _ask(galaxies, get_schema(schema), n_volunteers, generator.randint(2**31))
     fluxes = universe.fluxes(galaxies, filters["wavelength"].to_numpy(), filters["extinction"].to_numpy())
     images = _photograph(galaxies, fluxes, filters, size, pixel_scale, seeing)
     _add_sky(images, filters["depth"].to_numpy(), pixel_scale, noise, seeds[1])
@@ -167,8 +192,17 @@ def make_survey(
         properties=galaxies[_PROPERTIES],
         bands=tuple(filters.index),
         pixel_scale=pixel_scale,
-        DESCR=_DESCR,
+        DESCR=_DESCR + (volunteers.DESCR if votes else ""),
+        **votes,
     )
+
+
+def _ask(
+    galaxies: pd.DataFrame, schema: VoteSchema, n_volunteers: int | Sequence[int], seed: int
+) -> dict[str, pd.DataFrame]:
+    probabilities = volunteers.vote_probabilities(galaxies, schema)
+    votes = volunteers.cast_votes(probabilities, schema, n_volunteers, seed)
+    return {"votes": votes, "vote_probabilities": probabilities}
 
 
 def _filters(bands: str | Sequence[str]) -> pd.DataFrame:
