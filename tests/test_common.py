@@ -9,9 +9,11 @@ from skastro import (
     FineTuneClassifier,
     FineTuneRegressor,
     ImageEncoder,
+    MaskedSpectrumEmbedder,
     MoCoEmbedder,
     PhotoZRegressor,
     SimCLREmbedder,
+    SpectrumEncoder,
 )
 from skastro.surveys import Deredden
 
@@ -28,6 +30,7 @@ TINY = {
     "BYOLEmbedder": BYOLEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "MoCoEmbedder": MoCoEmbedder("test_resnet", max_epochs=1, batch_size=32, projection_dim=8),
     "SimCLREmbedder": SimCLREmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "MaskedSpectrumEmbedder": MaskedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2), max_epochs=1),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skastro.losses import byol_loss, info_nce, nt_xent
+from skastro.losses import byol_loss, info_nce, masked_mse, nt_xent
 
 
 @pytest.fixture
@@ -182,3 +182,33 @@ def test_contrastive_of_a_zero_vector_is_finite(contrastive):
     value.backward()
     assert value.item() == pytest.approx(chance(6, 11), rel=1e-6)
     assert zeros[0].grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- masked_mse
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masked_mse_equals_its_formula(dtype):
+    generator = torch.Generator().manual_seed(0)
+    prediction, target, weights = (torch.rand(3, 4, 5, generator=generator).to(dtype) for _ in range(3))
+    weights[0] = 0
+    p, x, w = (tensor.double().numpy() for tensor in (prediction, target, weights))
+    loss = masked_mse(prediction, target, weights)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(np.sum(w * (p - x) ** 2) / np.sum(w), rel=1e-5)
+    assert masked_mse(prediction, target, 8 * weights).item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_masked_mse_does_not_see_what_has_no_weight():
+    prediction = torch.ones(2, 3, requires_grad=True)
+    weights = torch.tensor([[1.0, 0.0, 0.0]] * 2)
+    masked_mse(prediction, torch.zeros(2, 3), weights).backward()
+    torch.testing.assert_close(prediction.grad, weights)  # 2 (1 - 0) of a mean of two
+
+
+def test_masked_mse_of_nothing_is_zero():
+    prediction = torch.ones(2, 3, requires_grad=True)
+    loss = masked_mse(prediction, torch.zeros(2, 3), torch.zeros(2, 3))
+    loss.backward()
+    assert loss.item() == 0
+    assert (prediction.grad == 0).all()

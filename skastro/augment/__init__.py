@@ -7,6 +7,7 @@ from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.multiview import MultiView
 from skastro.augment.recipes import RECIPES, get_recipe, one_recipe
 from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
+from skastro.augment.spectra import ContiguousMask, ContinuumTilt, InverseVarianceNoise, Redshift
 
 __all__ = [
     "RECIPES",
@@ -14,6 +15,8 @@ __all__ = [
     "Background",
     "BandDropout",
     "ColourJitter",
+    "ContiguousMask",
+    "ContinuumTilt",
     "Crop",
     "Dihedral",
     "Flip",
@@ -22,10 +25,12 @@ __all__ = [
     "Grey",
     "HalfNormal",
     "HotPixels",
+    "InverseVarianceNoise",
     "LogNormal",
     "MultiView",
     "PSFBlur",
     "Redden",
+    "Redshift",
     "Rotate",
     "SatelliteTrail",
     "Shift",

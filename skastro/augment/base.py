@@ -160,7 +160,7 @@ class Augment(BaseEstimator):
         """
         return [(self, size), (self, size)]
 
-    def draw(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Drawn:
+    def draw(self, images: Tensor, size: tuple[int, int], generator: torch.Generator, **metadata: Tensor) -> Drawn:
         """Draw every step's parameters for a batch.
 
         Parameters
@@ -171,6 +171,8 @@ class Augment(BaseEstimator):
             Height and width of what comes out.
         generator : torch.Generator
             On the images' device.
+        **metadata : Tensor
+            What comes with the batch row by row, by name: ``ivar``. Each step takes what it knows.
 
         Returns
         -------
@@ -181,7 +183,8 @@ class Augment(BaseEstimator):
         for _, step in self._active():
             if isinstance(step, GeometricStep):
                 shape = (*shape[:2], *size)
-            drawn.append(step.draw(shape, generator))
+            known = {name: metadata[name] for name in step.metadata if name in metadata}
+            drawn.append(step.draw(shape, generator, **known))
         return drawn
 
     def apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
@@ -205,9 +208,9 @@ class Augment(BaseEstimator):
         chunks = gen_batches(len(images), CHUNK)
         return torch.cat([self._apply(images[rows], _rows_of(drawn, rows), size) for rows in chunks])
 
-    def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator, **metadata: Tensor) -> Tensor:
         """Draw and apply."""
-        return self.apply(images, self.draw(images, size, generator), size)
+        return self.apply(images, self.draw(images, size, generator, **metadata), size)
 
     def _apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
         images = images.float()

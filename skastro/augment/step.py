@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -104,7 +104,14 @@ class Step(BaseEstimator, ABC):
 
     A step draws its parameters for a whole batch at once, on the batch's device; applying them takes no further
     randomness and treats each row independently. What it accepts stands in its ``_parameter_constraints``.
+
+    Attributes
+    ----------
+    metadata : tuple of str
+        Names of what the step's `draw` takes beside shape and generator, where it comes with the batch row by row.
     """
+
+    metadata: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:
         """Check the parameters and learn what the step needs.

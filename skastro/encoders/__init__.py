@@ -3,5 +3,18 @@
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
 from skastro.encoders.heads import Normalizer, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
+from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
 
-__all__ = ["ImageEncoder", "Normalizer", "Tail", "Trunk", "blocks", "get_encoder", "mlp", "split"]
+__all__ = [
+    "ImageEncoder",
+    "Normalizer",
+    "SpectrumEncoder",
+    "SpectrumTransformer",
+    "Tail",
+    "Trunk",
+    "blocks",
+    "get_encoder",
+    "get_spectrum_encoder",
+    "mlp",
+    "split",
+]

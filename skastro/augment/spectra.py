@@ -1,0 +1,393 @@
+"""What happens to a spectrum: noise of known variance, a redshift, a tilted continuum, gaps.
+
+A spectrum travels as an image of one line, (n, 1, 1, width): all steps here work along the last axis.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor
+
+from skastro.augment.step import NOT_NEGATIVE, PROBABILITY, Limits, PixelStep, chosen, uniform
+from skastro.surveys import Survey
+
+__all__ = ["ContiguousMask", "ContinuumTilt", "GridStep", "InverseVarianceNoise", "Redshift", "segments"]
+
+
+def per_row(values: Tensor) -> Tensor:
+    """Give one line of values per row, (n, width), the axes of an image, (n, 1, 1, width)."""
+    return values[:, None, None]
+
+
+def segments(n: int, width: int, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Draw segments that do not overlap, all placements alike likely, for a whole batch at once.
+
+    Parameters
+    ----------
+    n : int
+        How many rows.
+    width : int
+        Their length.
+    count, length : int
+        Number of segments in a row, and the length of each; together no longer than `width`. Two may touch.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor of bool, shape (n, width)
+        True inside the segments.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment.spectra import segments
+    >>> segments(2, 100, count=6, length=5, generator=torch.Generator()).sum(dim=1).tolist()
+    [30, 30]
+    """
+    # Shrink each segment to a point, draw distinct points, and let the segments grow again, pushing on the later ones.
+    places = torch.rand(n, width - count * (length - 1), generator=generator, device=generator.device)
+    starts = places.topk(count).indices.sort(dim=1).values
+    starts = starts + (length - 1) * torch.arange(count, device=generator.device)
+    inside = torch.zeros(n, width, dtype=torch.bool, device=generator.device)
+    covered = starts[:, :, None] + torch.arange(length, device=generator.device)
+    return inside.scatter(1, covered.flatten(1), True)
+
+
+class InverseVarianceNoise(PixelStep):
+    r"""Gaussian noise in each pixel, in proportion to the noise that its inverse variance tells.
+
+    .. math:: x'_i = x_i + \frac{u}{\sqrt{w_i}}\,\epsilon_i,
+        \qquad u \sim U(\mathrm{scale}), \quad \epsilon_i \sim N(0, 1)
+
+    The variance becomes :math:`1 + u^2` times what it was. A pixel of inverse variance :math:`w_i = 0` is missing and
+    stays as it is. It works on spectra and on images alike.
+
+    Parameters
+    ----------
+    scale : tuple of float, default=(0.0, 1.0)
+        Limits of the multiple :math:`u`, drawn once per row.
+    ivar : float or array-like, default=None
+        Inverse variance of all rows, in the inverse square of the flux's unit: one number, one per pixel of a spectrum,
+        (width,), or a map (bands, height, width). None takes that of each row, which comes with the batch:
+        ``augment(images, size, generator, ivar=ivar)`` with `ivar` of the images' shape.
+    p : float, default=1.0
+        Probability that a row receives noise.
+
+    Raises
+    ------
+    ValueError
+        If `ivar` is negative or not finite, does not suit the images, or comes neither here nor with the batch.
+
+    Notes
+    -----
+    An inverse variance belongs to the pixels as they were observed: place this step before any that moves them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import Augment, InverseVarianceNoise
+    >>> spectra, ivar = torch.ones(2, 1, 1, 4), torch.tensor([0.0, 4.0, 4.0, 100.0]).expand(2, 1, 1, 4)
+    >>> augment = Augment([("noise", InverseVarianceNoise())])
+    >>> noisy = augment(spectra, (1, 4), torch.Generator().manual_seed(0), ivar=ivar)
+    >>> (noisy != spectra)[0].flatten().tolist()
+    [False, True, True, True]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "scale": [NOT_NEGATIVE],
+        "ivar": [Interval(Real, 0, None, closed="left"), "array-like", None],
+        "p": [PROBABILITY],
+    }
+    metadata: ClassVar[tuple[str, ...]] = ("ivar",)
+
+    def __init__(
+        self,
+        scale: tuple[float, float] = (0.0, 1.0),
+        ivar: float | Sequence[float] | np.ndarray | None = None,
+        p: float = 1.0,
+    ) -> None:
+        self.scale = scale
+        self.ivar = ivar
+        self.p = p
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        if self.ivar is None:
+            return
+        ivar = np.asarray(self.ivar, dtype=float)
+        if not np.isfinite(ivar).all() or (ivar < 0).any():
+            raise ValueError("The ivar of InverseVarianceNoise must be finite and not negative; 0 is a missing pixel.")
+        shape = ivar.shape if images is None else images.shape[1:]
+        if ivar.ndim > 3 or any(a not in (1, b) for a, b in zip(ivar.shape[::-1], shape[::-1], strict=False)):
+            raise ValueError(f"InverseVarianceNoise has ivar of shape {ivar.shape}, the images have {tuple(shape)}.")
+
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, ivar: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        given = ivar if self.ivar is None else torch.as_tensor(np.asarray(self.ivar, dtype=np.float32))
+        if given is None:
+            raise ValueError(
+                "InverseVarianceNoise needs the inverse variance of the batch: call the Augment with ivar=, or give "
+                "InverseVarianceNoise(ivar=...)."
+            )
+        if self.ivar is None and tuple(given.shape) != tuple(shape):
+            raise ValueError(f"ivar of shape {tuple(given.shape)} goes with images of shape {tuple(shape)}.")
+        given = given.to(generator.device, torch.float32)
+        multiple = uniform(shape[0], *self.scale, generator) * chosen(shape[0], self.p, generator)
+        deviation = torch.where(given > 0, given, torch.inf).rsqrt().expand(shape)
+        field = torch.randn(shape, generator=generator, device=generator.device)
+        return {"noise": multiple[:, None, None, None] * deviation * field}
+
+    def apply(self, images: Tensor, noise: Tensor) -> Tensor:  # noqa: D102
+        return images + noise
+
+
+class GridStep(PixelStep):
+    """Base of the steps that know the wavelength of each pixel.
+
+    It is the step's parameter `grid`: the step of log₁₀ λ from pixel to pixel where that is constant, else the
+    wavelengths themselves.
+    """
+
+    grid: Any
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        name, grid = type(self).__name__, np.asarray(self.grid, dtype=float)
+        if grid.ndim == 0:
+            return
+        if grid.ndim > 1 or not np.isfinite(grid).all() or not (np.diff(grid, prepend=0) > 0).all():
+            raise ValueError(f"The grid of {name} must be one step of log λ, or positive wavelengths that rise.")
+        if images is not None and len(grid) != images.shape[3]:
+            raise ValueError(f"{name} has a grid of {len(grid)} pixels, the spectra have {images.shape[3]}.")
+
+    def log_wavelengths(self, width: int, device: torch.device) -> Tensor:
+        """Give ln λ of each pixel, as far from that of the middle between the first and the last.
+
+        Parameters
+        ----------
+        width : int
+            Number of pixels.
+        device : torch.device
+            Where.
+
+        Returns
+        -------
+        Tensor of shape (width,)
+        """
+        grid = np.asarray(self.grid, dtype=float)
+        logs = np.log(grid) if grid.ndim else np.log(10) * grid * np.arange(width)
+        return torch.as_tensor(logs - (logs[0] + logs[-1]) / 2, dtype=torch.float32, device=device)
+
+
+GRID = [Interval(Real, 0, None, closed="neither"), "array-like"]
+
+
+class Redshift(GridStep):
+    r"""Move a spectrum to another redshift, resampled linearly on its own grid.
+
+    .. math:: F'(\lambda) = \frac{1}{1 + z}\,F\!\left(\frac{\lambda}{1 + z}\right), \qquad z \sim U(\mathrm{limits})
+
+    A flux density per wavelength keeps its integral so. On a grid that is even in log λ this is a shift by
+    :math:`\log_{10}(1 + z)` over the step. A spectrum at :math:`z_0` comes to :math:`(1 + z_0)(1 + z) - 1`.
+
+    Parameters
+    ----------
+    z : tuple of float, default=(-0.01, 0.01)
+        Limits of the redshift :math:`z`, relative to the one that the spectrum has; above -1.
+    grid : float or array-like of shape (width,), default=1e-4
+        Step of log₁₀ λ from pixel to pixel, where it is constant (1e-4 in SDSS), or the rising wavelengths in any unit.
+    fill : "edge" or float, default="edge"
+        What stands where the grid reaches beyond the spectrum: its last value on that side, or a number, or NaN for
+        estimators that take it as missing.
+    p : float, default=1.0
+        Probability that a spectrum is moved.
+
+    Raises
+    ------
+    ValueError
+        If wavelengths do not rise or are not one per pixel, or a parameter is out of range.
+
+    Notes
+    -----
+    Linear resampling lets a missing pixel (NaN) spoil its neighbours, by one on either side.
+
+    References
+    ----------
+    Hogg (1999), "Distance measures in cosmology", section 7, for the factor of a flux per wavelength.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import Redshift
+    >>> step = Redshift(grid=torch.tensor([1.0, 2.0, 3.0, 4.0]).tolist())
+    >>> step.apply(torch.tensor([[[[0.0, 8.0, 0.0, 0.0]]]]), z=torch.tensor([1.0])).flatten().tolist()  # 2 → 4
+    [0.0, 0.0, 2.0, 4.0]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "z": [Limits(Real, -1, None, closed="neither")],
+        "grid": GRID,
+        "fill": [StrOptions({"edge"}), Real],
+        "p": [PROBABILITY],
+    }
+
+    def __init__(
+        self,
+        z: tuple[float, float] = (-0.01, 0.01),
+        grid: float | Sequence[float] | np.ndarray = 1e-4,
+        fill: str | float = "edge",
+        p: float = 1.0,
+    ) -> None:
+        self.z = z
+        self.grid = grid
+        self.fill = fill
+        self.p = p
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        n = shape[0]
+        return {"z": torch.where(chosen(n, self.p, generator), uniform(n, *self.z, generator), 0.0)}
+
+    def apply(self, images: Tensor, z: Tensor) -> Tensor:  # noqa: D102
+        last = images.shape[3] - 1
+        place = self._places(z, last + 1)
+        left = place.floor().clamp(0, last)
+        share = (place - left).clamp(0, 1)
+        below, above = (
+            images.gather(3, per_row(index.long()).expand(images.shape)) for index in (left, (left + 1).clamp(max=last))
+        )
+        # A pixel that is hit exactly does not see its neighbour, which may be missing.
+        moved = torch.where(per_row(share) > 0, torch.lerp(below, above, per_row(share)), below)
+        moved = moved / (1 + z)[:, None, None, None]
+        if self.fill == "edge":
+            return moved
+        return torch.where(per_row((place >= 0) & (place <= last)), moved, float(self.fill))
+
+    def _places(self, z: Tensor, width: int) -> Tensor:
+        """Position in pixels, (n, width), that each pixel of the moved spectrum comes from."""
+        shift = torch.log1p(z)[:, None]
+        if np.ndim(self.grid) == 0:
+            return torch.arange(width, device=z.device) - shift / float(np.log(10) * self.grid)
+        wavelengths = torch.as_tensor(np.asarray(self.grid), dtype=torch.float32, device=z.device)
+        wanted = wavelengths / (1 + z)[:, None]
+        left = (torch.searchsorted(wavelengths, wanted, right=True) - 1).clamp(0, max(0, width - 2))
+        spacing = wavelengths.diff(append=wavelengths[-1:] + 1)
+        return left + (wanted - wavelengths[left]) / spacing[left]
+
+
+class ContinuumTilt(GridStep):
+    r"""Tilt the continuum by a power law, as an error of the flux calibration or another slope does.
+
+    .. math:: F'(\lambda) = F(\lambda)\,(\lambda / \lambda_0)^{\gamma}, \qquad \gamma \sim U(\mathrm{slope})
+
+    with :math:`\lambda_0` the geometric mean of the first and the last wavelength, where nothing changes.
+
+    Parameters
+    ----------
+    slope : tuple of float, default=(-0.5, 0.5)
+        Limits of the exponent :math:`\gamma`, drawn once per spectrum.
+    grid : float or array-like of shape (width,), default=1e-4
+        Step of log₁₀ λ from pixel to pixel, where it is constant (1e-4 in SDSS), or the rising wavelengths in any unit.
+    p : float, default=1.0
+        Probability that a spectrum is tilted.
+
+    Raises
+    ------
+    ValueError
+        If wavelengths do not rise or are not one per pixel, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import ContinuumTilt
+    >>> step = ContinuumTilt(grid=[1000.0, 2000.0, 4000.0])
+    >>> step.apply(torch.ones(1, 1, 1, 3), slope=torch.tensor([1.0])).flatten().tolist()
+    [0.5, 1.0, 2.0]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "slope": [Limits(Real, None, None, closed="neither")],
+        "grid": GRID,
+        "p": [PROBABILITY],
+    }
+
+    def __init__(
+        self,
+        slope: tuple[float, float] = (-0.5, 0.5),
+        grid: float | Sequence[float] | np.ndarray = 1e-4,
+        p: float = 1.0,
+    ) -> None:
+        self.slope = slope
+        self.grid = grid
+        self.p = p
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        n = shape[0]
+        return {"slope": torch.where(chosen(n, self.p, generator), uniform(n, *self.slope, generator), 0.0)}
+
+    def apply(self, images: Tensor, slope: Tensor) -> Tensor:  # noqa: D102
+        return images * per_row(torch.exp(slope[:, None] * self.log_wavelengths(images.shape[3], images.device)))
+
+
+class ContiguousMask(PixelStep):
+    """Blank a few contiguous segments of a spectrum, the same in all bands; they never overlap.
+
+    Parameters
+    ----------
+    n : int, default=3
+        Number of segments.
+    length : int, default=30
+        Length of each in pixels.
+    fill : float, default=0.0
+        What stands there; NaN for estimators that take it as missing.
+    p : float, default=1.0
+        Probability that a spectrum is masked.
+
+    Raises
+    ------
+    ValueError
+        If the segments would leave nothing of a spectrum, or a parameter is out of range.
+
+    References
+    ----------
+    Parker et al. (2024), section 5.2, who blank six segments of a spectrum before a transformer fills them in:
+    :class:`~skastro.pretrain.MaskedSpectrumEmbedder`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import Augment, ContiguousMask
+    >>> augment = Augment([("mask", ContiguousMask(n=2, length=10))])
+    >>> int(augment(torch.ones(1, 1, 1, 100), (1, 100), torch.Generator()).sum())
+    80
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n": [Interval(Integral, 1, None, closed="left")],
+        "length": [Interval(Integral, 1, None, closed="left")],
+        "fill": [Real],
+        "p": [PROBABILITY],
+    }
+
+    def __init__(self, n: int = 3, length: int = 30, fill: float = 0.0, p: float = 1.0) -> None:
+        self.n = n
+        self.length = length
+        self.fill = fill
+        self.p = p
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        if images is not None and self.n * self.length >= images.shape[3]:
+            raise ValueError(
+                f"ContiguousMask blanks {self.n} segments of {self.length} pixels: nothing would be left of spectra of "
+                f"{images.shape[3]}."
+            )
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+        masked = segments(shape[0], shape[3], self.n, self.length, generator)
+        return {"masked": masked & chosen(shape[0], self.p, generator)[:, None]}
+
+    def apply(self, images: Tensor, masked: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(per_row(masked), self.fill, images)

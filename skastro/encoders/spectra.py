@@ -1,0 +1,302 @@
+"""Spectrum encoders: a transformer over overlapping pieces of a spectrum."""
+
+import math
+from numbers import Integral
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.functional import fold, pad
+
+__all__ = ["SpectrumEncoder", "SpectrumTransformer", "get_spectrum_encoder"]
+
+AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+
+
+class SpectrumEncoder(BaseEstimator):
+    r"""Specification of a spectrum encoder: plain values that hash, search and pickle.
+
+    A spectrum of :math:`T` pixels is cut into :math:`\lfloor (T - B) / A \rfloor + 1` tokens of length :math:`B`, one
+    every :math:`A` pixels; up to :math:`A - 1` pixels at its end belong to none. One more token, in front, holds the
+    spectrum's mean and scale.
+
+    Parameters
+    ----------
+    depth : int, default=4
+        Number of transformer blocks.
+    width : int, default=128
+        Features of a token.
+    heads : int, default=4
+        Attention heads; they divide the width.
+    token : int, default=20
+        Length :math:`B` of a token in pixels; a shorter spectrum is padded to it.
+    stride : int, default=10
+        Pixels :math:`A` from one token to the next.
+    pool : {"avgmax", "avg"}, default="avgmax"
+        The embedding: mean and maximum over tokens, twice `width` features, or the mean alone. Tokens in which all
+        pixels are missing do not count.
+
+    References
+    ----------
+    Parker et al. (2024), section 3.2 and appendix B2: depth 6, width 768, 6 heads. The number of tokens printed there
+    is not that of the code, which is the one above.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import SpectrumEncoder
+    >>> SpectrumEncoder().n_tokens(7781)
+    777
+    >>> encoder = SpectrumEncoder(depth=1, width=16).build(100)
+    >>> rows, tokens = encoder(torch.zeros(2, 100), torch.ones(2, 100, dtype=torch.bool), torch.zeros(2, 2))
+    >>> rows.shape, tokens.shape
+    (torch.Size([2, 32]), torch.Size([2, 10, 16]))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **{name: [AT_LEAST_ONE] for name in ("depth", "width", "heads", "token", "stride")},
+        "pool": [StrOptions({"avgmax", "avg"})],
+    }
+
+    def __init__(
+        self,
+        depth: int = 4,
+        width: int = 128,
+        heads: int = 4,
+        token: int = 20,
+        stride: int = 10,
+        pool: str = "avgmax",
+    ) -> None:
+        self.depth = depth
+        self.width = width
+        self.heads = heads
+        self.token = token
+        self.stride = stride
+        self.pool = pool
+
+    def n_tokens(self, n_wavelengths: int) -> int:
+        """Count the tokens of a spectrum, without the one in front.
+
+        Parameters
+        ----------
+        n_wavelengths : int
+            Pixels of the spectrum.
+
+        Returns
+        -------
+        int
+        """
+        return max(0, n_wavelengths - self.token) // self.stride + 1
+
+    def build(self, n_wavelengths: int) -> "SpectrumTransformer":
+        """Make the network with random weights from torch's global generator.
+
+        Parameters
+        ----------
+        n_wavelengths : int
+            Pixels of the spectra that it will see.
+
+        Returns
+        -------
+        SpectrumTransformer
+
+        Raises
+        ------
+        ValueError
+            If a setting is out of range, the heads do not divide the width, or tokens would leave gaps.
+        """
+        self.check()
+        return SpectrumTransformer(
+            self.n_tokens(n_wavelengths), self.depth, self.width, self.heads, self.token, self.stride, self.pool
+        )
+
+    def check(self) -> None:
+        """Refuse settings that make no network.
+
+        Raises
+        ------
+        ValueError
+            Naming the setting.
+        """
+        self._validate_params()
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"SpectrumEncoder has width={self.width}, which must be even and divisible by heads={self.heads}."
+            )
+        if self.stride > self.token:
+            raise ValueError(
+                f"SpectrumEncoder has stride={self.stride} above token={self.token}: it would lose pixels."
+            )
+
+
+def get_spectrum_encoder(encoder: "SpectrumEncoder | None") -> "SpectrumEncoder":
+    """Turn None into the default specification.
+
+    Parameters
+    ----------
+    encoder : SpectrumEncoder or None
+        What the user gave.
+
+    Returns
+    -------
+    SpectrumEncoder
+
+    Examples
+    --------
+    >>> from skastro.encoders import get_spectrum_encoder
+    >>> get_spectrum_encoder(None)
+    SpectrumEncoder()
+    """
+    return SpectrumEncoder() if encoder is None else encoder
+
+
+class SpectrumTransformer(nn.Module):
+    r"""A transformer that reads a standardised spectrum and knows which pixels are missing.
+
+    Parameters
+    ----------
+    n_tokens : int
+        Tokens of a spectrum, without the one in front.
+    depth, width, heads : int
+        Blocks, features, attention heads.
+    token, stride : int
+        Length of a token and distance to the next, in pixels.
+    pool : {"avgmax", "avg"}
+        Pooling.
+
+    Notes
+    -----
+    The blocks' weights are drawn from :math:`N(0, 1/(2 f d))` with :math:`f` the fan-in and :math:`d` the depth, as in
+    Parker et al. (2024), footnote 6. Positions start as sines and cosines and are learned from there.
+    """
+
+    def __init__(self, n_tokens: int, depth: int, width: int, heads: int, token: int, stride: int, pool: str) -> None:
+        super().__init__()
+        self.n_tokens = n_tokens
+        self.token = token
+        self.stride = stride
+        self.embed = nn.Linear(2 * token, width)
+        self.level = nn.Linear(2, width)
+        self.positions = nn.Parameter(waves(n_tokens + 1, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.pool = PoolOfSeen(maximum=pool == "avgmax")
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=(2 * module.in_features * depth) ** -0.5)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, flux: Tensor, seen: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed spectra.
+
+        Parameters
+        ----------
+        flux : Tensor of shape (n, n_wavelengths)
+            Standardised flux, zero where it is not seen.
+        seen : Tensor of bool, shape (n, n_wavelengths)
+            False where a pixel is missing or masked.
+        level : Tensor of shape (n, 2)
+            What stands for each spectrum's mean and scale.
+
+        Returns
+        -------
+        rows : Tensor of shape (n, 2 * width) or (n, width)
+            Pooled over the tokens that hold a seen pixel and the one in front.
+        tokens : Tensor of shape (n, 1 + n_tokens, width)
+        """
+        here = self.split(seen.to(flux.dtype))
+        tokens = self.embed(torch.cat([self.split(flux), here], dim=2))
+        tokens = torch.cat([self.level(level)[:, None], tokens], dim=1) + self.positions
+        tokens = self.norm(self.blocks(tokens))
+        return self.pool(tokens, here.amax(dim=2)), tokens
+
+    def split(self, pixels: Tensor) -> Tensor:
+        """Cut rows of pixels into tokens.
+
+        Parameters
+        ----------
+        pixels : Tensor of shape (n, n_wavelengths)
+            One value per pixel; rows shorter than a token are padded with zeros.
+
+        Returns
+        -------
+        Tensor of shape (n, n_tokens, token)
+        """
+        return pad(pixels, (0, max(0, self.token - pixels.shape[1]))).unfold(1, self.token, self.stride)
+
+    def join(self, tokens: Tensor) -> Tensor:
+        """Put tokens together again, the mean where they overlap.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (n, n_tokens, token)
+            One value per pixel.
+
+        Returns
+        -------
+        Tensor of shape (n, (n_tokens - 1) * stride + token)
+        """
+        both = torch.stack([tokens, torch.ones_like(tokens)]).flatten(0, 1).transpose(1, 2)
+        width = (self.n_tokens - 1) * self.stride + self.token
+        total, count = fold(both, (1, width), (1, self.token), stride=(1, self.stride))[:, 0, 0].chunk(2)
+        return total / count
+
+
+class PoolOfSeen(nn.Module):
+    """Mean, and maximum where asked, over the tokens that hold something.
+
+    Parameters
+    ----------
+    maximum : bool
+        Give the maximum beside the mean.
+    """
+
+    def __init__(self, maximum: bool) -> None:
+        super().__init__()
+        self.maximum = maximum
+
+    def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Pool tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (n, 1 + n_tokens, width)
+            The first always counts.
+        seen : Tensor of shape (n, n_tokens)
+            One where a token holds something, else zero.
+
+        Returns
+        -------
+        Tensor of shape (n, 2 * width) or (n, width)
+        """
+        weights = pad(seen, (1, 0), value=1.0)[:, :, None]
+        mean = (weights * tokens).sum(dim=1) / weights.sum(dim=1)
+        if not self.maximum:
+            return mean
+        return torch.cat([mean, tokens.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
+
+
+def waves(n: int, width: int) -> Tensor:
+    """Sines and cosines of positions, from one cycle in six places to one in 60,000.
+
+    Parameters
+    ----------
+    n : int
+        Positions.
+    width : int
+        Features; half of them sines, half cosines.
+
+    Returns
+    -------
+    Tensor of shape (n, width)
+
+    References
+    ----------
+    Vaswani et al. (2017), section 3.5.
+    """
+    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
+    angles = torch.arange(n)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
