@@ -56,10 +56,11 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
         raise
 
 
-class BaseModel(BaseEstimator, ABC):
+class BaseModel(BaseEstimator):
     """What every estimator that trains a network is: parameters with shorthands, and a fitted state of numbers.
 
-    What is fitted is plain values and arrays but for its networks, which the state keeps as arrays and builds again.
+    What is fitted is plain values and arrays but for its networks, which the state keeps as arrays and builds again:
+    the network ``encoder_`` by the hook ``_build_encoder``, and so each other that `_networks` names.
     """
 
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = {"training": get_training}
@@ -111,10 +112,6 @@ class BaseModel(BaseEstimator, ABC):
         training = copy.copy(get_training(self.training))
         training.check()
         return training.set_params(**{k: v for k, v in self._auto.items() if getattr(training, k) == "auto"})
-
-    @abstractmethod
-    def _build_encoder(self) -> nn.Module:
-        """Make the encoder with fresh weights for inputs of the shape learned; so for each other network."""
 
 
 class ImageModel(BaseModel):
@@ -250,6 +247,7 @@ class ImageModel(BaseModel):
             )
 
     def _build_encoder(self) -> nn.Module:
+        """Make the encoder with fresh weights for images of the shape learned."""
         if isinstance(self._spec, nn.Module):
             return copy.deepcopy(self._spec)
         return self._spec.build(self.image_shape_[0], self.size_)
@@ -276,7 +274,7 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel)
         return tags
 
 
-class ImageEmbedder(BaseEmbedder, ImageModel):
+class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     """What every image embedder is: pixels in, one row of features per image out.
 
     A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the

@@ -48,6 +48,7 @@ OURS = _names(
         "skastro.augment.spectra": "ContiguousMask ContinuumTilt InverseVarianceNoise Redshift",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
+        "skastro.downstream.posterior": "FlowPosterior",
         "skastro.encoders.images": "ImageEncoder",
         "skastro.encoders.spectra": "SpectrumEncoder",
         "skastro.pretrain.byol": "BYOLEmbedder",

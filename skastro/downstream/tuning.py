@@ -1,7 +1,7 @@
 """What fine-tuning is: an encoder, pretrained or not, and a head, trained together as far as asked."""
 
 import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -199,7 +199,7 @@ class HeldOut:
         return total / max(weights, 1e-30)
 
 
-class FineTuner(ImageModel):
+class FineTuner(ImageModel, ABC):
     """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
 
     A concrete one has a constructor that only stores, and the hooks `_encode` and `_loss`.

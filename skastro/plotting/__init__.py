@@ -4,14 +4,18 @@ from skastro.plotting.ablations import AblationDisplay
 from skastro.plotting.augmentations import AugmentationDisplay
 from skastro.plotting.look_alikes import LookAlikesDisplay
 from skastro.plotting.photoz import PhotoZDisplay
+from skastro.plotting.posteriors import CornerDisplay, CoverageDisplay, RankDisplay
 from skastro.plotting.sweeps import LabelSweepDisplay
 from skastro.plotting.votes import VoteScatterDisplay
 
 __all__ = [
     "AblationDisplay",
     "AugmentationDisplay",
+    "CornerDisplay",
+    "CoverageDisplay",
     "LabelSweepDisplay",
     "LookAlikesDisplay",
     "PhotoZDisplay",
+    "RankDisplay",
     "VoteScatterDisplay",
 ]

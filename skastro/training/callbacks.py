@@ -57,26 +57,25 @@ class Monitor(Callback):
 
     Parameters
     ----------
-    encoder : nn.Module
-        The network whose outputs are watched.
+    encoder : nn.Module, default=None
+        The network whose outputs are watched; None where what is trained embeds nothing.
 
     Attributes
     ----------
     history : dict of list of float
-        One value per finished epoch: ``loss``, ``lr`` (of the last step), ``images_per_s``, ``embedding_std``
-        (of L2-normalised embeddings times √d: about 1 when they point everywhere, 0 when they are all the same)
-        and ``effective_rank`` (exponential of the entropy of the normalised singular values).
+        One value per finished epoch: ``loss``, ``lr`` (of the last step), ``images_per_s``; of an encoder also
+        ``embedding_std`` (of L2-normalised embeddings times √d: about 1 when they point everywhere, 0 when they are
+        all the same) and ``effective_rank`` (exponential of the entropy of the normalised singular values).
 
     References
     ----------
     Roy & Vetterli (2007) for the effective rank.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module | None = None) -> None:
         self.encoder = encoder
-        self.history: dict[str, list[float]] = {
-            name: [] for name in ("loss", "lr", "images_per_s", "embedding_std", "effective_rank")
-        }
+        watched = ("embedding_std", "effective_rank") if encoder is not None else ()
+        self.history: dict[str, list[float]] = {name: [] for name in ("loss", "lr", "images_per_s", *watched)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Give the history as arrays.
@@ -90,9 +89,10 @@ class Monitor(Callback):
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.recent_: deque[Tensor] = deque(maxlen=8)
-        self.hook_ = self.encoder.register_forward_hook(
-            lambda module, inputs, output: self.recent_.append(output.detach())
-        )
+        if self.encoder is not None:
+            self.hook_ = self.encoder.register_forward_hook(
+                lambda module, inputs, output: self.recent_.append(output.detach())
+            )
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.started_ = time.perf_counter()
@@ -100,18 +100,20 @@ class Monitor(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         seconds = time.perf_counter() - self.started_
         sizes, losses = zip(*net.history[-1, "batches", :, ("train_batch_size", "train_loss")], strict=True)
-        std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
         values = {
             "loss": float(np.average(losses, weights=sizes)),
             "lr": base_lr(net),
             "images_per_s": sum(sizes) / seconds,
-            "embedding_std": std,
-            "effective_rank": rank,
         }
+        if self.encoder is not None:
+            std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
+            values |= {"embedding_std": std, "effective_rank": rank}
         for name, value in values.items():
             self.history[name].append(value)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        if self.encoder is None:
+            return
         self.hook_.remove()
         rows = sum(map(len, self.recent_))
         if rows >= 32 and len(self.history["loss"]) >= 3 and self.history["embedding_std"][-1] < 0.02:
