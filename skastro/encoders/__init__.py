@@ -1,7 +1,7 @@
 """Networks with weights: encoders, their blocks, heads, normalisation."""
 
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
-from skastro.encoders.heads import Normalizer, mlp
+from skastro.encoders.heads import Normalizer, VoteHead, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
 from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
 
@@ -12,6 +12,7 @@ __all__ = [
     "SpectrumTransformer",
     "Tail",
     "Trunk",
+    "VoteHead",
     "blocks",
     "get_encoder",
     "get_spectrum_encoder",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalizer", "mlp"]
+__all__ = ["Normalizer", "VoteHead", "mlp"]
 
 
 def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
@@ -39,6 +39,65 @@ def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out),
     )
+
+
+class VoteHead(nn.Module):
+    r"""Tell the concentrations of all answers' Dirichlet distributions: dropout, a linear layer, a scaled sigmoid.
+
+    .. math:: \alpha = 1 + 100\,\sigma(W x + b), \qquad 1 < \alpha < 101
+
+    Parameters
+    ----------
+    width : int
+        Features that come in.
+    n_answers : int
+        Answers to all questions.
+    generator : torch.Generator
+        On the CPU. First weights and dropout are drawn from it and from nothing else, so that whatever is trained
+        beside the head draws what it would without.
+    dropout : float, default=0.2
+        Share of the features that each row is denied in training.
+
+    Notes
+    -----
+    The paper prints concentrations from 1 to 100; its code adds 1 to 100 times the sigmoid, as here.
+
+    References
+    ----------
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", section 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import VoteHead
+    >>> VoteHead(512, 206, torch.Generator().manual_seed(0))(torch.rand(2, 512)).shape
+    torch.Size([2, 206])
+    """
+
+    def __init__(self, width: int, n_answers: int, generator: torch.Generator, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.linear = nn.utils.skip_init(nn.Linear, width, n_answers)
+        for parameter in self.linear.parameters():
+            nn.init.uniform_(parameter, -(width**-0.5), width**-0.5, generator)
+        self.generator = generator
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute concentrations in float32.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n, width)
+            Of an encoder.
+
+        Returns
+        -------
+        Tensor of shape (n, n_answers)
+        """
+        if self.training:
+            kept = torch.rand(features.shape, generator=self.generator) >= self.dropout
+            features = features * kept.to(features) / (1 - self.dropout)
+        return 1 + 100 * torch.sigmoid(self.linear(features).float())
 
 
 class Normalizer(nn.Module):

@@ -1,10 +1,10 @@
-"""The objectives' formulas: pure functions of tensors, without state, in float32 whatever comes in."""
+"""Views that agree or contrast: losses of BYOL, MoCo and SimCLR, in float32 whatever comes in."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-__all__ = ["byol_loss", "info_nce", "masked_mse", "nt_xent"]
+__all__ = ["byol_loss", "info_nce", "nt_xent"]
 
 
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -122,37 +122,3 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         similarities = views @ views.T / temperature
     similarities.fill_diagonal_(-torch.inf)
     return cross_entropy(similarities, torch.arange(len(views), device=views.device).roll(len(first)))
-
-
-def masked_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    r"""Mean square error where something was hidden.
-
-    .. math:: L = \frac{\sum_i w_i\,(\hat x_i - x_i)^2}{\sum_i w_i}
-
-    over all pixels of the batch, with weights of zero where nothing was hidden or nothing is known.
-
-    Parameters
-    ----------
-    prediction, target, weights : Tensor of one shape
-        What was predicted :math:`\hat x`, what is true, and how much it counts.
-
-    Returns
-    -------
-    Tensor
-        A scalar; 0 if no weight is above zero.
-
-    References
-    ----------
-    Parker et al. (2024), equation A1, which divides by the number of all patches; the paper's code, as here, by that of
-    the hidden ones, so that the loss does not depend on how much is hidden.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastro.losses import masked_mse
-    >>> masked_mse(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 0.0]), torch.tensor([2.0, 0.0])).item()
-    4.0
-    """
-    weights = weights.float()
-    error = weights * (prediction.float() - target.float()) ** 2
-    return error.sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
