@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # Each name is imported when first used, so that `import skastro` loads no torch.
 HOMES = {
     "BYOLEmbedder": "skastro.pretrain",
+    "DirichletClassifier": "skastro.downstream",
     "FineTuneClassifier": "skastro.downstream",
     "FineTuneRegressor": "skastro.downstream",
     "FlowPosterior": "skastro.downstream",
@@ -28,6 +29,7 @@ HOMES = {
 
 __all__ = [
     "BYOLEmbedder",
+    "DirichletClassifier",
     "FineTuneClassifier",
     "FineTuneRegressor",
     "FlowPosterior",

@@ -46,6 +46,7 @@ OURS = _names(
         "skastro.augment.multiview": "MultiView",
         "skastro.augment.sky": "ColourJitter GaussianBlur Grey PSFBlur Redden",
         "skastro.augment.spectra": "ContiguousMask ContinuumTilt InverseVarianceNoise Redshift",
+        "skastro.downstream.dirichlet": "DirichletClassifier",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
         "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
         "skastro.downstream.posterior": "FlowPosterior",

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from skastro import metrics_posterior
-from skastro.metrics_posterior import sbc_ranks, tarp
+from skastro.metrics import sbc_ranks, tarp
 
 MIX = np.array([[1.0, 0.0], [0.8, 0.6]])
 

@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from skastro import (
     BYOLEmbedder,
+    DirichletClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
     FlowPosterior,
@@ -32,7 +33,10 @@ TINY = {
     "MoCoEmbedder": MoCoEmbedder("test_resnet", max_epochs=1, batch_size=32, projection_dim=8),
     "SimCLREmbedder": SimCLREmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "MaskedSpectrumEmbedder": MaskedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2), max_epochs=1),
+    "DirichletClassifier": DirichletClassifier(),
+    "DirichletClassifier, hidden layer": DirichletClassifier(hidden_layer_sizes=(8,)),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
+    "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),
     "FlowPosterior": FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1),

@@ -32,6 +32,7 @@ from skastro.encoders import blocks
 TINY = {"encoder": "test_resnet", "augment": None, "max_epochs": 1, "batch_size": 8, "lr": 1e-2, "random_state": 0}
 TUNERS = {
     "softmax": FineTuneClassifier,
+    "dirichlet": partial(FineTuneClassifier, head="dirichlet", dropout=0.0),
     "linear": FineTuneRegressor,
     "redshift-bins": partial(FineTuneRegressor, head=RedshiftBins(5)),
 }
@@ -661,7 +662,7 @@ NOISE = np.random.default_rng(5).permutation(LABELS)
 def test_early_stopping_restores_the_best_epoch(n_layers, augment):
     model = stopped(n_layers=n_layers, augment=augment).fit(X, NOISE)
     losses, label = model.history_["validation_loss"], np.searchsorted(model.classes_, NOISE)
-    _, held_out = model._hold_out(label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, held_out = model._hold_out(np.arange(12), label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
     now = -np.log(model.predict_proba(X[held_out])[range(len(held_out)), label[held_out]]).mean()
     assert now == pytest.approx(losses.min(), rel=1e-4)
     assert len(losses) == len(model.history_["loss"]) == min(12, losses.argmin() + 1 + 2)
@@ -672,7 +673,7 @@ def test_the_held_out_loss_is_weighted():
     weight = np.random.default_rng(4).uniform(0, 3, size=12)
     model = stopped(max_epochs=1).fit(X, NOISE, sample_weight=weight)
     label = np.searchsorted(model.classes_, NOISE)
-    _, rows = model._hold_out(label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, rows = model._hold_out(np.arange(12), label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
     slow = -np.log(model.predict_proba(X[rows])[range(len(rows)), label[rows]])
     assert model.history_["validation_loss"][0] == pytest.approx(np.average(slow, weights=weight[rows]), rel=1e-4)
 
@@ -689,7 +690,7 @@ def test_rows_held_out_are_never_trained_on(name, spy):
 def test_rows_held_out_keep_the_proportions_of_classes():
     label = np.repeat([0, 1, 2], [60, 30, 10])
     for seed in range(5):
-        rows, held_out = FineTuneClassifier(validation_fraction=0.1)._hold_out(label, seed)
+        rows, held_out = FineTuneClassifier(validation_fraction=0.1)._hold_out(np.arange(100), label, seed)
         assert np.bincount(label[held_out]).tolist() == [6, 3, 1]
         assert sorted([*rows, *held_out]) == list(range(100))
 

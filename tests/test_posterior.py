@@ -20,7 +20,7 @@ pytest.importorskip("zuko")
 
 from skastro import FlowPosterior, load, save
 from skastro.downstream import posterior
-from skastro.metrics_posterior import sbc_ranks, tarp
+from skastro.metrics import sbc_ranks, tarp
 from skastro.training import Training
 
 TINY = {"n_estimators": 2, "n_transforms": (1, 2), "hidden_dim": (4, 16), "max_epochs": 2, "lr": 0.01}

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skastro.metrics_posterior import sbc_ranks, tarp
+from skastro.metrics import sbc_ranks, tarp
 from skastro.plotting import CornerDisplay, CoverageDisplay, RankDisplay
 
 matplotlib = pytest.importorskip("matplotlib")

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from skastro import metrics_retrieval
-from skastro.metrics_retrieval import retrieval_ranks, retrieval_score, retrieval_table
+from skastro.metrics import retrieval_ranks, retrieval_score, retrieval_table
 
 
 def pairs(n=60, d=5, noise=0.5, seed=0):

@@ -1,31 +1,39 @@
-"""Fine-tuned answers: classes, soft labels, values, redshifts."""
+"""Fine-tuned answers: classes, soft labels, votes, values, redshifts."""
 
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin, clone
+import torch
+from sklearn.base import RegressorMixin, clone
 from sklearn.utils import Tags, check_array, column_or_1d, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from skastro.augment import Augment
+from skastro.downstream.dirichlet import VoteClassifierMixin, tells_votes
 from skastro.downstream.photoz import RedshiftBins
 from skastro.downstream.tuning import FineTuner
+from skastro.encoders import VoteHead
+from skastro.losses import dirichlet_multinomial_nll
 from skastro.surveys import Survey
 from skastro.training import Training
+from skastro.votes import VoteSchema
 
 __all__ = ["FineTuneClassifier", "FineTuneRegressor"]
 
 
-class FineTuneClassifier(ClassifierMixin, FineTuner):
-    r"""Classify images with an encoder and a softmax head, trained together.
+class FineTuneClassifier(VoteClassifierMixin, FineTuner):
+    r"""Classify images, or predict how volunteers vote on them, with an encoder and a head, trained together.
 
-    The loss is the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
+    ``head="softmax"`` minimises the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
+    ``head="dirichlet"`` takes counts of votes and gives every galaxy a Dirichlet distribution over the answers to each
+    question: its loss is that of :class:`DirichletClassifier`, whose answers it has too.
 
     Parameters
     ----------
@@ -33,8 +41,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
         changed; a bare embedder is cloned and fitted on the images first; a timm name, a specification or a module
         is trained from random weights (a module: from its own), the "direct" baseline.
-    head : {"softmax"}, default="softmax"
+    head : {"softmax", "dirichlet"}, default="softmax"
         What the network ends in.
+    schema : str, VoteSchema or None, default=None
+        For ``head="dirichlet"``: the questions, by the name of a campaign or as a schema. None makes labels of a 1-D
+        ``y``, one vote each, and the answers to one question of the columns of a 2-D one.
+    dropout : float, default=0.2
+        For ``head="dirichlet"``: share of the features that the head is denied in training.
     n_layers : int or "all", default="all"
         Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
     layer_decay : float, default=1.0
@@ -57,13 +70,15 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     average : {"dihedral"}, int or None, default=None
         Average the answers over the eight flips and quarter turns, or over that many rotations.
     class_weight : dict or "balanced", default=None
-        Weight of each class, as in scikit-learn; for soft labels, of the class with the largest share.
+        Weight of each class, as in scikit-learn; for soft labels, of the class with the largest share. Not for counts
+        of votes.
     label_smoothing : float, default=0.0
-        Share of each label that is spread evenly over all classes.
+        For ``head="softmax"``: share of each label that is spread evenly over all classes.
     early_stopping : bool, default=False
         Hold out some rows, stop when their loss no longer falls, and restore the best epoch.
     validation_fraction : float, default=0.1
-        How many rows early stopping holds out; by class for hard labels.
+        How many rows early stopping holds out, of those with a weight and votes; by class for the hard labels of a
+        softmax.
     n_iter_no_change : int, default=10
         Epochs without a new lowest loss after which early stopping stops.
     max_epochs : int or "auto", default="auto"
@@ -84,11 +99,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels; of soft ones the column names or numbers.
+        The labels; of soft ones and of votes the column names or numbers.
+    schema_ : VoteSchema or None
+        The questions in use; None for labels.
     encoder_ : nn.Module
         The tuned encoder, on the CPU.
     head_ : nn.Module
-        Layer norm and linear layer.
+        Layer norm and linear layer; for votes, layer norm and :class:`~skastro.encoders.VoteHead`.
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
@@ -100,6 +117,7 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     See Also
     --------
     sklearn.linear_model.LogisticRegression : The linear probe of choice on ``embedder.transform(images)``.
+    DirichletClassifier : Votes from rows of numbers, such as embeddings.
 
     Notes
     -----
@@ -110,9 +128,13 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     the encoder a tenth of the head's rate: ``lr=1e-3, encoder_lr=1e-4, layer_decay=1.0,
     training=Training(schedule="milestones")``.
 
+    The head of votes is that of Walmsley et al. (2022), concentrations from 1 to 101 behind the dropout, with a layer
+    norm before it. ``average`` averages concentrations.
+
     References
     ----------
-    Slijepcevic et al. (2023), section 4 and tables 2 and 4; Hayat et al. (2021), section 3.
+    Slijepcevic et al. (2023), section 4 and tables 2 and 4; Hayat et al. (2021), section 3; Walmsley et al. (2022),
+    section 3, for votes.
 
     Examples
     --------
@@ -128,10 +150,21 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     (8, 2)
     >>> model.learning_rates_
     {'head': 0.00025, 'network.layer4': 0.00025, 'network.layer3': 0.0001875}
+
+    Votes, with error bars:
+
+    >>> votes = [[8, 2], [1, 9]] * 4
+    >>> model = FineTuneClassifier("test_resnet", head="dirichlet", schema="gz_rings", max_epochs=1, random_state=0)
+    >>> model.fit(images, votes).predict_proba(images).shape
+    (8, 2)
+    >>> model.predict_interval(images, level=0.9).shape
+    (8, 2, 2)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
-        "head": [StrOptions({"softmax"})],
+        "head": [StrOptions({"softmax", "dirichlet"})],
+        "schema": [str, VoteSchema, None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
@@ -140,6 +173,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         self,
         encoder: Any = "resnet18",
         head: str = "softmax",
+        schema: str | VoteSchema | None = None,
+        dropout: float = 0.2,
         n_layers: int | str = "all",
         layer_decay: float = 1.0,
         encoder_lr: float | None = None,
@@ -165,6 +200,8 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
     ) -> None:
         self.encoder = encoder
         self.head = head
+        self.schema = schema
+        self.dropout = dropout
         self.n_layers = n_layers
         self.layer_decay = layer_decay
         self.encoder_lr = encoder_lr
@@ -189,16 +226,19 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train on labelled images.
+        """Train on images with labels or votes.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images.
         y : array-like of shape (n,) or (n, n_classes)
-            Labels, or soft labels: rows of shares, which are scaled to sum to 1.
+            Labels, or soft labels: rows of shares, which are scaled to sum to 1. For ``head="dirichlet"`` labels, or
+            how many volunteers gave each answer: an array with the columns of the schema in its order, or a DataFrame
+            with these columns in any order, and zeros where nobody was asked. Images without any vote are ignored.
         sample_weight : array-like of shape (n,), default=None
-            Weight of each image in the loss, such as its number of votes.
+            Weight of each image in the loss, such as its number of votes for soft labels; counts of votes count by
+            themselves.
 
         Returns
         -------
@@ -208,46 +248,49 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the labels cannot be used (continuous labels in one column, more layers than
-            the encoder has, an embedder of other bands); nothing has been trained then.
+            If a parameter, the images or the labels cannot be used (continuous labels in one column, votes that are
+            negative, fractional or under other columns, more layers than the encoder has, an embedder of other bands);
+            nothing has been trained then.
+
+        Warns
+        -----
+        UserWarning
+            If there are votes for a question whose parent nobody answered so: how many.
         """
         return self._fit(X, y, sample_weight)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Give the probability of each class, or the expected share of soft labels.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float32
-        """
-        return self._answers(X, nn.Softmax(dim=1))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Give the most probable class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-        """
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # after the few steps of scikit-learn's checks
         return tags
 
+    def _concentrations(self, X: Any) -> np.ndarray:
+        return self._answers(X, nn.Identity()).astype(np.float64)
+
+    def _fractions(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        if tells_votes(self):
+            return self._expected(self._concentrations(X))
+        return self._answers(X, nn.Softmax(dim=1))
+
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        self._head = self.head
+        return self._encode_votes(y, weight) if self.head == "dirichlet" else self._encode_labels(y, weight)
+
+    def _encode_votes(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        if self.label_smoothing:
+            raise ValueError("label_smoothing is for head='softmax'; votes bring their own shares.")
+        votes = self._learn_votes(y)
+        if self.schema_ is None:
+            weight = self._weigh_classes(votes.argmax(axis=1), weight)
+        elif self.class_weight is not None:
+            raise ValueError("class_weight is for labels; a galaxy with votes is of no one class.")
+        return votes, self._weigh_votes(votes, weight), votes.shape[1]
+
+    def _encode_labels(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        if self.schema is not None:
+            raise ValueError("schema is for head='dirichlet'; a softmax has one question.")
+        self.schema_, self._is_table = None, False
         labels = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         if labels.ndim == 2 and labels.shape[1] > 1:
             target = check_soft_labels(labels)
@@ -258,14 +301,24 @@ class FineTuneClassifier(ClassifierMixin, FineTuner):
             check_classification_targets(y)
             self.classes_, label = np.unique(y, return_inverse=True)
             target = label
+        return target, self._weigh_classes(label, weight), len(self.classes_)
+
+    def _weigh_classes(self, label: np.ndarray, weight: np.ndarray) -> np.ndarray:
         present, index = np.unique(label, return_inverse=True)  # a soft class may have the largest share nowhere
         class_weight = compute_class_weight(self.class_weight, classes=self.classes_[present], y=self.classes_[label])
         weight = weight * class_weight[index]
         if not weight.any():
             raise ValueError("class_weight gives every row the weight 0: there is nothing to learn from.")
-        return target, weight, len(self.classes_)
+        return weight
+
+    def _build_output(self, width: int, out: int) -> nn.Module:
+        if tells_votes(self):
+            return VoteHead(width, out, torch.Generator().manual_seed(int(torch.randint(1 << 62, ()))), self.dropout)
+        return nn.Linear(width, out)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        if tells_votes(self):
+            return dirichlet_multinomial_nll(outputs, target, self._sizes, reduction="none").sum(dim=1)
         target = target.long() if target.ndim == 1 else target
         return cross_entropy(outputs, target, label_smoothing=self.label_smoothing, reduction="none")
 
@@ -557,6 +610,9 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         self._mean = np.average(values, weights=weight)
         self._std = np.sqrt(np.average((values - self._mean) ** 2, weights=weight)) or 1.0
         return (values - self._mean) / self._std, weight, 1
+
+    def _build_output(self, width: int, out: int) -> nn.Module:
+        return nn.Linear(width, out)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         if _tells_redshifts(self):

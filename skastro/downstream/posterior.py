@@ -150,7 +150,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
     See Also
     --------
     PhotoZRegressor : The distribution of one value over bins, by any classifier.
-    skastro.metrics_posterior.tarp : Whether to believe a posterior.
+    skastro.metrics.tarp : Whether to believe a posterior.
 
     Notes
     -----

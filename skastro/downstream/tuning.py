@@ -202,7 +202,7 @@ class HeldOut:
 class FineTuner(ImageModel, ABC):
     """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
 
-    A concrete one has a constructor that only stores, and the hooks `_encode` and `_loss`.
+    A concrete one has a constructor that only stores, and the hooks `_encode`, `_loss` and `_build_output`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
@@ -225,6 +225,10 @@ class FineTuner(ImageModel, ABC):
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Compute the loss of each row."""
 
+    @abstractmethod
+    def _build_output(self, width: int, out: int) -> nn.Module:
+        """Make what turns normalised features into outputs, with fresh weights."""
+
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         self._validate_params()
         self._knobs()
@@ -237,13 +241,15 @@ class FineTuner(ImageModel, ABC):
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
             target, weight, n_outputs = self._encode(y, weight)
+            if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
+                raise ValueError(f"Found 1 sample with a label and a weight; {type(self).__name__} needs at least 2.")
             images, encoder = self._start(X)
             self._learn_steps(images)
             seed = draw_seed(self.random_state)
             with local_seed(seed):
                 encoder = self._build_encoder() if encoder is None else copy.deepcopy(encoder)
                 self._head_shape = (self._width(encoder), n_outputs)
-                arrays = {"images": images, "target": target, "weight": weight / weight.mean()}
+                arrays = {"images": images, "target": target, "weight": weight / weight[weight > 0].mean()}
                 self._tune(encoder, self._build_head(), arrays, seed)
         return self
 
@@ -282,9 +288,9 @@ class FineTuner(ImageModel, ABC):
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
         objective = FineTuning(part, head, self._loss, scales, self.batch_norm)
-        monitor, best, rows = Monitor(part), None, None
+        monitor, best, rows = Monitor(part), None, np.flatnonzero(arrays["weight"])
         if self.early_stopping:
-            rows, held_out = self._hold_out(arrays["target"], seed)
+            rows, held_out = self._hold_out(rows, arrays["target"], seed)
             evaluate = HeldOut(objective, still, arrays, held_out, self.batch_size, resolve_device(self.device))
             best = Best(evaluate, self.n_iter_no_change, monitor.history)
         try:
@@ -324,15 +330,14 @@ class FineTuner(ImageModel, ABC):
         generator = torch.Generator(device).manual_seed(seed)
         return Views([(recipe, self.size_)], Normalizer(self.normalizer_).to(device), generator)
 
-    def _hold_out(self, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Choose rows to train on and rows to watch, by class where there are classes."""
-        classes = target if is_classifier(self) and target.ndim == 1 else None
+        classes = target[rows] if is_classifier(self) and target.ndim == 1 else None
         fraction = self.validation_fraction
-        every = np.arange(len(target))
-        rows, held_out = train_test_split(every, test_size=fraction, random_state=seed, stratify=classes)
-        if len(rows) < 2:
-            raise ValueError(f"validation_fraction={fraction} leaves one of {len(target)} rows to train on.")
-        return rows, held_out
+        chosen, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=classes)
+        if len(chosen) < 2:
+            raise ValueError(f"validation_fraction={fraction} leaves one of {len(rows)} rows to train on.")
+        return chosen, held_out
 
     def _answers(self, X: Any, last: nn.Module) -> np.ndarray:
         """Run encoder, head and a last function over images, averaged over their symmetries when asked."""
@@ -342,4 +347,4 @@ class FineTuner(ImageModel, ABC):
 
     def _build_head(self) -> nn.Module:
         width, out = self._head_shape
-        return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out))
+        return nn.Sequential(nn.LayerNorm(width), self._build_output(width, out))

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from skastro.metrics_posterior import sbc_ranks, tarp
+from skastro.metrics import sbc_ranks, tarp
 from skastro.plotting.style import COLOURS, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
@@ -45,7 +45,7 @@ class CoverageDisplay:
 
     See Also
     --------
-    skastro.metrics_posterior.tarp : The test.
+    skastro.metrics.tarp : The test.
     RankDisplay : Each value on its own.
 
     References
@@ -98,7 +98,7 @@ class CoverageDisplay:
         Raises
         ------
         ValueError
-            As :func:`skastro.metrics_posterior.tarp`.
+            As :func:`skastro.metrics.tarp`.
         """
         test = tarp(y_true, samples, references, random_state=random_state)
         return cls(test.levels, test.coverage, n=len(test.fractions), p_value=test.p_value).plot(ax=ax)
@@ -144,7 +144,7 @@ class CoverageDisplay:
         TypeError
             If the estimator has no posterior to draw from.
         ValueError
-            As :func:`skastro.metrics_posterior.tarp`.
+            As :func:`skastro.metrics.tarp`.
         """
         samples = _sample(estimator, X, n_samples, random_state)
         return cls.from_predictions(y_true, samples, references=references, random_state=random_state, ax=ax)
@@ -203,7 +203,7 @@ class RankDisplay:
 
     See Also
     --------
-    skastro.metrics_posterior.sbc_ranks : The test.
+    skastro.metrics.sbc_ranks : The test.
     CoverageDisplay : All values together.
 
     References
@@ -265,7 +265,7 @@ class RankDisplay:
         Raises
         ------
         ValueError
-            As :func:`skastro.metrics_posterior.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
+            As :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
         """
         test = sbc_ranks(y_true, samples, random_state=random_state)
         display = cls(test.ranks, n_samples=test.n_samples, p_value=test.p_value, names=names)
@@ -315,7 +315,7 @@ class RankDisplay:
         TypeError
             If the estimator has no posterior to draw from.
         ValueError
-            As :func:`skastro.metrics_posterior.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
+            As :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
         """
         samples = _sample(estimator, X, n_samples, random_state)
         return cls.from_predictions(y_true, samples, names=names, random_state=random_state, bins=bins, figure=figure)

@@ -58,7 +58,7 @@ def retrieval_ranks(
 
     Examples
     --------
-    >>> from skastro.metrics_retrieval import retrieval_ranks
+    >>> from skastro.metrics import retrieval_ranks
     >>> images = [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]
     >>> spectra = [[2.0, 0.1], [1.0, 0.9], [float("nan"), 0.0]]
     >>> retrieval_ranks(images, spectra)
@@ -127,7 +127,7 @@ def retrieval_score(
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.metrics_retrieval import retrieval_score
+    >>> from skastro.metrics import retrieval_score
     >>> rng = np.random.default_rng(0)
     >>> images = rng.normal(size=(100, 8))
     >>> spectra = images + 0.5 * rng.normal(size=(100, 8))
@@ -176,7 +176,7 @@ def retrieval_table(
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.metrics_retrieval import retrieval_table
+    >>> from skastro.metrics import retrieval_table
     >>> rng = np.random.default_rng(0)
     >>> kind = np.repeat([0, 1], 50)
     >>> images, spectra = (kind[:, np.newaxis] + rng.normal(size=(100, 4)) for _ in range(2))

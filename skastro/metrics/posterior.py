@@ -82,7 +82,7 @@ def tarp(
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.metrics_posterior import tarp
+    >>> from skastro.metrics import tarp
     >>> rng = np.random.default_rng(0)
     >>> centre = rng.normal(size=(500, 1, 2))
     >>> y_true = centre[:, 0] + rng.normal(size=(500, 2))
@@ -164,7 +164,7 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, random_state: Any = 0) -> B
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.metrics_posterior import sbc_ranks
+    >>> from skastro.metrics import sbc_ranks
     >>> sbc_ranks([0.5, 2.5], [[1, 2, 3], [1, 2, 3]]).ranks
     array([[0],
            [2]])

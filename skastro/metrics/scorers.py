@@ -1,0 +1,217 @@
+"""Scorers by name, for searches and sweeps."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn import metrics
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from skastro.metrics.photoz import crps, photoz_bias, photoz_outliers, sigma_mad
+from skastro.metrics.votes import (
+    dirichlet_nll,
+    per_question,
+    read_votes,
+    vote_coverage,
+    vote_fraction_rmse,
+    vote_scores,
+)
+
+__all__ = ["get_scorer", "get_scorer_names", "make_vote_scorer"]
+
+VOTE_SCORERS = (
+    "neg_dirichlet_nll",
+    "neg_vote_coverage_error",
+    "neg_vote_fraction_rmse",
+    "neg_vote_outliers",
+    "vote_accuracy",
+    "vote_auc",
+    "vote_coverage",
+    "vote_f1",
+    "vote_precision",
+    "vote_recall",
+)
+
+
+def get_scorer(scoring: str | Callable[..., float] | None) -> Any:
+    """Look a scorer up by name, ours first, then scikit-learn's.
+
+    Parameters
+    ----------
+    scoring : str, callable or None
+        A name of :func:`get_scorer_names`. A callable or None is given back.
+
+    Returns
+    -------
+    callable
+        ``scorer(estimator, X, y)``, greater is better: for the parameter `scoring` of
+        :class:`~sklearn.model_selection.GridSearchCV` and its like.
+
+    Raises
+    ------
+    ValueError
+        If there is no scorer of that name.
+
+    Notes
+    -----
+    ``"neg_photoz_bias"`` is minus the absolute value of the mean error. ``"neg_crps"`` is for regressors with
+    ``pdf, edges = predict_pdf(X)``, alone, frozen, at the end of a pipeline or found by a search. For the scorers of
+    votes see :func:`make_vote_scorer`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skastro.metrics import get_scorer
+    >>> z = np.linspace(0.0, 0.4, 20)
+    >>> scores = cross_val_score(LinearRegression(), z[:, np.newaxis], z, scoring=get_scorer("neg_photoz_outliers"))
+    >>> bool(np.all(scores == 0))
+    True
+    """
+    if not isinstance(scoring, str):
+        return scoring
+    if scoring in _SCORERS:
+        return deepcopy(_SCORERS[scoring])  # what one user requests of a scorer is not asked of all
+    if scoring in metrics.get_scorer_names():
+        return metrics.get_scorer(scoring)
+    raise ValueError(f"There is no scorer {scoring!r}; skastro.metrics.get_scorer_names() lists them.")
+
+
+def get_scorer_names() -> list[str]:
+    """List the names that :func:`get_scorer` knows.
+
+    Returns
+    -------
+    list of str
+        Ours and scikit-learn's, sorted.
+
+    Examples
+    --------
+    >>> from skastro.metrics import get_scorer_names
+    >>> {"neg_crps", "neg_sigma_mad", "r2"} <= set(get_scorer_names())
+    True
+    """
+    return sorted({*_SCORERS, *metrics.get_scorer_names()})
+
+
+def make_vote_scorer(
+    name: str,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+    high_quality: tuple[float, float] = (0.2, 0.8),
+    level: float = 0.9,
+) -> Callable[..., float]:
+    """Make a scorer of predicted votes with settings of its own; :func:`get_scorer` gives those with the defaults.
+
+    ``y`` are counts. Questions that nobody was asked, and galaxies without any vote, count for nothing.
+
+    Parameters
+    ----------
+    name : str
+        ``"neg_dirichlet_nll"``: the log-likelihood of a galaxy's votes, by :func:`dirichlet_nll`.
+        ``"neg_vote_fraction_rmse"``: by :func:`vote_fraction_rmse`. ``"vote_accuracy"``, ``"vote_precision"``,
+        ``"vote_recall"``, ``"vote_f1"``, ``"vote_auc"`` and ``"neg_vote_outliers"``: the columns of
+        :func:`vote_scores`, averaged over the questions for which they are defined. ``"vote_coverage"``: by
+        :func:`vote_coverage`, to look at and not to maximise; ``"neg_vote_coverage_error"``: minus its distance from
+        `level`.
+    question : str, default=None
+        The one question to score; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+    high_quality : tuple of float, default=(0.2, 0.8)
+        Where volunteers agree, for the columns of :func:`vote_scores`.
+    level : float, default=0.9
+        Probability inside the intervals, for the coverage.
+
+    Returns
+    -------
+    callable
+        ``scorer(estimator, X, y)``, greater is better, for classifiers of votes: alone, frozen, at the end of a
+        pipeline or found by a search.
+
+    Raises
+    ------
+    ValueError
+        If there is no scorer of votes of that name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import DirichletClassifier
+    >>> from skastro.metrics import make_vote_scorer
+    >>> X = np.linspace(-1, 1, 40)[:, np.newaxis]
+    >>> votes = np.hstack([20 + 18 * X, 20 - 18 * X]).astype(int)
+    >>> model = DirichletClassifier().fit(X, votes)
+    >>> make_vote_scorer("vote_accuracy", min_volunteers=35)(model, X, votes)
+    1.0
+    """
+    if name not in VOTE_SCORERS:
+        raise ValueError(f"There is no scorer of votes {name!r}; there are {', '.join(VOTE_SCORERS)}.")
+    chosen = {"question": question, "min_volunteers": min_volunteers, "min_asked": min_asked}
+    return partial(_vote_score, name=name, chosen=chosen, high_quality=high_quality, level=level)
+
+
+def _absolute_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
+    return abs(photoz_bias(z_true, z_pred))
+
+
+def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
+    """Find who answers, frozen, at the end of a pipeline or found by a search, and what it is asked about."""
+    if isinstance(estimator, FrozenEstimator):
+        return _ask(estimator.estimator, X, method, scorer)
+    if hasattr(estimator, "best_estimator_"):
+        return _ask(estimator.best_estimator_, X, method, scorer)
+    if isinstance(estimator, Pipeline):
+        return _ask(estimator[-1], estimator[:-1].transform(X) if len(estimator) > 1 else X, method, scorer)
+    if not hasattr(estimator, method):
+        kind = "regressor" if method == "predict_pdf" else "classifier"
+        raise TypeError(f"{scorer} needs a {kind} with {method}; {type(estimator).__name__} has none.")
+    return estimator, X
+
+
+# Functions: make_scorer would ask the pipeline for these methods, and pipelines do not hand them on.
+def _neg_crps(estimator: Any, X: Any, y: ArrayLike) -> float:
+    model, X = _ask(estimator, X, "predict_pdf", "neg_crps")
+    return -float(np.mean(crps(y, *model.predict_pdf(X))))
+
+
+def _vote_score(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    name: str,
+    chosen: dict[str, Any],
+    high_quality: tuple[float, float],
+    level: float,
+) -> float:
+    model, X = _ask(estimator, X, "predict_concentrations", name)
+    votes, schema = read_votes(model.count_votes(y), model.schema_)
+    concentrations = np.asarray(model.predict_concentrations(X))
+    if name == "neg_dirichlet_nll":
+        return -dirichlet_nll(votes, concentrations, schema, **chosen)
+    if "coverage" in name:
+        coverage = vote_coverage(votes, concentrations, schema, level=level, **chosen)
+        return coverage if name == "vote_coverage" else -abs(coverage - level)
+    predicted = concentrations / per_question(concentrations, schema.sizes)
+    if name == "neg_vote_fraction_rmse":
+        return -vote_fraction_rmse(votes, predicted, schema, **chosen)
+    scores = vote_scores(votes, predicted, schema, high_quality=high_quality, **chosen)[name.rpartition("vote_")[2]]
+    score = float(scores.mean())
+    return -score if name.startswith("neg") else score
+
+
+_SCORERS: dict[str, Any] = {
+    "neg_crps": _neg_crps,
+    "neg_photoz_bias": metrics.make_scorer(_absolute_bias, greater_is_better=False),
+    "neg_photoz_outliers": metrics.make_scorer(photoz_outliers, greater_is_better=False),
+    "neg_sigma_mad": metrics.make_scorer(sigma_mad, greater_is_better=False),
+} | {name: make_vote_scorer(name) for name in VOTE_SCORERS}

@@ -1,0 +1,514 @@
+"""How good are predicted votes down a tree of questions. A question that nobody was asked counts for nothing.
+
+Arguments come in scikit-learn's order, truth first.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import betabinom, dirichlet_multinomial
+
+from skastro.metrics.checks import check_lengths
+from skastro.metrics.morphology import morphology_table
+from skastro.votes import VoteSchema, get_schema
+
+__all__ = [
+    "dirichlet_nll",
+    "interval_coverage",
+    "per_question",
+    "read_votes",
+    "vote_coverage",
+    "vote_fraction_rmse",
+    "vote_scores",
+    "vote_table",
+]
+
+
+def dirichlet_nll(
+    votes: ArrayLike,
+    concentrations: ArrayLike,
+    schema: str | VoteSchema | None = None,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    r"""Surprise at the votes: the negative log-likelihood of each galaxy's counts, averaged over galaxies.
+
+    .. math:: L = -\frac{1}{n} \sum_{i=1}^{n} \sum_q \ln p(k_{iq} \mid \alpha_{iq}), \qquad
+              p(k \mid \alpha) = \int {\rm Multi}(k \mid \rho, N)\, {\rm Dir}(\rho \mid \alpha)\, d\rho
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        Counts, as :func:`read_votes` takes them. Galaxies without any vote are left out.
+    concentrations : array-like of shape (n, n_answers)
+        :math:`\alpha`, more than 0.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question.
+    question : str, default=None
+        The one question to look at; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+    sample_weight : array-like of shape (n,), default=None
+        Weight of each galaxy.
+
+    Returns
+    -------
+    float
+        In nats; smaller is better.
+
+    Raises
+    ------
+    ValueError
+        If votes or schema cannot be used, shapes differ, a concentration is not above 0, or no vote is left.
+
+    See Also
+    --------
+    skastro.losses.dirichlet_multinomial_nll : The same to train with, on torch tensors.
+
+    References
+    ----------
+    Slijepcevic et al. (2022), equations 1 and 2. The integral is over the fractions :math:`\rho`, and the logarithms
+    are summed; the paper prints :math:`d\alpha` and a sum of likelihoods.
+
+    Examples
+    --------
+    >>> from skastro.metrics import dirichlet_nll
+    >>> dirichlet_nll([[4, 0, 0], [0, 0, 0]], [[1.0, 1.0, 1.0], [9.0, 1.0, 1.0]])  # ln 15
+    2.708
+    """
+    votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
+    concentrations = _check_concentrations(concentrations, votes, schema)
+    blocks = zip(schema.split(votes).values(), schema.split(concentrations).values(), strict=True)
+    log_p = sum(dirichlet_multinomial.logpmf(k, a, k.sum(axis=1)) for k, a in blocks)
+    weight = np.ones(len(votes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    check_lengths(votes=votes, sample_weight=weight)
+    weight = weight * votes.any(axis=1)
+    if not weight.any():
+        raise ValueError("No galaxy has both votes and a weight: there is nothing to measure.")
+    return -float(np.average(log_p, weights=weight))
+
+
+def vote_fraction_rmse(
+    votes: ArrayLike,
+    predicted: ArrayLike,
+    schema: str | VoteSchema | None = None,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+) -> float:
+    r"""Root-mean-square error of the vote fractions, over all answers to questions that were asked.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        Counts, as :func:`read_votes` takes them.
+    predicted : array-like of shape (n, n_answers)
+        Predicted fractions.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question.
+    question : str, default=None
+        The one question to look at; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If votes or schema cannot be used, shapes differ, a prediction is not finite where the question was asked, or
+        no vote is left.
+
+    Notes
+    -----
+    Fractions of few volunteers scatter by themselves, by :math:`\sqrt{f (1 - f) / N}`; `min_volunteers` keeps those of
+    many.
+
+    Examples
+    --------
+    >>> from skastro.metrics import vote_fraction_rmse
+    >>> vote_fraction_rmse([[10, 10], [5, 15], [0, 0]], [[0.6, 0.4], [0.25, 0.75], [0.9, 0.1]])
+    0.071
+    """
+    votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
+    asked = _check_asked(per_question(votes, schema.sizes) > 0)
+    error = (schema.fractions(votes) - _per_answer("predicted", predicted, votes, schema))[asked]
+    if not np.isfinite(error).all():
+        raise ValueError("predicted has NaN or infinite values where a question was asked.")
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def vote_table(
+    votes: ArrayLike,
+    predicted: ArrayLike,
+    schema: str | VoteSchema | None = None,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+    high_quality: tuple[float, float] = (0.2, 0.8),
+) -> pd.DataFrame:
+    """Measure predicted vote fractions answer by answer, each as a yes or no.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        Counts, as :func:`read_votes` takes them.
+    predicted : array-like of shape (n, n_answers)
+        Predicted fractions.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question.
+    question : str, default=None
+        The one question to look at, the others then count as not asked; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+    high_quality : tuple of float, default=(0.2, 0.8)
+        Galaxies below the first or above the second fraction are of high quality.
+
+    Returns
+    -------
+    DataFrame
+        One row per question and answer, one column per entry of :func:`morphology_scores`.
+
+    Raises
+    ------
+    ValueError
+        If votes or schema cannot be used, or as :func:`morphology_table`.
+
+    See Also
+    --------
+    vote_scores : A row per question.
+
+    References
+    ----------
+    Hayat et al. (2021), appendix C and figures 3, 11 and 12.
+
+    Examples
+    --------
+    >>> from skastro.metrics import vote_table
+    >>> from skastro.votes import VoteSchema
+    >>> schema = VoteSchema({"bar": ["yes", "no"]})
+    >>> vote_table([[9, 1], [2, 18], [0, 7]], [[0.7, 0.3], [0.6, 0.4], [0.1, 0.9]], schema)[["n", "accuracy"]]
+                     n  accuracy
+    question answer
+    bar      yes     3     0.667
+             no      3     0.667
+    """
+    votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
+    return _answer_table(votes, _per_answer("predicted", predicted, votes, schema), schema, high_quality)
+
+
+def vote_scores(
+    votes: ArrayLike,
+    predicted: ArrayLike,
+    schema: str | VoteSchema | None = None,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+    high_quality: tuple[float, float] = (0.2, 0.8),
+) -> pd.DataFrame:
+    """Measure predicted vote fractions question by question.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        Counts, as :func:`read_votes` takes them.
+    predicted : array-like of shape (n, n_answers)
+        Predicted fractions.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question.
+    question : str, default=None
+        The one question to look at, the others then count as not asked; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+    high_quality : tuple of float, default=(0.2, 0.8)
+        The volunteers agree on a galaxy where one answer has more than the second fraction; for one answer as a yes
+        or no, those below the first count too.
+
+    Returns
+    -------
+    DataFrame
+        One row per question: ``n`` galaxies asked and ``n_high_quality`` among them, on which the volunteers agree;
+        on these ``accuracy``, how often the answer predicted is theirs. ``precision``, ``recall``, ``f1``, ``auc``
+        and ``outliers`` are means over the answers, each as a yes or no, as :func:`vote_table` has them; ``rmse`` is
+        over all answers of all galaxies asked. What is not defined is NaN.
+
+    Raises
+    ------
+    ValueError
+        If votes or schema cannot be used, or as :func:`morphology_table`.
+
+    See Also
+    --------
+    vote_table : A row per answer; for a question of yes and no, the paper's numbers are those of the yes.
+
+    References
+    ----------
+    Hayat et al. (2021), appendix C, for two answers; Parker et al. (2024), section 4.2.3, for ``min_volunteers=35`` and
+    ``min_asked=0.5``.
+
+    Examples
+    --------
+    >>> from skastro.metrics import vote_scores
+    >>> from skastro.votes import VoteSchema
+    >>> schema = VoteSchema({"bar": ["yes", "no"]})
+    >>> vote_scores([[9, 1], [1, 18], [0, 7]], [[0.7, 0.3], [0.6, 0.4], [0.1, 0.9]], schema)[["n", "accuracy", "rmse"]]
+              n  accuracy   rmse
+    question
+    bar       3     0.667  0.342
+    """
+    votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
+    predicted = _per_answer("predicted", predicted, votes, schema)
+    answers = _answer_table(votes, predicted, schema, high_quality).groupby(level="question", sort=False)
+    table = answers.mean().assign(n=answers["n"].first(), rmse=np.sqrt(answers["rmse"].agg(lambda r: np.mean(r**2))))
+    truth, guess = schema.split(schema.fractions(votes)), schema.split(predicted)
+    for question in schema.questions:
+        agreed = np.any(truth[question] > high_quality[1], axis=1)
+        right = truth[question][agreed].argmax(axis=1) == guess[question][agreed].argmax(axis=1)
+        table.loc[question, "n_high_quality"] = len(right)
+        table.loc[question, "accuracy"] = right.mean() if len(right) else np.nan
+    return table.astype({"n_high_quality": int})
+
+
+def vote_coverage(
+    votes: ArrayLike,
+    concentrations: ArrayLike,
+    schema: str | VoteSchema | None = None,
+    question: str | None = None,
+    min_volunteers: int = 1,
+    min_asked: float = 0.0,
+    level: float = 0.9,
+) -> float:
+    r"""How often counts lie in the central interval predicted for them; `level` where the error bars are right.
+
+    The number of volunteers out of N who give an answer follows a beta-binomial distribution with
+    :math:`\alpha_a` and :math:`\sum \alpha - \alpha_a`. Counts come in steps, so a count k stands for the whole step
+    of the cumulative distribution, from :math:`F(k - 1)` to :math:`F(k)`, and counts as covered by as much of it as
+    lies in the interval: the mean over galaxies that follow the prediction is `level`, whatever N is.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        Counts, as :func:`read_votes` takes them.
+    concentrations : array-like of shape (n, n_answers)
+        :math:`\alpha`, more than 0.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question.
+    question : str, default=None
+        The one question to look at; None is all.
+    min_volunteers : int, default=1
+        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+    min_asked : float, default=0.0
+        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+    level : float, default=0.9
+        Probability inside the interval, between 0 and 1.
+
+    Returns
+    -------
+    float
+        From 0 to 1: less than `level` for error bars too short, more for too long.
+
+    Raises
+    ------
+    ValueError
+        If votes or schema cannot be used, shapes differ, a concentration is not above 0, no vote is left, or `level`
+        is not between 0 and 1.
+
+    See Also
+    --------
+    interval_coverage : Where the fractions themselves are known, as in a simulation.
+
+    References
+    ----------
+    Czado, Gneiting & Held (2009), section 2, for the step of a count.
+
+    Examples
+    --------
+    >>> from skastro.metrics import vote_coverage
+    >>> vote_coverage([[20, 20], [0, 0], [40, 0]], [[50.0, 50.0], [1.0, 1.0], [50.0, 50.0]])
+    0.5
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1; got {level}.")
+    votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
+    concentrations = _check_concentrations(concentrations, votes, schema)
+    n, total = per_question(votes, schema.sizes), per_question(concentrations, schema.sizes)
+    asked = _check_asked(n > 0)
+    k, n, a, b = votes[asked], n[asked], concentrations[asked], (total - concentrations)[asked]
+    step = betabinom.pmf(k, n, a, b)
+    start = sum(np.where(j < k, betabinom.pmf(j, n, a, b), 0) for j in range(max(k.max(), 1)))
+    inside = np.minimum(start + step, (1 + level) / 2) - np.maximum(start, (1 - level) / 2)
+    return float(np.mean(np.maximum(inside, 0) / np.maximum(step, 1e-300)))
+
+
+def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
+    """How often fractions lie in their intervals.
+
+    Parameters
+    ----------
+    fractions : array-like of shape (n, n_answers)
+        The fractions themselves, known of simulated galaxies. NaN, the question not asked, is left out.
+    intervals : array-like of shape (n, n_answers, 2)
+        Lower and upper ends, as ``predict_interval`` gives them.
+
+    Returns
+    -------
+    float
+        From 0 to 1; the level of the intervals where they are right.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, or all fractions are NaN.
+
+    See Also
+    --------
+    vote_coverage : For counts. The fraction among a few volunteers scatters about the fraction itself, so intervals
+        for the one are too short for the other.
+
+    Examples
+    --------
+    >>> from skastro.metrics import interval_coverage
+    >>> interval_coverage([[0.3, float("nan")], [0.9, 0.1]], [[[0.2, 0.4], [0.0, 1.0]], [[0.5, 0.8], [0.0, 0.2]]])
+    0.667
+    """
+    fractions, intervals = np.asarray(fractions, dtype=np.float64), np.asarray(intervals, dtype=np.float64)
+    if intervals.shape != (*fractions.shape, 2):
+        raise ValueError(
+            f"intervals must have the shape {(*fractions.shape, 2)}, two ends each; got {intervals.shape}."
+        )
+    known = ~np.isnan(fractions)
+    if not known.any():
+        raise ValueError("All fractions are NaN: there is nothing to measure.")
+    inside = (intervals[..., 0] <= fractions) & (fractions <= intervals[..., 1])
+    return float(np.mean(inside[known]))
+
+
+def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.ndarray, VoteSchema]:
+    """Check counts of votes, and name their columns.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers)
+        How many volunteers gave each answer; 0 where none was asked. An array has the columns of the schema in its
+        order, a DataFrame has them by name in any order.
+    schema : str, VoteSchema or None, default=None
+        The questions; None makes the columns the answers to one question, "votes".
+
+    Returns
+    -------
+    votes : ndarray of shape (n, n_answers), int
+        Columns in the schema's order.
+    schema : VoteSchema
+        The schema.
+
+    Raises
+    ------
+    ValueError
+        As :meth:`skastro.votes.VoteSchema.validate`: votes that are negative, fractional, NaN, or of other columns.
+
+    Warns
+    -----
+    UserWarning
+        If there are votes for a question whose parent nobody answered so: how many galaxies.
+
+    Examples
+    --------
+    >>> from skastro.metrics import read_votes
+    >>> votes, schema = read_votes([[3, 1], [0, 0]])
+    >>> schema.columns
+    ['votes_0', 'votes_1']
+    """
+    if schema is None:
+        table = isinstance(votes, pd.DataFrame)
+        columns = votes.columns if table else range(np.shape(votes)[1] if np.ndim(votes) == 2 else 0)
+        schema, votes = VoteSchema({"votes": [str(column) for column in columns]}), np.asarray(votes)
+    schema = get_schema(schema)
+    return schema.validate(votes), schema
+
+
+def per_question(values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Sum over the answers to each question, and put the sum in the place of each answer.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_answers)
+        Counts or concentrations; over their sums they are fractions.
+    sizes : sequence of int
+        Number of answers to each question.
+
+    Returns
+    -------
+    ndarray of shape (n, n_answers)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.metrics import per_question
+    >>> per_question(np.array([[3, 1, 5, 5]]), (2, 2))
+    array([[ 4,  4, 10, 10]])
+    """
+    starts = np.cumsum([0, *sizes[:-1]])
+    return np.repeat(np.add.reduceat(values, starts, axis=1), sizes, axis=1)
+
+
+def _chosen(
+    votes: ArrayLike, schema: str | VoteSchema | None, question: str | None, min_volunteers: int, min_asked: float
+) -> tuple[np.ndarray, VoteSchema]:
+    """The votes that count; those for other questions, or of too few volunteers, are set to 0."""
+    votes, schema = read_votes(votes, schema)
+    if question is not None and question not in schema.questions:
+        raise ValueError(f"There is no question {question!r}; the schema has {', '.join(schema.questions)}.")
+    if not 0 <= min_asked <= 1:
+        raise ValueError(f"min_asked must be a share from 0 to 1; got {min_asked}.")
+    totals = schema.totals(votes)
+    volunteers = totals.max(axis=1, keepdims=True)  # the first question is asked of all
+    kept = (volunteers >= min_volunteers) & (totals >= min_asked * volunteers)
+    kept &= np.array([question in (None, name) for name in schema.questions])
+    return np.where(np.repeat(kept, schema.sizes, axis=1), votes, 0), schema
+
+
+def _check_asked(asked: np.ndarray) -> np.ndarray:
+    if not asked.any():
+        raise ValueError("No question was asked of any galaxy: there is nothing to measure.")
+    return asked
+
+
+def _answer_table(
+    votes: np.ndarray, predicted: np.ndarray, schema: VoteSchema, high_quality: tuple[float, float]
+) -> pd.DataFrame:
+    table = morphology_table(schema.fractions(votes), predicted, high_quality=high_quality)
+    pairs = [(question, answer) for question, answers in schema.questions.items() for answer in answers]
+    return table.set_index(pd.MultiIndex.from_tuples(pairs, names=["question", "answer"]))
+
+
+def _per_answer(name: str, values: ArrayLike, votes: np.ndarray, schema: VoteSchema) -> np.ndarray:
+    """Numbers of the shape of the votes; a table whose columns are the schema's may have them in any order."""
+    if isinstance(values, pd.DataFrame) and set(values.columns) == set(schema.columns):
+        values = values[schema.columns]
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != votes.shape:
+        raise ValueError(f"{name} must have the shape {votes.shape} of the votes; got {values.shape}.")
+    return values
+
+
+def _check_concentrations(concentrations: ArrayLike, votes: np.ndarray, schema: VoteSchema) -> np.ndarray:
+    concentrations = _per_answer("concentrations", concentrations, votes, schema)
+    bad = np.flatnonzero(~np.all((concentrations > 0) & np.isfinite(concentrations), axis=1))
+    if len(bad):
+        raise ValueError(f"concentrations must be finite and more than 0; row {bad[0]} has others.")
+    return concentrations
