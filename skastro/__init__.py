@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 HOMES = {
     "BYOLEmbedder": "skastro.pretrain",
     "DirichletClassifier": "skastro.downstream",
+    "DINOEmbedder": "skastro.pretrain",
     "FineTuneClassifier": "skastro.downstream",
     "FineTuneRegressor": "skastro.downstream",
     "FlowPosterior": "skastro.downstream",
@@ -29,6 +30,7 @@ HOMES = {
 
 __all__ = [
     "BYOLEmbedder",
+    "DINOEmbedder",
     "DirichletClassifier",
     "FineTuneClassifier",
     "FineTuneRegressor",

@@ -285,6 +285,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
         "augment": [str, Augment, MultiView, None],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageModel._shorthand | {"augment": get_recipe}
+    _local_views: ClassVar[bool] = False
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
@@ -314,7 +315,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     def _views(self) -> list[tuple[Augment, tuple[int, int]]]:
         """List the fitted recipe and the size of each view: two, unless a method compares more."""
         views = self.augment_.views(self.size_)
-        if len(views) != 2:
+        if len(views) != 2 and not self._local_views:
             raise ValueError(f"{type(self).__name__} compares two views; augment= makes {len(views)}: set n_local=0.")
         return views
 

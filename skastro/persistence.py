@@ -54,6 +54,7 @@ OURS = _names(
         "skastro.encoders.spectra": "SpectrumEncoder",
         "skastro.pretrain.byol": "BYOLEmbedder",
         "skastro.pretrain.masked": "MaskedSpectrumEmbedder",
+        "skastro.pretrain.dino": "DINOEmbedder",
         "skastro.pretrain.moco": "MoCoEmbedder",
         "skastro.pretrain.simclr": "SimCLREmbedder",
         "skastro.surveys": "Deredden Survey",

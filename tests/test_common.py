@@ -6,6 +6,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from skastro import (
     BYOLEmbedder,
+    DINOEmbedder,
     DirichletClassifier,
     FineTuneClassifier,
     FineTuneRegressor,
@@ -30,6 +31,16 @@ TUNED = {
 }
 TINY = {
     "BYOLEmbedder": BYOLEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "DINOEmbedder": DINOEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, prototypes=8),
+    "DINOEmbedder, all parts": DINOEmbedder(
+        "test_vit2",
+        max_epochs=1,
+        batch_size=32,
+        hidden_dim=16,
+        prototypes=8,
+        ibot_weight=1.0,
+        koleo_weight=0.1,
+    ),
     "MoCoEmbedder": MoCoEmbedder("test_resnet", max_epochs=1, batch_size=32, projection_dim=8),
     "SimCLREmbedder": SimCLREmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "MaskedSpectrumEmbedder": MaskedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2), max_epochs=1),

@@ -19,11 +19,11 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
 import skastro
-from skastro import BYOLEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Survey, Training
+from skastro import BYOLEmbedder, DINOEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Survey, Training
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
-EMBEDDERS = [BYOLEmbedder, MoCoEmbedder, SimCLREmbedder]
+EMBEDDERS = [BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder]
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,8 @@ def test_untrained_embedder_embeds(embedder, sky):
 def test_training_changes_the_encoder_and_the_defaults_run(embedder, sky):
     before = clone(embedder).set_params(max_epochs=0).fit(sky.X).transform(sky.X)
     assert not np.allclose(embedder.fit(sky.X).transform(sky.X), before)
-    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, 1920)
+    width = 1536 if isinstance(embedder, DINOEmbedder) else 1920
+    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, width)
 
 
 def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):

@@ -4,6 +4,7 @@ from skastro.augment.base import Augment
 from skastro.augment.detector import Background, BandDropout, GaussianNoise, HotPixels, SatelliteTrail
 from skastro.augment.distributions import HalfNormal, LogNormal, Uniform
 from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
+from skastro.augment.masks import block_masks
 from skastro.augment.multiview import MultiView
 from skastro.augment.recipes import RECIPES, get_recipe, one_recipe
 from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
@@ -36,6 +37,7 @@ __all__ = [
     "Shift",
     "Uniform",
     "Zoom",
+    "block_masks",
     "get_recipe",
     "one_recipe",
 ]

@@ -26,8 +26,9 @@ class MultiView(BaseEstimator):
         Recipe of the local views; None is the first's.
     n_local : int, default=0
         Number of local views.
-    local_size : int, default=None
-        Side of the local views in pixels. They are cut from the centre, unless their recipe shifts or crops.
+    local_size : int or float, default=None
+        Side of the local views in pixels, or below 1 as a fraction of the global ones'. They are cut from the centre,
+        unless their recipe shifts or crops.
 
     References
     ----------
@@ -48,7 +49,7 @@ class MultiView(BaseEstimator):
         second: Augment | None = None,
         local: Augment | None = None,
         n_local: int = 0,
-        local_size: int | None = None,
+        local_size: float | None = None,
     ) -> None:
         self.first = first
         self.second = second
@@ -95,7 +96,7 @@ class MultiView(BaseEstimator):
             if not isinstance(recipe, Augment | None):
                 raise ValueError(f"{role} must be an Augment, as get_recipe(name) gives it; got {recipe!r}.")
         height, width = images.shape[2:]
-        if self.n_local and not 1 <= (self.local_size or 0) <= min(height, width):
+        if self.n_local and not (0 < (self.local_size or 0) < 1 or 1 <= (self.local_size or 0) <= min(height, width)):
             raise ValueError(f"local_size={self.local_size} cannot be cut from images of {height} × {width} pixels.")
         for recipe, cut in dict(reversed(self.views(size or (height, width)))).items():  # the global size counts
             recipe.fit(images, survey, noise, cut)
@@ -114,5 +115,11 @@ class MultiView(BaseEstimator):
         list of (Augment, tuple of int)
         """
         first = self.first or Augment()
-        small = (self.local_size, self.local_size) if self.local_size else size
-        return [(first, size), (self.second or first, size)] + [(self.local or first, small)] * self.n_local
+        return [(first, size), (self.second or first, size)] + [(self.local or first, self._small(size))] * self.n_local
+
+    def _small(self, size: tuple[int, int]) -> tuple[int, int]:
+        if not self.local_size:
+            return size
+        if self.local_size < 1:
+            return max(1, int(size[0] * self.local_size)), max(1, int(size[1] * self.local_size))
+        return int(self.local_size), int(self.local_size)

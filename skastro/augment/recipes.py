@@ -35,6 +35,46 @@ LEGACY_SEEING = LogNormal(
 LEGACY_DUST = LogNormal(shape=0.67306, loc=0.001146, scale=0.03338, high=1.0)
 
 
+def galaxy(local: bool = False) -> Augment:
+    """One view of a galaxy, for any survey.
+
+    Parameters
+    ----------
+    local : bool, default=False
+        Shrink the object to half its size and keep 10 to 50 % of its area: for a view of half the side, a part of the
+        object. Quarter turns do not leave the cutout.
+
+    Returns
+    -------
+    Augment
+
+    Examples
+    --------
+    >>> from skastro.augment.recipes import galaxy
+    >>> [name for name, step in galaxy(local=True).steps]
+    ['noise', 'rotate', 'zoom', 'crop', 'flip', 'colour', 'blur']
+    """
+    part = [
+        ("rotate", Dihedral()),
+        ("zoom", Zoom(scale=(0.5, 0.5))),
+        ("crop", Crop(scale=(0.1, 0.5), ratio=(1.0, 1.0))),
+    ]
+    whole = [
+        ("rotate", Rotate(degrees=180)),
+        ("shift", Shift(pixels=2)),
+        ("crop", Crop(scale=(0.5, 1.0), ratio=(1.0, 1.0))),
+    ]
+    return Augment(
+        [
+            ("noise", GaussianNoise(scale=(0.0, 1.0))),
+            *(part if local else whole),
+            ("flip", Flip(p=0.5)),
+            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, p=0.8)),
+            ("blur", GaussianBlur(sigma=(0.1, 1.0), radius=3, p=0.1)),
+        ]
+    )
+
+
 def sdss(psf: str | PSFBlur) -> Augment:
     """Hayat et al. (2021), section 3; the best set is without the PSF (figure 13).
 
@@ -178,17 +218,10 @@ RECIPES: dict[str, Augment | MultiView] = {
             ("flip", Flip(p=0.5)),
         ]
     ),
-    "galaxy": Augment(
-        [
-            ("noise", GaussianNoise(scale=(0.0, 1.0))),
-            ("rotate", Rotate(degrees=180)),
-            ("shift", Shift(pixels=2)),
-            ("crop", Crop(scale=(0.5, 1.0), ratio=(1.0, 1.0))),
-            ("flip", Flip(p=0.5)),
-            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, p=0.8)),
-            ("blur", GaussianBlur(sigma=(0.1, 1.0), radius=3, p=0.1)),
-        ]
-    ),
+    "galaxy": galaxy(),
+    # The same, and four local views of half the side, each of a part of the object, as in Caron et al. (2020). A clone,
+    # since both recipes hold the same tuples.
+    "galaxy-crops": clone(MultiView(galaxy(), None, galaxy(local=True), n_local=4, local_size=0.5)),
     # Hayat et al. (2021), for SDSS images in ugriz.
     "sdss": sdss("passthrough"),
     "sdss-all": sdss(PSFBlur(HalfNormal(0.13), unit="arcsec", reference="r")),

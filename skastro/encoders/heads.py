@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalizer", "VoteHead", "mlp"]
+__all__ = ["Normalizer", "PrototypeHead", "VoteHead", "mlp"]
 
 
 def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
@@ -39,6 +39,69 @@ def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.Linear(hidden, out),
     )
+
+
+class PrototypeHead(nn.Module):
+    r"""The head of DINO: how near a row comes to each of many learned directions, its prototypes.
+
+    Three linear layers, with batch norm and GELU between them, lead to a bottleneck :math:`b`, and
+
+    .. math:: \ell_k = \cos(b, v_k), \qquad k = 1 \dots K.
+
+    Parameters
+    ----------
+    width, hidden, bottleneck : int
+        Features that come in, within, and that are compared.
+    prototypes : int
+        Their number :math:`K`.
+
+    Notes
+    -----
+    Without batch norm, what an untrained encoder has in common between all images fills the bottleneck: the teacher
+    says nearly the same of each, and a short training stays at chance.
+
+    References
+    ----------
+    Caron et al. (2021), section 3.1 and appendix C: a weight-normalised last layer of norm 1 after an L2
+    normalisation is the cosine. Batch norm is an option there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import PrototypeHead
+    >>> PrototypeHead(64, 128, 32, 1000)(torch.rand(2, 64)).shape
+    torch.Size([2, 1000])
+    """
+
+    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, bottleneck),
+        )
+        self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(prototypes, bottleneck), dim=1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Compare rows with the prototypes, in float32.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n, width)
+            Features.
+
+        Returns
+        -------
+        Tensor of shape (n, prototypes)
+            From -1 to 1.
+        """
+        bottleneck = nn.functional.normalize(self.mlp(rows).float(), dim=-1)
+        with torch.autocast(rows.device.type, enabled=False):
+            return bottleneck @ nn.functional.normalize(self.prototypes, dim=1).T
 
 
 class VoteHead(nn.Module):

@@ -1,12 +1,16 @@
 """Image encoders: any timm network, any number of bands, stems for small cutouts."""
 
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any
 
 import timm
 import torch
 from sklearn.base import BaseEstimator
+from timm.layers import PatchEmbed
 from timm.models import get_pretrained_cfg
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -36,11 +40,19 @@ class ImageEncoder(BaseEstimator):
         None is timm's initialisation, which starts each residual block of a ResNet as the identity.
         ``"kaiming"`` draws convolutions from He's normal distribution and starts all norms at 1, which helps an
         encoder that is trained briefly or not at all. ``"auto"`` is ``"kaiming"`` for ResNets, else None.
+    patch : int, default=None
+        Side in pixels of the patches that a ViT cuts an image into. None is the network's own, 16 for
+        ``"vit_tiny_patch16_224"``; smaller ones see more and cost more.
+
+    Notes
+    -----
+    A network of fixed input size is built for the images at hand, padded to whole patches. A ViT then also takes
+    other sizes, each padded so; its position embeddings are interpolated.
 
     References
     ----------
     Stems: Hayat et al. (2021), 7×7 with stride 1 and no max-pool; Slijepcevic et al. (2023), 3×3 (its code
-    keeps the max-pool).
+    keeps the max-pool). Patches: Parker et al. (2024), 12 pixels.
 
     Examples
     --------
@@ -57,11 +69,13 @@ class ImageEncoder(BaseEstimator):
         stem: str | None = None,
         pool: str = "stages",
         init: str | None = "auto",
+        patch: int | None = None,
     ) -> None:
         self.name = name
         self.stem = stem
         self.pool = pool
         self.init = init
+        self.patch = patch
 
     def build(self, bands: int, size: tuple[int, int]) -> nn.Module:
         """Make the network with random weights from torch's global generator.
@@ -81,12 +95,21 @@ class ImageEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a setting is unknown or the stem does not suit the network.
+            If a setting is unknown, or stem or patch do not suit the network.
         """
         self._check()
-        fixed = getattr(get_pretrained_cfg(self.name), "fixed_input_size", False)
-        frame = padded_size(size, stride_of(self.name)) if fixed else None
-        return TimmEncoder(self._network(bands, frame), self.pool, frame)
+        sketch = sketch_of(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
+        if self.patch is not None and not is_vit(sketch):
+            raise ValueError(f"patch= is for ViTs; {self.name!r} is a network of another kind: leave patch=None.")
+        if sketch is None:
+            return TimmEncoder(self._network(bands), self.pool)
+        stride = self.patch or sketch.feature_info[-1]["reduction"]
+        frame = padded_size(size, stride)
+        if not is_vit(sketch):
+            return TimmEncoder(self._network(bands, img_size=frame), self.pool, frame=frame)
+        patches = {} if self.patch is None else {"patch_size": int(self.patch)}
+        network = self._network(bands, img_size=frame, dynamic_img_size=True, **patches)
+        return TimmEncoder(network, self.pool, stride=stride)
 
     def _check(self) -> None:
         if not timm.is_model(self.name):
@@ -97,10 +120,11 @@ class ImageEncoder(BaseEstimator):
         for key, choices in {"stem": (None, *STEMS), "pool": POOLS, "init": INITS}.items():
             if getattr(self, key) not in choices:
                 raise ValueError(f"ImageEncoder's {key} must be one of {choices}; got {getattr(self, key)!r}.")
+        if self.patch is not None and not (isinstance(self.patch, Integral) and self.patch > 0):
+            raise ValueError(f"ImageEncoder's patch must be a number of pixels, or None; got {self.patch!r}.")
 
-    def _network(self, bands: int, frame: tuple[int, int] | None) -> nn.Module:
-        frame_kwargs: dict[str, Any] = {"img_size": frame} if frame else {}
-        network = timm.create_model(self.name, pretrained=False, in_chans=bands, num_classes=0, **frame_kwargs)
+    def _network(self, bands: int, **kwargs: Any) -> nn.Module:
+        network = timm.create_model(self.name, pretrained=False, in_chans=bands, num_classes=0, **kwargs)
         if self.stem is not None:
             replace_stem(network, self.name, bands, *STEMS[self.stem])
         if self.init == "kaiming" or (self.init == "auto" and is_resnet(network)):
@@ -138,15 +162,20 @@ class TimmEncoder(nn.Module):
         A timm model without classifier.
     pool : {"avg", "avgmax", "stages"}
         Pooling.
-    frame : tuple of int or None
+    frame : tuple of int, default=None
         Height and width that images are padded to, for a network of fixed size.
+    stride : int, default=None
+        Side of the patches that images are padded to whole ones of, for a ViT.
     """
 
-    def __init__(self, network: Any, pool: str, frame: tuple[int, int] | None) -> None:
+    def __init__(
+        self, network: Any, pool: str, frame: tuple[int, int] | None = None, stride: int | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.pool = pool
         self.frame = frame
+        self.stride = stride
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images.
@@ -179,15 +208,20 @@ class TimmEncoder(nn.Module):
 
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        rows, columns = self.frame or (max(height, SMALLEST), max(width, SMALLEST))
+        rows, columns = self._frame(height, width)
         if (rows, columns) == (height, width):
             return images
         top, left = (rows - height) // 2, (columns - width) // 2
         return pad(images, (left, columns - width - left, top, rows - height - top))
 
+    def _frame(self, height: int, width: int) -> tuple[int, int]:
+        if self.stride is not None:
+            return padded_size((height, width), self.stride)
+        return self.frame or (max(height, SMALLEST), max(width, SMALLEST))
 
-def stride_of(name: str) -> int:
-    """Look up how many pixels a side one cell of a network's last feature map covers.
+
+def sketch_of(name: str) -> Any:
+    """Make a timm network without weights, to look at.
 
     Parameters
     ----------
@@ -196,17 +230,17 @@ def stride_of(name: str) -> int:
 
     Returns
     -------
-    int
+    nn.Module
+        On torch's meta device; its ``feature_info`` tells how many pixels a side one cell of a feature map covers.
 
     Examples
     --------
-    >>> from skastro.encoders.images import stride_of
-    >>> stride_of("vit_small_patch14_dinov2"), stride_of("test_resnet")
-    (14, 32)
+    >>> from skastro.encoders.images import sketch_of
+    >>> [sketch_of(name).feature_info[-1]["reduction"] for name in ("vit_small_patch14_dinov2", "test_resnet")]
+    [14, 32]
     """
     with torch.device("meta"):
-        network: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        return network.feature_info[-1]["reduction"]
+        return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -275,6 +309,21 @@ def is_resnet(network: nn.Module) -> bool:
     bool
     """
     return all(hasattr(network, part) for part in ("conv1", "bn1", "maxpool"))
+
+
+def is_vit(network: nn.Module | None) -> bool:
+    """Tell whether a network is a plain vision transformer of timm: patches in, one token for each out.
+
+    Parameters
+    ----------
+    network : nn.Module or None
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(network, VisionTransformer | Eva) and isinstance(network.patch_embed, PatchEmbed)
 
 
 def kaiming(module: nn.Module) -> None:

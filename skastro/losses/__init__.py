@@ -1,6 +1,7 @@
 """The objectives' formulas: pure functions of tensors, without state."""
 
 from skastro.losses.contrastive import byol_loss, info_nce, nt_xent
+from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.losses.masked import masked_mse
 from skastro.losses.votes import (
     dirichlet_multinomial_nll,
@@ -11,11 +12,15 @@ from skastro.losses.votes import (
 
 __all__ = [
     "byol_loss",
+    "dino_loss",
     "dirichlet_multinomial_nll",
     "hybrid_loss",
+    "ibot_loss",
     "info_nce",
+    "koleo_loss",
     "masked_mse",
     "multinomial_nll",
     "nt_xent",
+    "sinkhorn",
     "soft_label_cross_entropy",
 ]

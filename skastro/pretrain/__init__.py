@@ -1,8 +1,9 @@
 """Pretrainers: one method, one file, each an objective and its embedder."""
 
 from skastro.pretrain.byol import BYOLEmbedder
+from skastro.pretrain.dino import DINOEmbedder
 from skastro.pretrain.masked import MaskedSpectrumEmbedder
 from skastro.pretrain.moco import MoCoEmbedder
 from skastro.pretrain.simclr import SimCLREmbedder
 
-__all__ = ["BYOLEmbedder", "MaskedSpectrumEmbedder", "MoCoEmbedder", "SimCLREmbedder"]
+__all__ = ["BYOLEmbedder", "DINOEmbedder", "MaskedSpectrumEmbedder", "MoCoEmbedder", "SimCLREmbedder"]

@@ -22,7 +22,7 @@ MONITORED = 256  # embeddings looked at after each epoch
 
 
 class Clock(Callback):
-    """Sets the learning rate before each step and moves the objective's target network after it.
+    """Sets the learning rate before each step, tells the objective the time, and moves its target network after.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class Clock(Callback):
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         for group in net.optimizer_.param_groups:
             group["lr"] = self.lr * group["lr_scale"] * self.training.lr_factor(self.step_, self.steps, self.epochs)
+        net.module_.objective.schedule(self.step_, self.steps)
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         net.module_.objective.update(self.training.ema_rate(self.step_, self.steps))
@@ -63,9 +64,10 @@ class Monitor(Callback):
     Attributes
     ----------
     history : dict of list of float
-        One value per finished epoch: ``loss``, ``lr`` (of the last step), ``images_per_s``; of an encoder also
-        ``embedding_std`` (of L2-normalised embeddings times √d: about 1 when they point everywhere, 0 when they are
-        all the same) and ``effective_rank`` (exponential of the entropy of the normalised singular values).
+        One value per finished epoch: ``loss`` and the objective's parts of it (each the mean over the batches where it
+        is not NaN), ``lr`` (of the last step), ``images_per_s``; of an encoder also ``embedding_std`` (of L2-normalised
+        embeddings times √d: about 1 when they point everywhere, 0 when they are all the same) and ``effective_rank``
+        (exponential of the entropy of the normalised singular values).
 
     References
     ----------
@@ -97,6 +99,10 @@ class Monitor(Callback):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.started_ = time.perf_counter()
 
+    def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        for name, part in net.module_.objective.parts.items():
+            net.history.record_batch(name, part.item())
+
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         seconds = time.perf_counter() - self.started_
         sizes, losses = zip(*net.history[-1, "batches", :, ("train_batch_size", "train_loss")], strict=True)
@@ -108,8 +114,11 @@ class Monitor(Callback):
         if self.encoder is not None:
             std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
             values |= {"embedding_std": std, "effective_rank": rank}
+        for name in net.module_.objective.parts:
+            known = np.ma.masked_invalid(net.history[-1, "batches", :, name])
+            values[name] = float(np.ma.filled(np.ma.average(known, weights=sizes), np.nan))
         for name, value in values.items():
-            self.history[name].append(value)
+            self.history.setdefault(name, []).append(value)
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         if self.encoder is None:

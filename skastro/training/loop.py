@@ -29,8 +29,24 @@ AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 32_000, 1_000, 10
 class Objective(nn.Module):
     """What turns the views of a batch, and targets by name, into a loss.
 
-    A concrete one has a ``forward``; what it keeps between steps are buffers.
+    A concrete one has a ``forward``; what it keeps between steps are buffers. A loss of several parts leaves each in
+    ``parts``, by name, for the history.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: dict[str, Tensor] = {}
+
+    def schedule(self, step: int, steps: int) -> None:
+        """Do nothing before a step; objectives with schedules of their own follow them.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        steps : int
+            Steps in all.
+        """
 
     def update(self, rate: float) -> None:
         """Do nothing after a step; objectives with a target network move it.

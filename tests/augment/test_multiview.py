@@ -49,7 +49,14 @@ def test_local_views_are_refused_by_methods_that_compare_two(embedder):
         embedder(augment=MultiView(FIRST, n_local=2, local_size=20), **TOY).fit(IMAGES)
 
 
-@pytest.mark.parametrize("size", [None, 0, 37])
+@pytest.mark.parametrize(("side", "small"), [(32, 16), (33, 16), (1, 1)])
+def test_a_local_size_below_one_is_a_fraction_of_the_global(side, small):
+    recipe = MultiView(FIRST, n_local=1, local_size=0.5)
+    assert recipe.views((side, side + 4))[2] == (FIRST, (small, (side + 4) // 2))
+    assert recipe.fit(IMAGES) is recipe
+
+
+@pytest.mark.parametrize("size", [None, 0, 37, -0.5])
 def test_local_views_need_a_size_that_fits(size):
     with pytest.raises(ValueError, match=rf"local_size={size} cannot be cut from images of 36 × 36 pixels"):
         MultiView(FIRST, n_local=1, local_size=size).fit(IMAGES)

@@ -1,0 +1,80 @@
+"""Masks over the patches of an image, in blocks."""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["block_masks"]
+
+BLOCKS = 8  # rectangles drawn for each image, of which as many count as are needed
+SMALLEST = 4  # patches in a block, unless fewer are to be hidden
+WIDEST = 1 / 0.3  # of a block's sides, one to the other
+
+
+def block_masks(
+    n: int,
+    grid: tuple[int, int],
+    generator: torch.Generator,
+    share: float = 0.5,
+    ratio: tuple[float, float] = (0.1, 0.5),
+) -> Tensor:
+    """Choose patches to hide: in some of the images, a fraction of each, in rectangular blocks.
+
+    All images are drawn for at once. Each has rectangles of random area, shape and place; patches are taken from the
+    first of them, then from the next, until there are enough. Blocks lie within the image, so the middle is hidden more
+    often than the corners.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    grid : tuple of int
+        Patches of an image, down and across.
+    generator : torch.Generator
+        Source of randomness, on whose device the masks will be.
+    share : float, default=0.5
+        Fraction of the images that are masked at all, drawn without replacement: at least one.
+    ratio : tuple of float, default=(0.1, 0.5)
+        Limits between which the fraction of hidden patches is drawn evenly for each image: at least one patch.
+
+    Returns
+    -------
+    Tensor of bool of shape (n, patches)
+
+    References
+    ----------
+    Bao et al. (2022), algorithm 1, for the blocks; Parker et al. (2024), section 5.1, for the fractions.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.augment import block_masks
+    >>> masks = block_masks(8, (12, 12), torch.Generator().manual_seed(0))
+    >>> masks.shape, masks.any(dim=1).sum().item()
+    (torch.Size([8, 144]), 4)
+    """
+    rows, columns = grid
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+
+    masked = uniform(0, 1, n).argsort() < max(1, round(n * share))
+    count = (uniform(*ratio, n) * rows * columns).round().clamp(min=1)[:, None]
+    area = SMALLEST + uniform(0, 1, n, BLOCKS) * (count - SMALLEST).clamp(min=0)
+    stretch = uniform(-math.log(WIDEST), math.log(WIDEST), n, BLOCKS).exp()
+    down = _inside(rows, (area * stretch).sqrt(), uniform(0, 1, n, BLOCKS))
+    across = _inside(columns, (area / stretch).sqrt(), uniform(0, 1, n, BLOCKS))
+    inside = down[..., :, None] & across[..., None, :]
+    number = torch.arange(BLOCKS, device=inside.device)[:, None, None]
+    first = torch.where(inside, number, BLOCKS).amin(dim=1).flatten(1)
+    rank = (first + uniform(0, 1, *first.shape)).argsort(dim=1).argsort(dim=1)
+    return (rank < count) & masked[:, None]
+
+
+def _inside(length: int, side: Tensor, place: Tensor) -> Tensor:
+    """Tell, along one axis, which patches lie within each block, as (n, blocks, length)."""
+    side = side.round().clamp(1, length)
+    start = (place * (length - side + 1)).floor()
+    axis = torch.arange(length, device=side.device)
+    return (axis >= start[..., None]) & (axis < (start + side)[..., None])

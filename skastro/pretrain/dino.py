@@ -1,0 +1,414 @@
+"""DINO: a student sees crops of an image and tells what a slow teacher says of the whole of it; with iBOT and KoLeo."""
+
+import copy
+from contextlib import nullcontext
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import torch
+from sklearn.utils._param_validation import Interval, StrOptions
+from torch import Tensor, nn
+
+from skastro.augment import Augment, MultiView, block_masks
+from skastro.base import ImageEmbedder
+from skastro.encoders import ImageEncoder, PrototypeHead, embed_patches, has_patches, hidden_patches, patch_grid
+from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
+from skastro.surveys import Survey
+from skastro.training import Objective, Training, ema_update, resolve_device
+
+__all__ = ["DINO", "DINOEmbedder", "see"]
+
+BOTTLENECK = 256  # features that are compared with the prototypes
+STUDENT = 0.1  # temperature of the student
+CENTRE = 0.9  # of the centres that stays at each step
+WARM = 0.15  # of all steps, in which the teacher's temperature rises
+FROZEN = 0.01  # of all steps, in which the prototypes stand still: one epoch of the papers' hundred
+
+
+class DINO(Objective):
+    r"""The objective of DINO, with the parts that make it DINOv2.
+
+    Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
+    The teacher sees two global views, the student these and any local ones. From each view the student tells what the
+    teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
+    of all images, its logits are centred, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
+    :math:`c`, or balanced by `skastro.losses.sinkhorn`.
+
+    Two parts may be added. iBOT hides patches of the global views from the student, and a second head tells what the
+    teacher says of them. KoLeo spreads the student's rows of each global view.
+
+    .. math:: L = L_\mathrm{DINO} + w_\mathrm{iBOT} L_\mathrm{iBOT}
+              + w_\mathrm{KoLeo} (L_\mathrm{KoLeo}^{(1)} + L_\mathrm{KoLeo}^{(2)})
+
+    A weight of zero leaves the part out altogether.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        From images to rows of `width` features; trained in place.
+    width : int
+        Its features.
+    hidden : int
+        Hidden width of the heads.
+    prototypes : int
+        K.
+    centering : {"centering", "sinkhorn"}
+        What keeps the teacher from saying the same of all images.
+    temperatures : tuple of float
+        :math:`\tau_t` at the start, and when it has risen.
+    ibot : float
+        Weight of iBOT; the encoder must have patches.
+    koleo : float
+        Weight of KoLeo.
+    generator : torch.Generator
+        Source of the masks, on the device of the images.
+    """
+
+    centres: Tensor
+    temperature: Tensor
+    thawed: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        width: int,
+        hidden: int,
+        prototypes: int,
+        centering: str,
+        temperatures: tuple[float, float],
+        ibot: float,
+        koleo: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.online = nn.ModuleList([encoder, PrototypeHead(width, hidden, BOTTLENECK, prototypes)])
+        self.mask_token = None
+        if ibot:
+            network: Any = encoder.network
+            self.online.append(PrototypeHead(network.num_features, hidden, BOTTLENECK, prototypes))
+            self.mask_token = nn.Parameter(torch.zeros(network.num_features))
+        self.target = copy.deepcopy(self.online).requires_grad_(False)
+        heads: Any = self.online[1:]
+        for head in heads:
+            head.prototypes.register_hook(lambda grad: grad * self.thawed)
+        self.centering = centering
+        self.temperatures = temperatures
+        self.weights = {"dino_loss": 1.0, "ibot_loss": ibot, "koleo_loss": koleo}
+        self.generator = generator
+        self.register_buffer("centres", torch.zeros(len(self.online) - 1, prototypes))
+        self.register_buffer("temperature", torch.tensor(float(temperatures[0])))
+        self.register_buffer("thawed", torch.tensor(1.0))
+
+    def forward(self, first: Tensor, second: Tensor, *local: Tensor) -> Tensor:
+        """Compute the loss of a batch, and remember the means of the teacher's logits for `update`.
+
+        Parameters
+        ----------
+        first, second : Tensor of shape (n, bands, height, width)
+            Two global views of the same images.
+        *local : Tensor of shape (n, bands, local height, local width)
+            Local views of them, all of one size.
+
+        Returns
+        -------
+        Tensor
+            A scalar; its parts are in ``parts``.
+        """
+        views = torch.cat([first, second])
+        mask = self._mask(views) if self.weights["ibot_loss"] else None
+        small = [self.online[0](torch.cat(local))] if local else []
+        rows, hidden = see(self.online[0], views, mask, self.mask_token)
+        with torch.no_grad():
+            target_rows, target_hidden = see(self.target[0], views, mask)
+        student = self.online[1](torch.cat([rows, *small])).unflatten(0, (-1, len(first)))
+        self.means: list[Tensor] = []
+        teacher = self._teach(self.target[1](target_rows)).unflatten(0, (2, -1))
+        parts = {"dino_loss": dino_loss(student, teacher, STUDENT)}
+        if mask is not None:
+            teacher = self._teach(self.target[2](target_hidden))
+            parts["ibot_loss"] = ibot_loss(self.online[2](hidden), teacher, mask, STUDENT)
+        if self.weights["koleo_loss"]:
+            parts["koleo_loss"] = koleo_loss(rows[: len(first)]) + koleo_loss(rows[len(first) :])
+        self.parts = {name: part.detach() for name, part in parts.items()}
+        return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+
+    def schedule(self, step: int, steps: int) -> None:
+        """Before a step, set the teacher's temperature, and let the prototypes learn or stand still.
+
+        Parameters
+        ----------
+        step : int
+            From 0.
+        steps : int
+            Steps in all.
+        """
+        start, end = self.temperatures
+        self.temperature.fill_(start + (end - start) * min(1.0, step / (WARM * steps)))
+        self.thawed.fill_(float(step >= FROZEN * steps))
+
+    def update(self, rate: float) -> None:
+        """After a step, move the teacher, and the centres towards the means of its logits.
+
+        Parameters
+        ----------
+        rate : float
+            Fraction of the teacher that stays.
+        """
+        ema_update(self.target, self.online, rate)
+        self.centres.lerp_(torch.stack(self.means), 1 - CENTRE)
+
+    def _mask(self, views: Tensor) -> Tensor:
+        return block_masks(len(views), patch_grid(self.online[0], (views.shape[2], views.shape[3])), self.generator)
+
+    def _teach(self, logits: Tensor) -> Tensor:
+        """Turn the teacher's logits into probabilities that are not the same for all."""
+        centre = self.centres[len(self.means)]
+        self.means.append(logits.detach().mean(dim=0))
+        if self.centering == "sinkhorn":
+            return sinkhorn(logits, self.temperature)
+        return torch.softmax((logits - centre) / self.temperature, dim=-1)
+
+
+def see(
+    encoder: nn.Module, views: Tensor, mask: Tensor | None, token: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Embed views, and those of their patches that the mask chooses, hidden behind a token or not.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Of the student or the teacher.
+    views : Tensor of shape (n, bands, height, width)
+        Normalised images.
+    mask : Tensor of bool of shape (n, patches), or None
+        Without it there are no patches.
+    token : Tensor of shape (width,), default=None
+        What the encoder sees in the place of the chosen patches; None shows them.
+
+    Returns
+    -------
+    rows : Tensor of shape (n, d)
+        What the encoder gives.
+    patches : Tensor of shape (m, width), or None
+        The m chosen patches of all images.
+    """
+    if mask is None:
+        return encoder(views), None
+    with nullcontext() if token is None else hidden_patches(encoder, mask, token):
+        rows, patches = embed_patches(encoder, views)
+    return rows, patches[mask]
+
+
+class DINOEmbedder(ImageEmbedder):
+    r"""Learn an embedding of images without labels, by DINO, or with all parts on by DINOv2.
+
+    Parameters
+    ----------
+    encoder : str, ImageEncoder or nn.Module, default="vit_tiny_patch16_224"
+        A timm model name, a specification with patch and pooling, or a module from images to rows of features.
+        Weights are random; nothing is downloaded.
+    augment : str, Augment, MultiView or None, default="galaxy"
+        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"`` or your own for two global views,
+        ``"galaxy-crops"`` or ``"astrodino"`` for local ones too.
+    survey : str, Survey or None, default=None
+        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
+    size : int, default=None
+        Side in pixels of the central window that the encoder sees; None is the whole cutout.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    normalize : {"standard", "asinh"} or None, default="standard"
+        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
+        standardise; or neither.
+    average : {"dihedral"}, int or None, default=None
+        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
+    hidden_dim : int, default=1024
+        Hidden width of the heads.
+    prototypes : int, default=4096
+        Directions with which each head compares; 65,536 for tens of millions of images.
+    centering : {"centering", "sinkhorn"}, default="centering"
+        What keeps the teacher from saying the same of all images: its logits less their running mean, or
+        Sinkhorn's balance within the batch.
+    teacher_temperature : tuple of float, default=(0.04, 0.07)
+        :math:`\tau_t` at the start, and after the first 15 % of the steps, in which it rises linearly. The student's
+        is 0.1.
+    ibot_weight : float, default=0.0
+        Weight of iBOT, for vision transformers: 1 in DINOv2; 0 leaves it out.
+    koleo_weight : float, default=0.0
+        Weight of KoLeo: 0.1 in DINOv2; 0 leaves it out.
+    max_epochs : int or "auto", default="auto"
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
+    batch_size : int, default=128
+        Largest batch, in training and at `transform`.
+    lr : float, default=3e-4
+        Peak learning rate.
+    training : Training, default=None
+        The rarer knobs: optimiser, schedules, rate of the teacher, precision, callbacks.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    verbose : int, default=0
+        1 shows a progress bar with loss, learning rate, images per second and time left.
+    random_state : int, RandomState instance or None, default=None
+        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+
+    Attributes
+    ----------
+    encoder_ : nn.Module
+        The trained encoder, on the CPU.
+    history_ : dict of ndarray of shape (n_epochs,)
+        ``loss`` (the weighted sum, never a score), its parts ``dino_loss`` (chance is ln K), ``ibot_loss`` and
+        ``koleo_loss`` where they are on, ``lr``, ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both
+        fall if it collapses).
+    normalizer_ : dict of ndarray of shape (bands,)
+        Measured noise, mean, standard deviation, and softening of the asinh.
+    augment_ : Augment
+        The recipe in use.
+    survey_ : Survey or None
+        The survey in use.
+    image_shape_ : tuple of int
+        ``(bands, height, width)`` seen in `fit`.
+    size_ : tuple of int
+        Height and width that the encoder sees.
+    provenance_ : dict
+        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
+    n_features_in_ : int
+        Number of columns of 2-D rows, else of bands.
+
+    See Also
+    --------
+    sklearn.frozen.FrozenEstimator : Reuse a fitted embedder in pipelines and searches without refitting.
+
+    Notes
+    -----
+    The heads read what `transform` gives. With ``pool="avg"`` that is a ViT's class token, as in the papers; the
+    default ``"stages"`` is the mean and the maximum of the patches after each of the last four blocks. iBOT reads the
+    patches of the last block in any case.
+
+    The model of Parker et al. (2024), for cutouts of 152 pixels in g, r and z, is ``DINOEmbedder(
+    ImageEncoder("vit_large_patch14_dinov2", pool="avg", patch=12), augment="astrodino", size=144, hidden_dim=2048,
+    prototypes=65_536, ibot_weight=1.0, koleo_weight=0.1)``, and its training ``max_epochs=500, batch_size=1536,
+    lr=0.004, training=Training(weight_decay=1e-3, warmup=80, ema=0.994, clip=3.0)``. Prototypes, the weight of KoLeo
+    and the clipping are from its code, which also drops blocks at random and lowers the learning rate of early blocks,
+    and whose heads have no batch norm; here nothing is dropped, and the heads have it.
+
+    In the first hundredth of the steps the prototypes stand still. iBOT hides patches of half of the global views,
+    10 to 50 % of each, in blocks. Sinkhorn runs within a batch, so it wants one that is not small.
+
+    References
+    ----------
+    Caron et al. (2021), "Emerging Properties in Self-Supervised Vision Transformers"; Zhou et al. (2021), "iBOT: Image
+    BERT Pre-Training with Online Tokenizer"; Oquab et al. (2023), "DINOv2: Learning Robust Visual Features without
+    Supervision"; Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import DINOEmbedder
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> embedder = DINOEmbedder(
+    ...     "test_vit", augment="galaxy-crops", prototypes=64, ibot_weight=1.0, koleo_weight=0.1, max_epochs=1
+    ... )
+    >>> embedder.fit_transform(images).shape
+    (8, 512)
+    >>> sorted(name for name in embedder.history_ if name.endswith("loss"))
+    ['dino_loss', 'ibot_loss', 'koleo_loss', 'loss']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
+        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "prototypes": [Interval(Integral, 2, None, closed="left")],
+        "centering": [StrOptions({"centering", "sinkhorn"})],
+        "teacher_temperature": [tuple, list],
+        "ibot_weight": [Interval(Real, 0, None, closed="left")],
+        "koleo_weight": [Interval(Real, 0, None, closed="left")],
+    }
+    _local_views: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        encoder: str | ImageEncoder | nn.Module = "vit_tiny_patch16_224",
+        augment: str | Augment | MultiView | None = "galaxy",
+        survey: str | Survey | None = None,
+        size: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        normalize: str | None = "standard",
+        average: str | int | None = None,
+        hidden_dim: int = 1024,
+        prototypes: int = 4096,
+        centering: str = "centering",
+        teacher_temperature: tuple[float, float] = (0.04, 0.07),
+        ibot_weight: float = 0.0,
+        koleo_weight: float = 0.0,
+        max_epochs: int | str = "auto",
+        batch_size: int = 128,
+        lr: float = 3e-4,
+        training: Training | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.augment = augment
+        self.survey = survey
+        self.size = size
+        self.image_shape = image_shape
+        self.normalize = normalize
+        self.average = average
+        self.hidden_dim = hidden_dim
+        self.prototypes = prototypes
+        self.centering = centering
+        self.teacher_temperature = teacher_temperature
+        self.ibot_weight = ibot_weight
+        self.koleo_weight = koleo_weight
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.training = training
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn from images alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : ignored
+            Present for scikit-learn.
+
+        Returns
+        -------
+        DINOEmbedder
+            Itself. Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the images cannot be used, or iBOT has no patches to hide; nothing has been trained then.
+        """
+        return self._pretrain(X)
+
+    def _objective(self, encoder: nn.Module) -> Objective:
+        if self.ibot_weight and not has_patches(encoder):
+            raise ValueError(
+                f"ibot_weight={self.ibot_weight} hides patches of a vision transformer, and the encoder is none: "
+                "set ibot_weight=0, or take a ViT such as encoder='vit_tiny_patch16_224'."
+            )
+        return DINO(
+            encoder,
+            self._n_features_out,
+            self.hidden_dim,
+            self.prototypes,
+            self.centering,
+            self._temperatures(),
+            self.ibot_weight,
+            self.koleo_weight,
+            torch.Generator(resolve_device(self.device)).manual_seed(torch.initial_seed() + 1),  # not the views' seed
+        )
+
+    def _temperatures(self) -> tuple[float, float]:
+        pair = tuple(self.teacher_temperature)
+        if len(pair) != 2 or not all(isinstance(value, Real) and value > 0 for value in pair):
+            raise ValueError(f"teacher_temperature must be two numbers above 0, start and end; got {pair}.")
+        return pair
