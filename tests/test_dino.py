@@ -481,7 +481,7 @@ def test_the_words_reach_the_objective(sky, asked):
     assert objective.online[1].mlp[0].out_features == 24
     assert [size for _, size in drawn.views] == [(36, 36)] * 2 + [(18, 18)] * 4
     assert objective.generator.initial_seed() != drawn.generator.initial_seed()
-    assert kwargs["training"].optimizer == "adamw"
+    assert kwargs["training"].get_params() == Training().get_params()
 
 
 @pytest.mark.parametrize("n", [2, 3, 9])

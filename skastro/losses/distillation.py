@@ -124,6 +124,7 @@ def koleo_loss(rows: Tensor) -> Tensor:
     return -torch.log((rows - rows[nearest]).norm(dim=1) + 1e-8).mean()
 
 
+@torch.no_grad()
 def sinkhorn(logits: Tensor, temperature: float | Tensor, iterations: int = 3) -> Tensor:
     r"""Turn the teacher's logits into probabilities that use all prototypes alike.
 
