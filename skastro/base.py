@@ -285,7 +285,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
         "augment": [str, Augment, MultiView, None],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageModel._shorthand | {"augment": get_recipe}
-    _local_views: ClassVar[bool] = False
+    _n_views: ClassVar[int | None] = 2  # None: as many as the recipe makes
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
@@ -313,11 +313,11 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
         """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
 
     def _views(self) -> list[tuple[Augment, tuple[int, int]]]:
-        """List the fitted recipe and the size of each view: two, unless a method compares more."""
+        """List the fitted recipe and the size of each view: two, unless a method compares more or looks at one."""
         views = self.augment_.views(self.size_)
-        if len(views) != 2 and not self._local_views:
+        if self._n_views and len(views) != 2:
             raise ValueError(f"{type(self).__name__} compares two views; augment= makes {len(views)}: set n_local=0.")
-        return views
+        return views[: self._n_views]
 
     def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
         """Fit on images and on arrays that go with them row by row."""

@@ -11,12 +11,14 @@ from skastro import (
     FineTuneClassifier,
     FineTuneRegressor,
     FlowPosterior,
+    HybridBYOLEmbedder,
     ImageEncoder,
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
     PhotoZRegressor,
     SimCLREmbedder,
     SpectrumEncoder,
+    VoteEmbedder,
 )
 from skastro.surveys import Deredden
 
@@ -46,6 +48,10 @@ TINY = {
     "MaskedSpectrumEmbedder": MaskedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2), max_epochs=1),
     "DirichletClassifier": DirichletClassifier(),
     "DirichletClassifier, hidden layer": DirichletClassifier(hidden_layer_sizes=(8,)),
+    "HybridBYOLEmbedder": HybridBYOLEmbedder(
+        "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
+    ),
+    "VoteEmbedder": VoteEmbedder("test_resnet", max_epochs=1, batch_size=32),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
@@ -58,9 +64,12 @@ TINY = {
 }
 
 
-# The checks feed constant rows, and targets that are no redshifts.
+# The checks feed constant rows, targets that are no redshifts, and no votes.
 @pytest.mark.filterwarnings(
-    "ignore:.*images are constant", "ignore:.*redshifts lie outside", "ignore:lbfgs failed to converge"
+    "ignore:.*images are constant",
+    "ignore:.*redshifts lie outside",
+    "ignore:lbfgs failed to converge",
+    "ignore:No image has a vote",
 )
 @pytest.mark.parametrize("name", TINY)
 def test_check_estimator(name):

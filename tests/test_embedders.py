@@ -19,11 +19,22 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
 import skastro
-from skastro import BYOLEmbedder, DINOEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Survey, Training
+from skastro import (
+    BYOLEmbedder,
+    DINOEmbedder,
+    HybridBYOLEmbedder,
+    ImageEncoder,
+    MoCoEmbedder,
+    SimCLREmbedder,
+    Survey,
+    Training,
+    VoteEmbedder,
+    VoteSchema,
+)
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
-EMBEDDERS = [BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder]
+EMBEDDERS = [BYOLEmbedder, DINOEmbedder, HybridBYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VoteEmbedder]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +86,7 @@ def test_grid_search_reaches_a_step_and_the_rare_knobs(embedder, sky):
 
 
 def test_frozen_embedder_is_not_refitted(embedder, sky):
-    embedder.fit(sky.X)
+    embedder.fit(sky.X, sky.y)
     before = joblib.hash(embedder)
     cross_val_score(pipeline(FrozenEstimator(embedder)), sky.X, sky.y, cv=3)
     assert joblib.hash(embedder) == before
@@ -93,17 +104,17 @@ def test_pipeline_memory_hits_on_the_second_fit(embedder, sky, tmp_path, monkeyp
 
 def test_feature_union(embedder, sky):
     union = FeatureUnion([("plain", embedder), ("turned", clone(embedder).set_params(average="dihedral"))])
-    assert union.fit_transform(sky.X).shape == (24, 2 * 736)
+    assert union.fit_transform(sky.X, sky.y).shape == (24, 2 * 736)
 
 
 def test_clone_copies_parameters_and_nothing_learned(embedder, sky):
-    twin = clone(embedder.fit(sky.X))
+    twin = clone(embedder.fit(sky.X, sky.y))
     assert twin.get_params()["encoder"] == "test_resnet"
     assert not hasattr(twin, "encoder_")
 
 
 def test_set_output_names_the_columns(embedder, sky):
-    frame = embedder.set_output(transform="pandas").fit_transform(sky.X)
+    frame = embedder.set_output(transform="pandas").fit_transform(sky.X, sky.y)
     assert frame.columns[0] == f"{type(embedder).__name__.lower()}0"
     assert frame.shape == (24, 736)
 
@@ -113,13 +124,13 @@ def test_input_of_any_dimensions(embedder, sky, shape):
     X = sky.X if len(shape) == 4 else sky.X[:, 0].reshape(shape)
     if len(shape) == 2:
         embedder.set_params(image_shape=(1, 36, 36))
-    assert embedder.fit_transform(X).shape == (24, 736)
+    assert embedder.fit_transform(X, sky.y).shape == (24, 736)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", ">f4", "f8", "f2"])
 def test_input_of_any_real_dtype(embedder, sky, dtype):
     X = (sky.X.clip(0) * 50).astype(dtype)
-    same = embedder.fit(X).transform(X)
+    same = embedder.fit(X, sky.y).transform(X)
     np.testing.assert_allclose(embedder.transform(X.astype("f4")), same, rtol=1e-5, atol=1e-6)
 
 
@@ -129,11 +140,11 @@ def test_input_of_any_real_dtype(embedder, sky, dtype):
 )
 def test_encoders_and_averages(embedder, sky, encoder, average):
     embedder.set_params(encoder=encoder, average=average, size=32, augment=None)
-    assert np.isfinite(embedder.fit_transform(sky.X)).all()
+    assert np.isfinite(embedder.fit_transform(sky.X, sky.y)).all()
 
 
 def test_dihedral_average_does_not_see_orientation(embedder, sky):
-    embedder.set_params(average="dihedral").fit(sky.X)
+    embedder.set_params(average="dihedral").fit(sky.X, sky.y)
     turned = np.rot90(sky.X, axes=(2, 3))[..., ::-1]
     np.testing.assert_allclose(embedder.transform(sky.X), embedder.transform(turned), rtol=1e-4, atol=1e-5)
 
@@ -141,7 +152,7 @@ def test_dihedral_average_does_not_see_orientation(embedder, sky):
 def test_a_module_works_as_encoder_and_stays_as_it_was(embedder, sky):
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     before = module[0].weight.clone()
-    embedder.set_params(encoder=module).fit(sky.X)
+    embedder.set_params(encoder=module).fit(sky.X, sky.y)
     assert torch.equal(module[0].weight, before)
     again = pickle.loads(pickle.dumps(embedder))
     np.testing.assert_array_equal(again.transform(sky.X), embedder.transform(sky.X))
@@ -152,17 +163,17 @@ def test_a_module_works_as_encoder_and_stays_as_it_was(embedder, sky):
 
 def test_same_seed_same_numbers_and_the_users_generators_stay(embedder, sky):
     states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    first, second = (clone(embedder).fit(sky.X) for _ in range(2))
+    first, second = (clone(embedder).fit(sky.X, sky.y) for _ in range(2))
     rows = first.transform(sky.X)
     np.testing.assert_array_equal(rows, second.transform(sky.X))
     np.testing.assert_array_equal(rows, pickle.loads(pickle.dumps(first)).transform(sky.X))
-    assert not np.array_equal(rows, clone(embedder).set_params(random_state=1).fit_transform(sky.X))
+    assert not np.array_equal(rows, clone(embedder).set_params(random_state=1).fit_transform(sky.X, sky.y))
     assert torch.equal(states[0], torch.random.get_rng_state())
     np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
 
 
 def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
-    whole = embedder.fit(sky.X).set_params(batch_size=256).transform(sky.X)
+    whole = embedder.fit(sky.X, sky.y).set_params(batch_size=256).transform(sky.X)
     for batch_size in (2, 7):
         np.testing.assert_allclose(embedder.set_params(batch_size=batch_size).transform(sky.X), whole, atol=1e-5)
     alone = np.concatenate([embedder.transform(row[None]) for row in sky.X])
@@ -170,7 +181,7 @@ def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
 
 
 def test_pickle_answers_the_same_in_a_new_process_on_other_threads(embedder, sky, tmp_path):
-    joblib.dump((embedder.fit(sky.X), sky.X), tmp_path / "model.pkl")
+    joblib.dump((embedder.fit(sky.X, sky.y), sky.X), tmp_path / "model.pkl")
     code = (
         "import sys, joblib, numpy as np; embedder, X = joblib.load(sys.argv[1] + '/model.pkl');"
         "np.save(sys.argv[1] + '/rows.npy', embedder.transform(X))"
@@ -185,10 +196,10 @@ def test_one_and_two_threads_learn_the_same(embedder, sky, tmp_path):
     # SGD, because Adam divides by the gradient's size: where that is nearly zero, rounding becomes a whole step.
     # Smooth, because rounding tips a ReLU near zero or a tie in a max-pool, and the gradient of a ResNet jumps.
     embedder.set_params(encoder="test_vit", lr=3e-4, training=Training(precision="fp32", optimizer="sgd"))
-    joblib.dump((embedder, sky.X), tmp_path / "model.pkl")
+    joblib.dump((embedder, sky.X, sky.y), tmp_path / "model.pkl")
     code = (
-        "import sys, joblib, numpy as np; embedder, X = joblib.load(sys.argv[1] + '/model.pkl');"
-        "np.save(sys.argv[1] + '/' + sys.argv[2], embedder.fit_transform(X))"
+        "import sys, joblib, numpy as np; embedder, X, y = joblib.load(sys.argv[1] + '/model.pkl');"
+        "np.save(sys.argv[1] + '/' + sys.argv[2], embedder.fit_transform(X, y))"
     )
     for threads in (1, 2):
         in_new_process(code, str(tmp_path), f"{threads}.npy", threads=threads)
@@ -201,44 +212,44 @@ def test_state_is_numbers_and_equal_fits_hash_alike(embedder, sky):
             return [leaf for item in value.values() for leaf in leaves(item)]
         return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]
 
-    state = embedder.fit(sky.X).__getstate__()
-    plain = (np.ndarray, np.generic, int, float, str, type(None), Augment, ImageEncoder)
+    state = embedder.fit(sky.X, sky.y).__getstate__()
+    plain = (np.ndarray, np.generic, int, float, str, type(None), Augment, ImageEncoder, VoteSchema)
     assert all(isinstance(leaf, plain) for leaf in leaves(state))
     again = pickle.loads(pickle.dumps(embedder))
     assert joblib.hash(again) == joblib.hash(embedder)
 
 
 def test_parameters_set_after_fit_do_not_touch_what_was_learned(embedder, sky):
-    rows = embedder.fit(sky.X).transform(sky.X)
+    rows = embedder.fit(sky.X, sky.y).transform(sky.X)
     embedder.set_params(encoder="test_vit", augment=None, size=20, normalize=None, survey="sdss")
     np.testing.assert_array_equal(embedder.transform(sky.X), rows)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(embedder)).transform(sky.X), rows)
 
 
 def test_a_state_from_the_future_is_refused(embedder, sky):
-    state = embedder.fit(sky.X).__getstate__() | {"_format": 99}
+    state = embedder.fit(sky.X, sky.y).__getstate__() | {"_format": 99}
     with pytest.raises(ValueError, match="newer skastro"):
         type(embedder)().__setstate__(state)
 
 
 def test_history_has_one_value_per_epoch(embedder, sky):
-    history = embedder.set_params(max_epochs=3).fit(sky.X).history_
+    history = embedder.set_params(max_epochs=3).fit(sky.X, sky.y).history_
     assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
     assert all(len(values) == 3 for values in history.values())
     assert np.isfinite(history["loss"]).all()
 
 
 def test_untrained_embedder_embeds(embedder, sky):
-    rows = embedder.set_params(max_epochs=0).fit(sky.X).transform(sky.X)
+    rows = embedder.set_params(max_epochs=0).fit(sky.X, sky.y).transform(sky.X)
     assert rows.shape == (24, 736)
     assert len(embedder.history_["loss"]) == 0
 
 
 def test_training_changes_the_encoder_and_the_defaults_run(embedder, sky):
-    before = clone(embedder).set_params(max_epochs=0).fit(sky.X).transform(sky.X)
-    assert not np.allclose(embedder.fit(sky.X).transform(sky.X), before)
+    before = clone(embedder).set_params(max_epochs=0).fit(sky.X, sky.y).transform(sky.X)
+    assert not np.allclose(embedder.fit(sky.X, sky.y).transform(sky.X), before)
     width = 1536 if isinstance(embedder, DINOEmbedder) else 1920
-    assert type(embedder)(max_epochs=1).fit(sky.X).transform(sky.X).shape == (24, width)
+    assert type(embedder)(max_epochs=1).fit(sky.X, sky.y).transform(sky.X).shape == (24, width)
 
 
 def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
@@ -250,19 +261,19 @@ def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
 
     monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
     with pytest.raises(KeyboardInterrupt):
-        embedder.set_params(max_epochs=5).fit(sky.X)
+        embedder.set_params(max_epochs=5).fit(sky.X, sky.y)
     assert len(embedder.history_["loss"]) == 1
     assert embedder.transform(sky.X).shape == (24, 736)
 
 
 def test_verbose_shows_progress(embedder, sky, capfd):
-    embedder.set_params(verbose=1).fit(sky.X)
+    embedder.set_params(verbose=1).fit(sky.X, sky.y)
     shown = capfd.readouterr().err
     assert all(word in shown for word in ("epoch 1/1", "loss=", "lr=", "images/s"))
 
 
 def test_provenance_tells_what_was_seen(embedder, sky):
-    embedder.set_params(survey=Survey(("g", "r", "z"), 0.262), size=32, augment=None).fit(sky.X)
+    embedder.set_params(survey=Survey(("g", "r", "z"), 0.262), size=32, augment=None).fit(sky.X, sky.y)
     told = embedder.provenance_
     assert told["bands"] == ["g", "r", "z"]
     assert told["pixel_scale"] == 0.262
@@ -274,7 +285,8 @@ def test_provenance_tells_what_was_seen(embedder, sky):
 def test_memory_map_is_embedded_batch_by_batch(embedder, sky, tmp_path):
     np.save(tmp_path / "sky.npy", sky.X)
     mapped = np.load(tmp_path / "sky.npy", mmap_mode="r")
-    np.testing.assert_array_equal(embedder.fit(mapped).transform(mapped), clone(embedder).fit(sky.X).transform(sky.X))
+    rows = embedder.fit(mapped, sky.y).transform(mapped)
+    np.testing.assert_array_equal(rows, clone(embedder).fit(sky.X, sky.y).transform(sky.X))
 
 
 def test_importing_the_package_loads_no_torch():
@@ -303,7 +315,7 @@ def with_nan(X, value):
             r"Rows of 3888 values do not fold into image_shape",
         ),
         (lambda X: X.reshape(24, -1), {"image_shape": (3, 36)}, r"image_shape must be \(bands, height, width\)"),
-        (lambda X: X[:1], {}, r"1 sample"),
+        (lambda X: X[:1], {}, r"1 sample|one class"),
         (lambda X: np.ones_like(X), {}, r"All 24 images are constant"),
         (lambda X: np.stack([X, X], axis=1), {}, r"got 5 dimensions"),
         (lambda X: X, {"encoder": "resnet81"}, r"Unknown encoder 'resnet81': .*resnet18"),
@@ -320,15 +332,16 @@ def with_nan(X, value):
 )
 def test_bad_input_is_one_sentence_before_training(embedder, sky, change, params, sentence, monkeypatch):
     monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
+    X = change(sky.X)
     with pytest.raises(ValueError, match=sentence):
-        embedder.set_params(**params).fit(change(sky.X))
+        embedder.set_params(**params).fit(X, sky.y[: len(X)])
 
 
 def test_a_refused_refit_loses_nothing(embedder, sky):
-    rows = embedder.fit(sky.X).transform(sky.X)
+    rows = embedder.fit(sky.X, sky.y).transform(sky.X)
     for change, params in [(lambda X: X[:, :2, :20], {"encoder": "resnet81"}), (lambda X: X, {"survey": "sdss"})]:
         with pytest.raises(ValueError, match=r"Unknown encoder|bands"):
-            embedder.set_params(**params).fit(change(sky.X))
+            embedder.set_params(**params).fit(change(sky.X), sky.y)
         np.testing.assert_array_equal(embedder.transform(sky.X), rows)
 
 
@@ -342,7 +355,7 @@ def test_a_refused_refit_loses_nothing(embedder, sky):
     ],
 )
 def test_bad_input_at_transform(embedder, sky, change, sentence):
-    embedder.fit(sky.X)
+    embedder.fit(sky.X, sky.y)
     with pytest.raises(ValueError, match=sentence):
         embedder.transform(change(sky.X))
 
@@ -351,7 +364,7 @@ def test_some_constant_images_warn_with_a_count(embedder, sky):
     X = sky.X.copy()
     X[3:5] = 1.0
     with pytest.warns(UserWarning, match="2 of 24 images are constant"):
-        embedder.fit(X)
+        embedder.fit(X, sky.y)
 
 
 def test_user_callbacks_are_cloned(embedder, sky):
@@ -364,7 +377,7 @@ def test_user_callbacks_are_cloned(embedder, sky):
             type(self).seen += 1
 
     callback = Count()
-    embedder.set_params(training=Training(callbacks=[callback])).fit(sky.X)
+    embedder.set_params(training=Training(callbacks=[callback])).fit(sky.X, sky.y)
     assert Count.seen == 3
     assert vars(callback) == {}
 
@@ -374,7 +387,7 @@ def test_user_callbacks_are_cloned(embedder, sky):
 
 @pytest.mark.gpu
 def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(embedder, sky):
-    first, second = (clone(embedder).set_params(device="cuda").fit(sky.X) for _ in range(2))
+    first, second = (clone(embedder).set_params(device="cuda").fit(sky.X, sky.y) for _ in range(2))
     rows = first.transform(sky.X)
     np.testing.assert_array_equal(rows, second.transform(sky.X))
     buffer = io.BytesIO()
@@ -385,5 +398,5 @@ def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(embedder, sky):
 
 
 def test_recipe_of_ones_own(embedder, sky):
-    embedder.set_params(augment=Augment([("flip", Flip())])).fit(sky.X)
+    embedder.set_params(augment=Augment([("flip", Flip())])).fit(sky.X, sky.y)
     assert [name for name, _ in embedder.augment_.steps] == ["flip"]

@@ -2,8 +2,18 @@
 
 from skastro.pretrain.byol import BYOLEmbedder
 from skastro.pretrain.dino import DINOEmbedder
+from skastro.pretrain.hybrid import HybridBYOLEmbedder
 from skastro.pretrain.masked import MaskedSpectrumEmbedder
 from skastro.pretrain.moco import MoCoEmbedder
 from skastro.pretrain.simclr import SimCLREmbedder
+from skastro.pretrain.votes import VoteEmbedder
 
-__all__ = ["BYOLEmbedder", "DINOEmbedder", "MaskedSpectrumEmbedder", "MoCoEmbedder", "SimCLREmbedder"]
+__all__ = [
+    "BYOLEmbedder",
+    "DINOEmbedder",
+    "HybridBYOLEmbedder",
+    "MaskedSpectrumEmbedder",
+    "MoCoEmbedder",
+    "SimCLREmbedder",
+    "VoteEmbedder",
+]

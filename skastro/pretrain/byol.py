@@ -59,9 +59,28 @@ class BYOL(Objective):
         Tensor
             A scalar from 0 to 4.
         """
-        forth = byol_loss(self.predictor(self.online(first)), self.target(second))
+        return self.compare(first, second)[0]
+
+    def compare(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the symmetric loss of a batch, and tell what the encoder sees of the first view.
+
+        Parameters
+        ----------
+        first, second : Tensor of shape (n, bands, height, width)
+            Two views of the same images.
+
+        Returns
+        -------
+        loss : Tensor
+            A scalar from 0 to 4.
+        features : Tensor of shape (n, width)
+            The encoder's, of the first view, for a head beside the projector.
+        """
+        encoder, projector = self.online
+        features = encoder(first)
+        forth = byol_loss(self.predictor(projector(features)), self.target(second))
         back = byol_loss(self.predictor(self.online(second)), self.target(first))
-        return (forth + back) / 2
+        return (forth + back) / 2, features
 
     def lr_scales(self) -> dict[str, float]:
         """Let the predictor learn ten times as fast, so that it keeps up with what it predicts from.

@@ -321,7 +321,7 @@ class DINOEmbedder(ImageEmbedder):
         "ibot_weight": [Interval(Real, 0, None, closed="left")],
         "koleo_weight": [Interval(Real, 0, None, closed="left")],
     }
-    _local_views: ClassVar[bool] = True
+    _n_views: ClassVar[int | None] = None
 
     def __init__(
         self,

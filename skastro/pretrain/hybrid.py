@@ -1,0 +1,279 @@
+"""Hybrid BYOL: one encoder learns from all images as BYOL does, and from volunteers' votes where there are any."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import torch
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _num_samples
+from torch import Tensor, nn
+
+from skastro.augment import Augment, MultiView
+from skastro.base import ImageEmbedder, restored_on_error
+from skastro.encoders import ImageEncoder
+from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
+from skastro.pretrain.byol import BYOL, BYOLEmbedder
+from skastro.pretrain.votes import make_vote_head, read_votes
+from skastro.surveys import Survey
+from skastro.training import Objective, Training
+from skastro.votes import VoteSchema, get_schema
+
+__all__ = ["HybridBYOL", "HybridBYOLEmbedder"]
+
+
+class HybridBYOL(Objective):
+    """The objective of hybrid BYOL; see `skastro.losses.hybrid_loss`.
+
+    Parameters
+    ----------
+    byol : BYOL
+        The contrastive half.
+    head : nn.Module
+        From what BYOL's encoder sees of the first view to the concentrations of all answers.
+    sizes : sequence of int
+        Answers of each question.
+    weight : float
+        Of the supervised half.
+    """
+
+    def __init__(self, byol: BYOL, head: nn.Module, sizes: Sequence[int], weight: float) -> None:
+        super().__init__()
+        self.byol = byol
+        self.head = head.requires_grad_(weight > 0)
+        self.sizes = sizes
+        self.weight = weight
+
+    def forward(self, first: Tensor, second: Tensor, votes: Tensor) -> Tensor:
+        """Compute the loss of a batch, and leave its two parts.
+
+        Parameters
+        ----------
+        first, second : Tensor of shape (n, bands, height, width)
+            Two views of the same images.
+        votes : Tensor of shape (n, n_answers)
+            Counts; zeros for an image without labels.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        contrastive, features = self.byol.compare(first, second)
+        supervised = dirichlet_multinomial_nll(self.head(features), votes, self.sizes)
+        self.parts = {
+            "contrastive_loss": contrastive.detach(),
+            "vote_loss": torch.where(votes.any(), supervised.detach(), torch.nan),
+        }
+        return hybrid_loss(contrastive, supervised, self.weight)
+
+    def lr_scales(self) -> dict[str, float]:  # noqa: D102
+        return {f"byol.{name}": scale for name, scale in self.byol.lr_scales().items()}
+
+    def update(self, rate: float) -> None:  # noqa: D102
+        self.byol.update(rate)
+
+
+class HybridBYOLEmbedder(ImageEmbedder):
+    r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
+
+    BYOL compares two views of every image. Beside its projector, a second head tells the votes from what the encoder
+    sees of the first view, as in `VoteEmbedder`. One loss holds both; see `skastro.losses.hybrid_loss`.
+
+    Parameters
+    ----------
+    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
+        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
+        Weights are random; nothing is downloaded.
+    augment : str, Augment, MultiView or None, default="galaxy"
+        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"galaxy-zoo"`` (the paper's) or your own.
+    survey : str, Survey or None, default=None
+        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
+    size : int, default=None
+        Side in pixels of the central window that the encoder sees; None is the whole cutout.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    normalize : {"standard", "asinh"} or None, default="standard"
+        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
+        standardise; or neither.
+    average : {"dihedral"}, int or None, default=None
+        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
+    schema : str, VoteSchema or None, default=None
+        The questions: a campaign's name, such as ``"gz_evo"``, or your own. None reads them off the names of a
+        DataFrame's columns, and makes plain labels one question with one vote each.
+    vote_weight : float, default=1.0
+        :math:`\lambda` of the loss. Neither the paper nor its code tells the value that was used; search it by
+        factors. 0 is BYOL, bit for bit.
+    hidden_dim : int, default=1024
+        Hidden width of projector and predictor.
+    projection_dim : int, default=256
+        Width of the projection in which BYOL's loss is taken.
+    max_epochs : int or "auto", default="auto"
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
+    batch_size : int, default=64
+        Largest batch, in training and at `transform`.
+    lr : float, default=1e-3
+        Peak learning rate of encoder, projector and the head for votes; the predictor's is ten times that.
+    training : Training, default=None
+        The rarer knobs: optimiser, schedules, rate of the target network, precision, callbacks.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    verbose : int, default=0
+        1 shows a progress bar with loss, learning rate, images per second and time left.
+    random_state : int, RandomState instance or None, default=None
+        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+
+    Attributes
+    ----------
+    schema_ : VoteSchema or None
+        The questions in use; None if there was no vote to learn from.
+    encoder_ : nn.Module
+        The trained encoder, on the CPU.
+    history_ : dict of ndarray of shape (n_epochs,)
+        ``loss`` and, if there were votes, its parts: ``contrastive_loss`` (from 0 to 4; 2 is chance, and a low one
+        does not foretell a good embedding) and ``vote_loss`` (negative log-likelihood in nats, summed over the
+        questions of a galaxy; the mean over the batches that have votes, NaN for an epoch without); ``lr``,
+        ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
+    normalizer_ : dict of ndarray of shape (bands,)
+        Measured noise, mean, standard deviation, and softening of the asinh.
+    augment_ : Augment
+        The recipe in use.
+    survey_ : Survey or None
+        The survey in use.
+    image_shape_ : tuple of int
+        ``(bands, height, width)`` seen in `fit`.
+    size_ : tuple of int
+        Height and width that the encoder sees.
+    provenance_ : dict
+        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
+    n_features_in_ : int
+        Number of columns of 2-D rows, else of bands.
+
+    See Also
+    --------
+    BYOLEmbedder : Learn without votes.
+    VoteEmbedder : Learn from votes alone.
+
+    Notes
+    -----
+    The mean of the supervised loss is over the labelled rows of a batch. The published code divides by their number
+    twice, and by zero where there is none; a batch without labels is one of BYOL here.
+
+    References
+    ----------
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", equation 3; Grill et
+    al. (2020), "Bootstrap your own latent".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import HybridBYOLEmbedder, VoteSchema
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> votes = np.array([[9, 1], [2, 8], [0, 0], [0, 0]] * 2)       # four images without a vote
+    >>> schema = VoteSchema({"shape": ["smooth", "featured"]})
+    >>> embedder = HybridBYOLEmbedder("test_resnet", schema=schema, max_epochs=1, batch_size=4, random_state=0)
+    >>> embedder.fit(images, votes=votes).transform(images).shape
+    (8, 736)
+    >>> bool(embedder.history_["loss"][0] > embedder.history_["contrastive_loss"][0])
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
+        "schema": [str, VoteSchema, None],
+        "vote_weight": [Interval(Real, 0, None, closed="left")],
+        "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "projection_dim": [Interval(Integral, 1, None, closed="left")],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"schema": get_schema}
+
+    schema_: VoteSchema | None
+
+    _auto: ClassVar[dict[str, Any]] = BYOLEmbedder._auto
+
+    def __init__(
+        self,
+        encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        augment: str | Augment | MultiView | None = "galaxy",
+        survey: str | Survey | None = None,
+        size: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        normalize: str | None = "standard",
+        average: str | int | None = None,
+        schema: str | VoteSchema | None = None,
+        vote_weight: float = 1.0,
+        hidden_dim: int = 1024,
+        projection_dim: int = 256,
+        max_epochs: int | str = "auto",
+        batch_size: int = 64,
+        lr: float = 1e-3,
+        training: Training | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.augment = augment
+        self.survey = survey
+        self.size = size
+        self.image_shape = image_shape
+        self.normalize = normalize
+        self.average = average
+        self.schema = schema
+        self.vote_weight = vote_weight
+        self.hidden_dim = hidden_dim
+        self.projection_dim = projection_dim
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.training = training
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, votes: Any = None) -> Self:
+        """Learn from images, and from votes where there are any.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : ignored
+            Present for scikit-learn.
+        votes : array-like of shape (n, n_answers), default=None
+            Counts under `schema`, zeros where nobody was asked and in all columns for an image without labels; a
+            DataFrame's columns are found by name. In a pipeline or a search, ask for them by
+            ``set_fit_request(votes=True)``.
+
+        Returns
+        -------
+        HybridBYOLEmbedder
+            Itself. Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the images or the votes cannot be used (negative, fractional, of other columns than the
+            schema's); nothing has been trained then.
+
+        Warns
+        -----
+        UserWarning
+            If there are no votes, or none that is not zero: this is then BYOL, bit for bit.
+        """
+        with restored_on_error(self):
+            self.schema_ = None
+            if votes is not None:
+                schema, counts = read_votes(votes, self.schema, _num_samples(X))
+                if counts.any():
+                    self.schema_ = schema
+                    return self._pretrain(X, votes=counts)
+            warnings.warn("No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.", stacklevel=2)
+            return self._pretrain(X)
+
+    def _objective(self, encoder: nn.Module) -> Objective:
+        byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
+        if self.schema_ is None:
+            return byol
+        head = make_vote_head(self._n_features_out, self.schema_.n_answers)
+        return HybridBYOL(byol, head, self.schema_.sizes, self.vote_weight)

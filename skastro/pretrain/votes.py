@@ -1,0 +1,304 @@
+"""Supervised pretraining: an encoder learns to tell how volunteers will vote."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_array
+from sklearn.utils.validation import _num_samples
+from torch import Tensor, nn
+
+from skastro.augment import Augment, one_recipe
+from skastro.base import ImageEmbedder, restored_on_error
+from skastro.encoders import ImageEncoder, VoteHead
+from skastro.losses import dirichlet_multinomial_nll
+from skastro.surveys import Survey
+from skastro.training import Objective, Training
+from skastro.votes import VoteSchema, get_schema
+
+__all__ = ["VoteEmbedder", "VotePretraining", "make_vote_head", "read_votes"]
+
+
+class VotePretraining(Objective):
+    """The objective of supervised pretraining; see `skastro.losses.dirichlet_multinomial_nll`.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        From images to rows of features; trained in place.
+    head : nn.Module
+        From features to the concentrations of all answers.
+    sizes : sequence of int
+        Answers of each question.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.sizes = sizes
+
+    def forward(self, view: Tensor, votes: Tensor) -> Tensor:
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        view : Tensor of shape (n, bands, height, width)
+            One view of each image.
+        votes : Tensor of shape (n, n_answers)
+            Counts; rows of zeros teach nothing.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+        return dirichlet_multinomial_nll(self.head(self.encoder(view)), votes, self.sizes)
+
+
+def make_vote_head(width: int, n_answers: int) -> VoteHead:
+    """Make the head for votes inside a seeded block, without drawing from the generators that were seeded.
+
+    Parameters
+    ----------
+    width : int
+        Features that come in.
+    n_answers : int
+        Answers to all questions.
+
+    Returns
+    -------
+    VoteHead
+    """
+    return VoteHead(width, n_answers, torch.Generator().manual_seed(torch.initial_seed() + 1))
+
+
+def read_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteSchema, np.ndarray]:
+    """Turn what the user gave for votes into counts under a schema.
+
+    Parameters
+    ----------
+    votes : array-like of shape (n, n_answers) or (n,)
+        Counts; without a schema also labels, which are one vote each for the answer of that name.
+    schema : str, VoteSchema or None
+        What the columns mean. None reads it off the names of a DataFrame's columns, or off the labels.
+    n : int
+        Number of images.
+
+    Returns
+    -------
+    schema : VoteSchema
+        A copy.
+    counts : ndarray of int of shape (n, n_answers)
+
+    Raises
+    ------
+    ValueError
+        If these are no votes under the schema, or are not as many as the images.
+
+    Examples
+    --------
+    >>> from skastro.pretrain.votes import read_votes
+    >>> schema, counts = read_votes(["FRI", "FRII", "FRI"], None, 3)
+    >>> schema.columns
+    ['label_FRI', 'label_FRII']
+    >>> counts.tolist()
+    [[1, 0], [0, 1], [1, 0]]
+    """
+    if schema is not None:
+        known = clone(get_schema(schema))
+        return known, known.validate(votes, n)
+    table = check_array(votes, ensure_2d=False, dtype=None, input_name="votes")
+    if table.ndim == 1 or table.shape[1] == 1:
+        return _read_labels(table.ravel(), n)
+    if not isinstance(votes, pd.DataFrame):
+        raise ValueError(f"votes of {table.shape[1]} columns need schema=, which tells to what questions they belong.")
+    known = VoteSchema.from_columns(votes)
+    return known, known.validate(votes, n)
+
+
+def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
+    if len(labels) != n:
+        raise ValueError(f"There must be a label for each of the {n} images; got {len(labels)}.")
+    classes, index = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"All labels are of one class, {classes[0]!r}: there is nothing to learn.")
+    return VoteSchema({"label": [str(label) for label in classes]}), np.eye(len(classes), dtype=np.uint8)[index]
+
+
+class VoteEmbedder(ImageEmbedder):
+    r"""Learn an embedding of images from volunteers' votes.
+
+    A head tells from the features of each image the concentrations of a Dirichlet distribution for each question, and
+    encoder and head are trained together on the likelihood of the votes; see
+    `skastro.losses.dirichlet_multinomial_nll`. The head is then left behind.
+
+    Parameters
+    ----------
+    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
+        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
+        Weights are random; nothing is downloaded.
+    augment : str, Augment or None, default="supervised"
+        Recipe of the one view of each image, applied to raw flux.
+    survey : str, Survey or None, default=None
+        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
+    size : int, default=None
+        Side in pixels of the central window that the encoder sees; None is the whole cutout.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    normalize : {"standard", "asinh"} or None, default="standard"
+        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
+        standardise; or neither.
+    average : {"dihedral"}, int or None, default=None
+        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
+    schema : str, VoteSchema or None, default=None
+        The questions: a campaign's name, such as ``"gz_decals_dr5"``, or your own. None reads them off the names of
+        a DataFrame's columns, and makes plain labels one question with one vote each.
+    max_epochs : int or "auto", default="auto"
+        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
+    batch_size : int, default=128
+        Largest batch, in training and at `transform`.
+    lr : float, default=1e-3
+        Peak learning rate.
+    training : Training, default=None
+        The rarer knobs: optimiser, schedules, precision, callbacks.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    verbose : int, default=0
+        1 shows a progress bar with loss, learning rate, images per second and time left.
+    random_state : int, RandomState instance or None, default=None
+        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+
+    Attributes
+    ----------
+    schema_ : VoteSchema
+        The questions in use.
+    encoder_ : nn.Module
+        The trained encoder, on the CPU.
+    history_ : dict of ndarray of shape (n_epochs,)
+        ``loss`` (negative log-likelihood in nats, summed over the questions of a galaxy), ``lr``, ``images_per_s``,
+        ``embedding_std`` and ``effective_rank``.
+    normalizer_ : dict of ndarray of shape (bands,)
+        Measured noise, mean, standard deviation, and softening of the asinh.
+    augment_ : Augment
+        The recipe in use.
+    survey_ : Survey or None
+        The survey in use.
+    image_shape_ : tuple of int
+        ``(bands, height, width)`` seen in `fit`.
+    size_ : tuple of int
+        Height and width that the encoder sees.
+    provenance_ : dict
+        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
+    n_features_in_ : int
+        Number of columns of 2-D rows, else of bands.
+
+    See Also
+    --------
+    HybridBYOLEmbedder : Learn from images without votes too.
+    skastro.downstream.FineTuneClassifier : Keep the head, and answer one question.
+
+    Notes
+    -----
+    This is what the paper calls "Pretrained". Its views are flips, rotations and crops off the centre: the default
+    recipe, with `size` smaller than the cutouts.
+
+    References
+    ----------
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import VoteEmbedder, VoteSchema
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> schema = VoteSchema({"shape": ["smooth", "featured"], "bar": ["yes", "no"]}, {"bar": ("shape", "featured")})
+    >>> votes = [[9, 1, 0, 1], [2, 8, 7, 1]] * 4
+    >>> embedder = VoteEmbedder("test_resnet", schema=schema, max_epochs=1, batch_size=4, random_state=0)
+    >>> embedder.fit(images, votes=votes).transform(images).shape
+    (8, 736)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
+        "augment": [str, Augment, None],
+        "schema": [str, VoteSchema, None],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {
+        "augment": one_recipe,
+        "schema": get_schema,
+    }
+    _n_views: ClassVar[int | None] = 1
+
+    def __init__(
+        self,
+        encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        augment: str | Augment | None = "supervised",
+        survey: str | Survey | None = None,
+        size: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        normalize: str | None = "standard",
+        average: str | int | None = None,
+        schema: str | VoteSchema | None = None,
+        max_epochs: int | str = "auto",
+        batch_size: int = 128,
+        lr: float = 1e-3,
+        training: Training | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.augment = augment
+        self.survey = survey
+        self.size = size
+        self.image_shape = image_shape
+        self.normalize = normalize
+        self.average = average
+        self.schema = schema
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.training = training
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, votes: Any = None) -> Self:
+        """Learn from images and votes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : array-like of shape (n,) or (n, n_answers), default=None
+            What to learn from where `votes` is None.
+        votes : array-like of shape (n, n_answers), default=None
+            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
+            have no vote at all only cost time.
+
+        Returns
+        -------
+        VoteEmbedder
+            Itself. Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the images or the votes cannot be used (negative, fractional, of other columns than the
+            schema's, none at all); nothing has been trained then.
+        """
+        given = y if votes is None else votes
+        if given is None:
+            raise ValueError("VoteEmbedder requires y to be passed, but the target y is None, and so are votes.")
+        with restored_on_error(self):
+            self.schema_, counts = read_votes(given, self.schema, _num_samples(X))
+            if not counts.any():
+                raise ValueError(f"votes are zero in all {len(counts)} rows: there is nothing to learn from.")
+            return self._pretrain(X, votes=counts)
+
+    def _objective(self, encoder: nn.Module) -> Objective:
+        head = make_vote_head(self._n_features_out, self.schema_.n_answers)
+        return VotePretraining(encoder, head, self.schema_.sizes)
