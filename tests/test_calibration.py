@@ -5,8 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from skastro import metrics_posterior
-from skastro.metrics import sbc_ranks, tarp
+from skastro.metrics import posterior, sbc_ranks, tarp
 
 MIX = np.array([[1.0, 0.0], [0.8, 0.6]])
 
@@ -111,7 +110,7 @@ def test_one_value_needs_no_axis():
 def test_batches_change_nothing(monkeypatch):
     y_true, samples = posteriors(50, 20)
     whole = tarp(y_true, samples)
-    monkeypatch.setattr(metrics_posterior, "CHUNK", 41)
+    monkeypatch.setattr(posterior, "CHUNK", 41)
     for name, value in tarp(y_true, samples).items():
         assert_array_equal(value, whole[name])
 

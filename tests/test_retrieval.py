@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
-from skastro import metrics_retrieval
-from skastro.metrics import retrieval_ranks, retrieval_score, retrieval_table
+from skastro.metrics import retrieval, retrieval_ranks, retrieval_score, retrieval_table
 
 
 def pairs(n=60, d=5, noise=0.5, seed=0):
@@ -61,7 +60,7 @@ def test_chunks_and_lengths_of_rows_say_nothing(case, monkeypatch):
     ranks = retrieval_ranks(queries, gallery, labels)
     length = np.linspace(1e-3, 1e6, 60)[:, np.newaxis]
     assert_array_equal(retrieval_ranks(queries * length, None if gallery is None else gallery / length, labels), ranks)
-    monkeypatch.setattr(metrics_retrieval, "CHUNK", 61)
+    monkeypatch.setattr(retrieval, "CHUNK", 61)
     assert_array_equal(retrieval_ranks(queries, gallery, labels), ranks)
 
 
