@@ -34,7 +34,11 @@ from skastro import (
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
+SMALL = {"hidden_dim": 32, "projection_dim": 16, "prototypes": 16}
 EMBEDDERS = [BYOLEmbedder, DINOEmbedder, HybridBYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VoteEmbedder]
+
+# It ignores y, and has the battery again with votes in test_vote_embedders.py.
+pytestmark = pytest.mark.filterwarnings("ignore:No image has a vote")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,12 @@ def sky():
 
 @pytest.fixture(params=EMBEDDERS, ids=lambda cls: cls.__name__)
 def embedder(request):
-    return request.param(**TINY)
+    return tiny(request.param)
+
+
+def tiny(kind, **params):
+    heads = {name: SMALL[name] for name in SMALL.keys() & kind().get_params()}
+    return kind(**TINY | heads | params)
 
 
 def pipeline(embedder, **kwargs):
@@ -180,30 +189,33 @@ def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
     np.testing.assert_allclose(alone, whole, atol=1e-5)
 
 
-def test_pickle_answers_the_same_in_a_new_process_on_other_threads(embedder, sky, tmp_path):
-    joblib.dump((embedder.fit(sky.X, sky.y), sky.X), tmp_path / "model.pkl")
+def test_pickles_answer_the_same_in_a_new_process_on_other_threads(sky, tmp_path):
+    embedders = [tiny(kind).fit(sky.X, sky.y) for kind in EMBEDDERS]
+    joblib.dump((embedders, sky.X), tmp_path / "models.pkl")
     code = (
-        "import sys, joblib, numpy as np; embedder, X = joblib.load(sys.argv[1] + '/model.pkl');"
-        "np.save(sys.argv[1] + '/rows.npy', embedder.transform(X))"
+        "import sys, joblib, numpy as np; embedders, X = joblib.load(sys.argv[1] + '/models.pkl');"
+        "np.savez(sys.argv[1] + '/rows.npz', *[embedder.transform(X) for embedder in embedders])"
     )
-    rows = embedder.transform(sky.X)
     for threads in (1, 2):
         in_new_process(code, str(tmp_path), threads=threads)
-        np.testing.assert_allclose(np.load(tmp_path / "rows.npy"), rows, atol=1e-5)
+        for embedder, rows in zip(embedders, np.load(tmp_path / "rows.npz").values(), strict=True):
+            np.testing.assert_allclose(rows, embedder.transform(sky.X), atol=1e-5, err_msg=type(embedder).__name__)
 
 
-def test_one_and_two_threads_learn_the_same(embedder, sky, tmp_path):
+def test_one_and_two_threads_learn_the_same(sky, tmp_path):
     # SGD, because Adam divides by the gradient's size: where that is nearly zero, rounding becomes a whole step.
     # Smooth, because rounding tips a ReLU near zero or a tie in a max-pool, and the gradient of a ResNet jumps.
-    embedder.set_params(encoder="test_vit", lr=3e-4, training=Training(precision="fp32", optimizer="sgd"))
-    joblib.dump((embedder, sky.X, sky.y), tmp_path / "model.pkl")
+    smooth = {"encoder": "test_vit", "lr": 3e-4, "training": Training(precision="fp32", optimizer="sgd")}
+    joblib.dump(([tiny(kind, **smooth) for kind in EMBEDDERS], sky.X, sky.y), tmp_path / "models.pkl")
     code = (
-        "import sys, joblib, numpy as np; embedder, X, y = joblib.load(sys.argv[1] + '/model.pkl');"
-        "np.save(sys.argv[1] + '/' + sys.argv[2], embedder.fit_transform(X, y))"
+        "import sys, joblib, numpy as np; embedders, X, y = joblib.load(sys.argv[1] + '/models.pkl');"
+        "np.savez(sys.argv[1] + '/' + sys.argv[2], *[embedder.fit_transform(X, y) for embedder in embedders])"
     )
     for threads in (1, 2):
-        in_new_process(code, str(tmp_path), f"{threads}.npy", threads=threads)
-    np.testing.assert_allclose(np.load(tmp_path / "1.npy"), np.load(tmp_path / "2.npy"), atol=1e-5)
+        in_new_process(code, str(tmp_path), f"{threads}.npz", threads=threads)
+    ones, twos = (np.load(tmp_path / f"{threads}.npz").values() for threads in (1, 2))
+    for kind, one, two in zip(EMBEDDERS, ones, twos, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5, err_msg=kind.__name__)
 
 
 def test_state_is_numbers_and_equal_fits_hash_alike(embedder, sky):
