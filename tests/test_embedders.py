@@ -34,7 +34,6 @@ from skastro import (
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
-SMALL = {"hidden_dim": 32, "projection_dim": 16, "prototypes": 16}
 EMBEDDERS = [BYOLEmbedder, DINOEmbedder, HybridBYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VoteEmbedder]
 
 # It ignores y, and has the battery again with votes in test_vote_embedders.py.
@@ -54,12 +53,7 @@ def sky():
 
 @pytest.fixture(params=EMBEDDERS, ids=lambda cls: cls.__name__)
 def embedder(request):
-    return tiny(request.param)
-
-
-def tiny(kind, **params):
-    heads = {name: SMALL[name] for name in SMALL.keys() & kind().get_params()}
-    return kind(**TINY | heads | params)
+    return request.param(**TINY)
 
 
 def pipeline(embedder, **kwargs):
@@ -101,6 +95,7 @@ def test_frozen_embedder_is_not_refitted(embedder, sky):
     assert joblib.hash(embedder) == before
 
 
+@pytest.mark.filterwarnings("ignore:Persisting input arguments")  # joblib, of a slow disk
 def test_pipeline_memory_hits_on_the_second_fit(embedder, sky, tmp_path, monkeypatch):
     fits = []
     cls = type(embedder)
@@ -190,7 +185,7 @@ def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
 
 
 def test_pickles_answer_the_same_in_a_new_process_on_other_threads(sky, tmp_path):
-    embedders = [tiny(kind).fit(sky.X, sky.y) for kind in EMBEDDERS]
+    embedders = [kind(**TINY).fit(sky.X, sky.y) for kind in EMBEDDERS]
     joblib.dump((embedders, sky.X), tmp_path / "models.pkl")
     code = (
         "import sys, joblib, numpy as np; embedders, X = joblib.load(sys.argv[1] + '/models.pkl');"
@@ -206,7 +201,7 @@ def test_one_and_two_threads_learn_the_same(sky, tmp_path):
     # SGD, because Adam divides by the gradient's size: where that is nearly zero, rounding becomes a whole step.
     # Smooth, because rounding tips a ReLU near zero or a tie in a max-pool, and the gradient of a ResNet jumps.
     smooth = {"encoder": "test_vit", "lr": 3e-4, "training": Training(precision="fp32", optimizer="sgd")}
-    joblib.dump(([tiny(kind, **smooth) for kind in EMBEDDERS], sky.X, sky.y), tmp_path / "models.pkl")
+    joblib.dump(([kind(**TINY | smooth) for kind in EMBEDDERS], sky.X, sky.y), tmp_path / "models.pkl")
     code = (
         "import sys, joblib, numpy as np; embedders, X, y = joblib.load(sys.argv[1] + '/models.pkl');"
         "np.savez(sys.argv[1] + '/' + sys.argv[2], *[embedder.fit_transform(X, y) for embedder in embedders])"
