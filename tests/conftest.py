@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: a thread each
+    torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def shared_data():

@@ -34,6 +34,7 @@ from skastro import (
 from skastro.augment import Augment, Flip, GaussianNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
+HEADS = {"hidden_dim": 32, "projection_dim": 16, "prototypes": 16}
 EMBEDDERS = [BYOLEmbedder, DINOEmbedder, HybridBYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VoteEmbedder]
 
 # It ignores y, and has the battery again with votes in test_vote_embedders.py.
@@ -53,7 +54,8 @@ def sky():
 
 @pytest.fixture(params=EMBEDDERS, ids=lambda cls: cls.__name__)
 def embedder(request):
-    return request.param(**TINY)
+    own = request.param().get_params()
+    return request.param(**TINY, **{name: width for name, width in HEADS.items() if name in own})
 
 
 def pipeline(embedder, **kwargs):
