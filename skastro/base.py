@@ -2,6 +2,7 @@
 
 import copy
 import platform
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import Views, symmetries
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, measure_bands
+from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, fold_ivar, measure_bands
 from skastro.surveys import Survey, get_survey
 from skastro.training import (
     Monitor,
@@ -225,7 +226,7 @@ class ImageModel(BaseModel):
     def _train(
         self,
         objective: Objective,
-        views: Callable[[Tensor], Sequence[Tensor]],
+        views: Callable[..., Sequence[Tensor]],
         arrays: Mapping[str, np.ndarray],
         monitor: Monitor,
         **kwargs: Any,
@@ -286,6 +287,8 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageModel._shorthand | {"augment": get_recipe}
     _n_views: ClassVar[int | None] = 2  # None: as many as the recipe makes
+    # On by default: an inverse variance that is given can mean nothing else.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.
@@ -319,8 +322,8 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
             raise ValueError(f"{type(self).__name__} compares two views; augment= makes {len(views)}: set n_local=0.")
         return views[: self._n_views]
 
-    def _pretrain(self, X: Any, **targets: np.ndarray) -> Self:
-        """Fit on images and on arrays that go with them row by row."""
+    def _pretrain(self, X: Any, ivar: Any, **targets: np.ndarray) -> Self:
+        """Fit on images, their inverse variance if the recipe takes it, and targets that go with them row by row."""
         self._validate_params()
         self._knobs()
         device = resolve_device(self.device)
@@ -328,6 +331,8 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
             images = self._check_images(X, reset=True)
             self._learn_pixels(images)
             self._learn_steps(images)
+            if ivar is not None:
+                targets |= self._check_ivar(ivar, images)
             seed = draw_seed(self.random_state)
             # Kept, because the parameter may be set anew before this fit is pickled.
             self._spec = clone(get_encoder(self.encoder), safe=False)
@@ -343,3 +348,11 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
                     self.encoder_ = encoder.cpu().eval()
                     self.history_ = monitor.arrays()
         return self
+
+    def _check_ivar(self, ivar: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""
+        folded = fold_ivar(ivar, images, self.image_shape)
+        if any("ivar" in recipe.metadata for recipe, _ in self._views()):
+            return {"ivar": folded}
+        warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
+        return {}

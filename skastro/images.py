@@ -17,6 +17,7 @@ __all__ = [
     "check_shape",
     "chunks",
     "fold",
+    "fold_ivar",
     "measure_bands",
 ]
 
@@ -68,6 +69,45 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.n
     raise ValueError(
         f"Images come as (n, bands, height, width), (n, height, width) or rows of pixels; got {X.ndim} dimensions."
     )
+
+
+def fold_ivar(ivar: Any, images: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
+    """View inverse variances as images, and refuse what cannot be one.
+
+    Parameters
+    ----------
+    ivar : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+        What the user gave, in the inverse square of the images' unit; 0 is a missing pixel.
+    images : ndarray of shape (n, bands, height, width)
+        The images that they belong to.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of a flattened row.
+
+    Returns
+    -------
+    ndarray of shape (n, bands, height, width)
+
+    Raises
+    ------
+    ValueError
+        If the shape is not that of the images, or a value is negative, NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.images import fold_ivar
+    >>> fold_ivar(np.ones((5, 4, 4)), np.zeros((5, 1, 4, 4))).shape
+    (5, 1, 4, 4)
+    """
+    folded = fold(np.asarray(ivar), image_shape)
+    if folded.shape != images.shape:
+        raise ValueError(f"ivar of shape {folded.shape} does not go with images of shape {images.shape}.")
+    for start, chunk in chunks(folded):
+        bad = ~(np.isfinite(chunk) & (chunk >= 0)).all(axis=(1, 2, 3))
+        if bad.any():
+            row = start + bad.argmax()
+            raise ValueError(f"ivar has values that are negative, NaN or infinite, the first in row {row}.")
+    return folded
 
 
 def centre_crop(images: Any, shape: tuple[int, int]) -> Any:

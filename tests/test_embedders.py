@@ -11,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -31,7 +32,7 @@ from skastro import (
     VoteEmbedder,
     VoteSchema,
 )
-from skastro.augment import Augment, Flip, GaussianNoise
+from skastro.augment import Augment, Flip, GaussianNoise, InverseVarianceNoise
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
 HEADS = {"hidden_dim": 32, "projection_dim": 16, "prototypes": 16}
@@ -111,6 +112,38 @@ def test_pipeline_memory_hits_on_the_second_fit(embedder, sky, tmp_path, monkeyp
 def test_feature_union(embedder, sky):
     union = FeatureUnion([("plain", embedder), ("turned", clone(embedder).set_params(average="dihedral"))])
     assert union.fit_transform(sky.X, sky.y).shape == (24, 2 * 736)
+
+
+def noisy(embedder, step, *fit, **metadata):
+    return clone(embedder).set_params(augment=Augment([("noise", step)])).fit(*fit, **metadata)
+
+
+def test_the_inverse_variance_of_each_row_reaches_its_views(embedder, sky):
+    ivar = np.full(sky.X.shape, 4.0)
+    by_row = noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=ivar)
+    for_all = noisy(embedder, InverseVarianceNoise(ivar=4.0), sky.X, sky.y)
+    assert np.array_equal(by_row.transform(sky.X), for_all.transform(sky.X))
+    ivar[12:] = 0.0  # missing: no noise there
+    partly = noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=ivar)
+    assert not np.array_equal(by_row.transform(sky.X), partly.transform(sky.X))
+
+
+def test_inverse_variance_goes_through_a_pipeline_unasked(embedder, sky):
+    recipe = Augment([("noise", InverseVarianceNoise())])
+    with config_context(enable_metadata_routing=True):
+        pipe = pipeline(embedder.set_params(augment=recipe)).fit(sky.X, sky.y, ivar=np.ones_like(sky.X))
+    assert pipe.predict(sky.X).shape == (24,)
+
+
+def test_inverse_variance_that_cannot_be_is_refused(embedder, sky):
+    with pytest.raises(ValueError, match=r"ivar of shape \(24, 1, 3, 36\) does not go with images of shape"):
+        noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=np.ones((24, 3, 36)))
+    ivar = np.ones_like(sky.X)
+    ivar[5, 1, 2, 3] = -1
+    with pytest.raises(ValueError, match="ivar has values that are negative, NaN or infinite, the first in row 5"):
+        noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=ivar)
+    with pytest.warns(UserWarning, match="ivar is given, but no step of augment= takes it"):
+        noisy(embedder, Flip(), sky.X, sky.y, ivar=np.ones_like(sky.X))
 
 
 def test_clone_copies_parameters_and_nothing_learned(embedder, sky):

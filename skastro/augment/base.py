@@ -146,6 +146,11 @@ class Augment(BaseEstimator):
             step.fit(images, survey=survey, noise=noise)
         return self
 
+    @property
+    def metadata(self) -> set[str]:
+        """What the steps take beside the images, row by row: ``ivar``."""
+        return {name for _, step in self._active() for name in step.metadata}
+
     def views(self, size: tuple[int, int]) -> list[tuple["Augment", tuple[int, int]]]:
         """List the recipe and the size of each view: this one, twice.
 

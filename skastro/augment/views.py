@@ -35,9 +35,14 @@ class Views:
         self.normalizer = normalizer
         self.generator = generator
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
+    @property
+    def metadata(self) -> set[str]:
+        """What the recipes take beside the images, row by row."""
+        return set().union(*(recipe.metadata for recipe, _ in self.views))
+
+    def __call__(self, images: Tensor, **metadata: Tensor) -> list[Tensor]:
         """Draw the views of a batch."""
-        views = (recipe(images, size, self.generator) for recipe, size in self.views)
+        views = (recipe(images, size, self.generator, **metadata) for recipe, size in self.views)
         return [self.normalizer(view).contiguous(memory_format=torch.channels_last) for view in views]
 
 

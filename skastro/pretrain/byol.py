@@ -236,7 +236,7 @@ class BYOLEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.
 
         Parameters
@@ -245,6 +245,9 @@ class BYOLEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -256,7 +259,7 @@ class BYOLEmbedder(ImageEmbedder):
         ValueError
             If a parameter or the images cannot be used; nothing has been trained then.
         """
-        return self._pretrain(X)
+        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)

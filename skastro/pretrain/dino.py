@@ -367,7 +367,7 @@ class DINOEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.
 
         Parameters
@@ -376,6 +376,9 @@ class DINOEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -387,7 +390,7 @@ class DINOEmbedder(ImageEmbedder):
         ValueError
             If a parameter or the images cannot be used, or iBOT has no patches to hide; nothing has been trained then.
         """
-        return self._pretrain(X)
+        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         if self.ibot_weight and not has_patches(encoder):

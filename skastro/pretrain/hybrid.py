@@ -231,7 +231,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
         """Learn from images, and from votes where there are any.
 
         Parameters
@@ -244,6 +244,9 @@ class HybridBYOLEmbedder(ImageEmbedder):
             Counts under `schema`, zeros where nobody was asked and in all columns for an image without labels; a
             DataFrame's columns are found by name. In a pipeline or a search, ask for them by
             ``set_fit_request(votes=True)``.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -267,9 +270,9 @@ class HybridBYOLEmbedder(ImageEmbedder):
                 schema, counts = read_votes(votes, self.schema, _num_samples(X))
                 if counts.any():
                     self.schema_ = schema
-                    return self._pretrain(X, votes=counts)
+                    return self._pretrain(X, ivar, votes=counts)
             warnings.warn("No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.", stacklevel=2)
-            return self._pretrain(X)
+            return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)

@@ -254,7 +254,7 @@ class MoCoEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.
 
         Parameters
@@ -263,6 +263,9 @@ class MoCoEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -275,7 +278,7 @@ class MoCoEmbedder(ImageEmbedder):
             If a parameter or the images cannot be used, or the queue is shorter than a batch; nothing has been
             trained then.
         """
-        return self._pretrain(X)
+        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         self.queue_length_ = self._length(self.provenance_["n_images"])

@@ -181,7 +181,7 @@ class SimCLREmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.
 
         Parameters
@@ -190,6 +190,9 @@ class SimCLREmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -201,7 +204,7 @@ class SimCLREmbedder(ImageEmbedder):
         ValueError
             If a parameter or the images cannot be used; nothing has been trained then.
         """
-        return self._pretrain(X)
+        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return SimCLR(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.temperature)

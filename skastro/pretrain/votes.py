@@ -266,7 +266,7 @@ class VoteEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
         """Learn from images and votes.
 
         Parameters
@@ -278,6 +278,9 @@ class VoteEmbedder(ImageEmbedder):
         votes : array-like of shape (n, n_answers), default=None
             Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
             have no vote at all only cost time.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
@@ -297,7 +300,7 @@ class VoteEmbedder(ImageEmbedder):
             self.schema_, counts = read_votes(given, self.schema, _num_samples(X))
             if not counts.any():
                 raise ValueError(f"votes are zero in all {len(counts)} rows: there is nothing to learn from.")
-            return self._pretrain(X, votes=counts)
+            return self._pretrain(X, ivar, votes=counts)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         head = make_vote_head(self._n_features_out, self.schema_.n_answers)

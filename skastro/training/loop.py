@@ -75,12 +75,12 @@ class Learner(nn.Module):
     objective : Objective
         From views (and targets by name) to a loss.
     views : callable
-        From raw images to a sequence of normalised views.
+        From raw images, and those further arrays that its ``metadata`` names, to a sequence of normalised views.
     bf16 : bool
         Run the objective under bfloat16 autocast.
     """
 
-    def __init__(self, objective: Objective, views: Callable[[Tensor], Sequence[Tensor]], bf16: bool) -> None:
+    def __init__(self, objective: Objective, views: Callable[..., Sequence[Tensor]], bf16: bool) -> None:
         super().__init__()
         self.objective = objective
         self.views = views
@@ -101,8 +101,9 @@ class Learner(nn.Module):
         Tensor
             A scalar.
         """
+        metadata = {name: targets.pop(name) for name in getattr(self.views, "metadata", ()) if name in targets}
         with torch.no_grad():
-            views = self.views(images)
+            views = self.views(images, **metadata)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
             return self.objective(*views, **targets)
 
@@ -214,7 +215,7 @@ def auto_epochs(images: int, steps: int) -> int:
 
 def train(
     objective: Objective,
-    views: Callable[[Tensor], Sequence[Tensor]],
+    views: Callable[..., Sequence[Tensor]],
     arrays: Mapping[str, np.ndarray],
     *,
     monitor: Monitor,
@@ -234,9 +235,10 @@ def train(
     objective : Objective
         From views to a loss.
     views : callable
-        From raw images on the device to a sequence of normalised views.
+        From raw images on the device, and those further arrays that its ``metadata`` names, to a sequence of normalised
+        views.
     arrays : mapping of str to ndarray
-        ``images`` and any targets, of equal length.
+        ``images``, what the views take beside them, and any targets, of equal length.
     monitor : Monitor
         Receives the history, also of a fit that is interrupted.
     best : Best, default=None
