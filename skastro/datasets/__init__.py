@@ -4,14 +4,17 @@ from skastro.datasets.files import load_images
 from skastro.datasets.galaxy_zoo import load_galaxy_zoo1
 from skastro.datasets.hubble import load_hubble_deep_field
 from skastro.datasets.mirabest import load_mirabest
+from skastro.datasets.observed_spectra import load_deimos_pairs, load_supernovae
 from skastro.datasets.radio import make_radio_doubles
 from skastro.datasets.survey import make_survey
 
 __all__ = [
+    "load_deimos_pairs",
     "load_galaxy_zoo1",
     "load_hubble_deep_field",
     "load_images",
     "load_mirabest",
+    "load_supernovae",
     "make_radio_doubles",
     "make_survey",
 ]
