@@ -237,13 +237,13 @@ def compare(scores: pd.DataFrame, floor: pd.DataFrame) -> tuple[float, float]:
 
 
 def report(table: pd.DataFrame) -> pd.DataFrame:
-    """One line per task, method, setting and view: score, cost, and the difference to the best floor of the task."""
+    """One line per task, method, setting and view: score, cost, and the difference to the task's best floor (without any: to the best)."""
     lines = []
     for (data, name, count), part in table.groupby(["data", "task", "n_labels"], dropna=False, sort=False):
         part = part[part["step"] == part.groupby(KEYS)["step"].transform("max")]
         contenders = dict(list(part.groupby(["method", "settings", "view"], sort=False)))
         floors = [rows for (method, _, _), rows in contenders.items() if method in FLOORS]
-        best = max(floors, key=lambda rows: rows["score"].mean())
+        best = max(floors or contenders.values(), key=lambda rows: rows["score"].mean())
         for (method, settings, view), rows in contenders.items():
             seeds, means = rows["seed"].nunique(), rows[["cpu_minutes", "score"]].mean()
             lines.append([data, name, count, method, settings, view, seeds, *means, *compare(rows, best)])
