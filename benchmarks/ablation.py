@@ -125,7 +125,7 @@ def main() -> None:
     for study, seed in itertools.product(chosen.studies, chosen.seeds):
         data, method, named = STUDIES[study]
         for settings in () if chosen.table else named.values():
-            run(chosen.file, data, method, settings | {"max_epochs": PASSES}, seed)
+            run(chosen.file, data, method, settings | {"max_epochs": PASSES}, seed, brief=True)
     table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
     for study in chosen.studies:
         print(report(table, study).to_string(index=False))

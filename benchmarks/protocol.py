@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,13 +128,14 @@ load = functools.lru_cache(lambda name: DATA[name]())
 class Checkpoints(Callback):
     """Writes weights at fractions of a run, and when: step, and CPU minutes without the writing."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, fractions: Sequence[float]) -> None:
         self.folder = folder
+        self.fractions = fractions
 
     def on_train_begin(self, net, **kwargs):
         self.step_, self.paused_, self.start_ = 0, 0.0, time.process_time()
         (steps,) = (callback.steps for _, callback in net.callbacks_ if isinstance(callback, Clock))
-        self.at_ = {max(1, round(fraction * steps)) for fraction in FRACTIONS}
+        self.at_ = {max(1, round(fraction * steps)) for fraction in self.fractions}
 
     def on_batch_end(self, net, **kwargs):
         self.step_ += 1
@@ -147,7 +149,14 @@ class Checkpoints(Callback):
             self.paused_ += time.process_time() - begun
 
 
-def embeddings(data: str, method: str, settings: dict[str, Any], seed: int):
+def embeddings(
+    data: str,
+    method: str,
+    settings: dict[str, Any],
+    seed: int,
+    fractions: Sequence[float] = FRACTIONS,
+    views: Sequence[str] = tuple(VIEWS),
+):
     """Yield step, CPU minutes and the labelled images' embeddings, plain and averaged, at each checkpoint."""
     images, tasks = load(data)
     labelled = images[: 1 + max(task.rows.max() for task in tasks.values())]
@@ -160,17 +169,17 @@ def embeddings(data: str, method: str, settings: dict[str, Any], seed: int):
     if method == "untrained":
         embedder.set_params(max_epochs=0)
     with TemporaryDirectory() as folder:
-        embedder.set_params(training__callbacks=[Checkpoints(folder)]).fit(seen)
+        embedder.set_params(training__callbacks=[Checkpoints(folder, fractions)]).fit(seen)
         for path in sorted(Path(folder).iterdir()):
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])
-            yield kept["step"], kept["minutes"], looks(embedder, labelled)
+            yield kept["step"], kept["minutes"], looks(embedder, labelled, views)
     if method == "untrained":
-        yield 0, 0.0, looks(embedder, labelled)
+        yield 0, 0.0, looks(embedder, labelled, views)
 
 
-def looks(embedder: Any, images: np.ndarray) -> dict[str, np.ndarray]:
-    return {view: embedder.set_params(average=average).transform(images) for view, average in VIEWS.items()}
+def looks(embedder: Any, images: np.ndarray, views: Sequence[str]) -> dict[str, np.ndarray]:
+    return {view: embedder.set_params(average=VIEWS[view]).transform(images) for view in views}
 
 
 def rings(images: np.ndarray) -> np.ndarray:
@@ -206,16 +215,19 @@ def score(method: str, task: Task, features: np.ndarray, count: int | None) -> l
     return found
 
 
-def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int) -> None:
-    """Score one run at its checkpoints, and its end with fewer labels, unless the file knows it."""
+def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int, brief: bool = False) -> None:
+    """Score one run at its checkpoints, and its end with fewer labels, unless the file knows it.
+
+    A brief look is at the end alone, plain, with all labels.
+    """
     key = [data, method, json.dumps(settings, sort_keys=True), seed]
     if file.exists() and (pd.read_csv(file)[KEYS] == key).all(axis=1).any():
         return
-    looked = list(embeddings(data, method, settings, seed))
+    looked = list(embeddings(data, method, settings, seed, *(((1.0,), ("plain",)) if brief else ())))
     rows = []
     for step, minutes, views in looked:
         for view, (name, task) in itertools.product(views, load(data)[1].items()):
-            for count in (None, *task.label_counts) if step == looked[-1][0] else (None,):
+            for count in (None, *task.label_counts) if step == looked[-1][0] and not brief else (None,):
                 found = score(method, task, views[view], count)
                 rows += [
                     [*key, step, round(minutes, 2), view, name, count, fold, value] for fold, value in enumerate(found)
