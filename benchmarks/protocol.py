@@ -249,7 +249,7 @@ def compare(scores: pd.DataFrame, floor: pd.DataFrame) -> tuple[float, float]:
 
 
 def report(table: pd.DataFrame) -> pd.DataFrame:
-    """One line per task, method, setting and view: score, cost, and the difference to the task's best floor (without any: to the best)."""
+    """One line per task, method, setting and view: score, cost, and gain over the best floor, or the best of all."""
     lines = []
     for (data, name, count), part in table.groupby(["data", "task", "n_labels"], dropna=False, sort=False):
         part = part[part["step"] == part.groupby(KEYS)["step"].transform("max")]
