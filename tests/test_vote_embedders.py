@@ -21,7 +21,7 @@ from skastro.augment import MultiView, get_recipe
 from skastro.encoders import VoteHead
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.hybrid import HybridBYOL
-from skastro.pretrain.votes import VotePretraining, read_votes
+from skastro.pretrain.votes import VotePretraining, as_votes
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
 SCHEMA = VoteSchema({"shape": ["round", "barred"], "bar": ["strong", "weak", "none"]}, {"bar": ("shape", "barred")})
@@ -208,11 +208,11 @@ def test_votes_may_be_lists_tables_and_of_any_type(embedder, sky):
 
 
 def test_a_table_names_its_questions_and_labels_are_one(sky):
-    schema, counts = read_votes(table(sky.votes), None, 24)
+    schema, counts = as_votes(table(sky.votes), None, 24)
     assert schema.questions == {"shape": ["round", "barred"], "bar": ["strong", "weak", "none"]}
     np.testing.assert_array_equal(counts, sky.votes)
     for labels in (sky.y, sky.y.reshape(-1, 1), sky.y.tolist(), pd.Series(sky.y)):
-        schema, counts = read_votes(labels, None, 24)
+        schema, counts = as_votes(labels, None, 24)
         assert schema.questions == {"label": ["0", "1"]}
         np.testing.assert_array_equal(counts, np.eye(2)[sky.y])
 

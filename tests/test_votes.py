@@ -480,3 +480,7 @@ def test_answers_to_questions_that_nobody_came_to_are_one_warning():
         FEW.validate(votes)
     assert len(found) == 1
     assert found[0].filename == __file__
+
+
+def test_schemas_ask_for_no_metadata():
+    assert not hasattr(VoteSchema, "set_split_request")

@@ -15,7 +15,7 @@ from skastro.base import ImageEmbedder, restored_on_error
 from skastro.encoders import ImageEncoder
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.pretrain.byol import BYOL, BYOLEmbedder
-from skastro.pretrain.votes import make_vote_head, read_votes
+from skastro.pretrain.votes import as_votes, make_vote_head
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 from skastro.votes import VoteSchema, get_schema
@@ -267,7 +267,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         with restored_on_error(self):
             self.schema_ = None
             if votes is not None:
-                schema, counts = read_votes(votes, self.schema, _num_samples(X))
+                schema, counts = as_votes(votes, self.schema, _num_samples(X))
                 if counts.any():
                     self.schema_ = schema
                     return self._pretrain(X, ivar, votes=counts)

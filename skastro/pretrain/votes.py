@@ -19,7 +19,7 @@ from skastro.surveys import Survey
 from skastro.training import Objective, Training
 from skastro.votes import VoteSchema, get_schema
 
-__all__ = ["VoteEmbedder", "VotePretraining", "make_vote_head", "read_votes"]
+__all__ = ["VoteEmbedder", "VotePretraining", "as_votes", "make_vote_head"]
 
 
 class VotePretraining(Objective):
@@ -76,7 +76,7 @@ def make_vote_head(width: int, n_answers: int) -> VoteHead:
     return VoteHead(width, n_answers, torch.Generator().manual_seed(torch.initial_seed() + 1))
 
 
-def read_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteSchema, np.ndarray]:
+def as_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteSchema, np.ndarray]:
     """Turn what the user gave for votes into counts under a schema.
 
     Parameters
@@ -101,8 +101,8 @@ def read_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[Vot
 
     Examples
     --------
-    >>> from skastro.pretrain.votes import read_votes
-    >>> schema, counts = read_votes(["FRI", "FRII", "FRI"], None, 3)
+    >>> from skastro.pretrain.votes import as_votes
+    >>> schema, counts = as_votes(["FRI", "FRII", "FRI"], None, 3)
     >>> schema.columns
     ['label_FRI', 'label_FRII']
     >>> counts.tolist()
@@ -297,7 +297,7 @@ class VoteEmbedder(ImageEmbedder):
         if given is None:
             raise ValueError("VoteEmbedder requires y to be passed, but the target y is None, and so are votes.")
         with restored_on_error(self):
-            self.schema_, counts = read_votes(given, self.schema, _num_samples(X))
+            self.schema_, counts = as_votes(given, self.schema, _num_samples(X))
             if not counts.any():
                 raise ValueError(f"votes are zero in all {len(counts)} rows: there is nothing to learn from.")
             return self._pretrain(X, ivar, votes=counts)

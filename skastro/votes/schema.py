@@ -5,12 +5,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from scipy import special
 from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import UNUSED
 
 __all__ = ["VoteSchema"]
 
@@ -83,6 +84,9 @@ class VoteSchema(BaseEstimator):
     array([[0.2 , 0.8 , 0.75, 0.25, 0.  , 1.  ],
            [ nan,  nan,  nan,  nan,  nan,  nan]])
     """
+
+    # `split` here is no method that routes metadata.
+    __metadata_request__split: ClassVar[dict[str, str]] = {"values": UNUSED}
 
     def __init__(
         self,
