@@ -2,15 +2,15 @@
 
 Every galaxy is two stellar populations, each with a map of its light and a spectrum: the old stars (bulge, bar, smooth
 disc) and the young ones (disc with arms, ring). Arms are therefore blue and bulges red without being told so. A galaxy
-is one row of a table, drawn before any pixel is computed: whatever is observed of it (images, volunteers' votes; one
-day a spectrum) starts from that row.
+is one row of a table, drawn before any pixel is computed: whatever is observed of it (images, volunteers' votes,
+spectra) starts from that row.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import integrate, special
 
-__all__ = ["KINDS", "fluxes", "light", "population"]
+__all__ = ["KINDS", "fluxes", "light", "luminosity_distance", "population"]
 
 KINDS = pd.DataFrame(
     {
@@ -68,7 +68,17 @@ _DRAWS = [
 
 
 def population(n: int, seed: int) -> pd.DataFrame:
-    """Draw galaxies, one row each; row i is the same whatever their number.
+    r"""Draw galaxies, one row each; row i is the same whatever their number.
+
+    What only spectra show, the mass-weighted age t of the stars and their metallicity Z, follows from mass and star
+    formation:
+
+    .. math:: \frac{t}{T(z)} = \sigma\bigl(-0.6\, (\log \mathrm{sSFR} + 10.1) + 0.4\, \epsilon\bigr), \qquad
+        \log \frac{Z}{Z_\odot} = -0.1 + 0.35 \tanh \frac{\log M - 10.3}{0.7} + 0.12\, \epsilon'
+
+    with the logistic function σ, the age T of the universe, and normal ε. Stars that formed at a constant rate are on
+    average half as old as the universe, at a specific rate of 1/T. Heavier galaxies are richer in metals, up to a
+    limit, as Gallazzi et al. (2005) found. The numbers are chosen.
 
     Parameters
     ----------
@@ -80,7 +90,12 @@ def population(n: int, seed: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame of n rows
-        What a galaxy is and where it lies: lengths in arcseconds, angles in radians (`inclination` in degrees).
+        What a galaxy is and where it lies: lengths in arcseconds, angles in radians (`inclination` in degrees), `age`
+        in Gyr, `metallicity` as log10 Z/Z☉.
+
+    References
+    ----------
+    Gallazzi et al. 2005, MNRAS 362, 41.
 
     Examples
     --------
@@ -88,7 +103,9 @@ def population(n: int, seed: int) -> pd.DataFrame:
     >>> population(3, seed=0).equals(population(5, seed=0)[:3])
     True
     """
-    u = pd.DataFrame(np.random.default_rng(seed).random((n, len(_DRAWS))), columns=_DRAWS)
+    rng = np.random.default_rng(seed)
+    u = pd.DataFrame(rng.random((n, len(_DRAWS))), columns=_DRAWS)
+    older, richer = rng.spawn(1)[0].standard_normal((n, 2)).T
     normal = special.ndtri(u.clip(1e-6, 1 - 1e-6))
     target = np.searchsorted(KINDS["share"].cumsum()[:-1], u["kind"], side="right")
     kind = KINDS.iloc[target].reset_index(drop=True)
@@ -131,6 +148,8 @@ def population(n: int, seed: int) -> pd.DataFrame:
         gap=radius * (0.9 + 0.7 * u["gap"]),
         side=2 * np.pi * u["side"],
         companion_cosi=0.4 + 0.6 * u["tilt"],
+        age=_cosmic_age(redshift) * special.expit(-0.6 * (log_ssfr + 10.1) + 0.4 * older),
+        metallicity=-0.1 + 0.35 * np.tanh((log_mass - 10.3) / 0.7) + 0.12 * richer,
     )
 
 
@@ -155,7 +174,7 @@ def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarra
     stretch = 1 + g["redshift"]
     rest = wavelength / stretch
     absolute = 4.81 - 2.5 * (g["log_mass"] - 0.65 + 0.9 * g["young"])  # young stars: more light for their mass
-    distance = 25 + 5 * np.log10(_comoving_mpc(g["redshift"]) * stretch)
+    distance = 25 + 5 * np.log10(luminosity_distance(g["redshift"]))
     total = absolute + distance - 2.5 * np.log10(stretch) + g["ebv"] * extinction
     old = total - 2.5 * np.log10(1 - g["young"]) + np.interp(rest, _REST, _OLD)
     young = total - 2.5 * np.log10(g["young"]) + np.interp(rest, _REST, _YOUNG) + g["dust"] * (5500 / rest) ** 0.7
@@ -186,6 +205,28 @@ def light(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
         share = (pair["ratio"] / (1 + pair["ratio"])).to_numpy(np.float32)[:, None, None]
         maps[:, merging] += share * _maps(_companions(pair), side, pixel_scale)
     return maps
+
+
+def luminosity_distance(redshift: np.ndarray) -> np.ndarray:
+    """Compute the distance by which galaxies are dimmed, in a flat universe of H0 = 70 km/s/Mpc and Ωm = 0.3.
+
+    Parameters
+    ----------
+    redshift : float or ndarray
+        Up to 2.
+
+    Returns
+    -------
+    float or ndarray
+        In Mpc.
+
+    Examples
+    --------
+    >>> from skastro.datasets.galaxies import luminosity_distance
+    >>> float(luminosity_distance(0.1).round(1))
+    460.3
+    """
+    return _comoving_mpc(redshift) * (1 + redshift)
 
 
 def _companions(mergers: pd.DataFrame) -> pd.DataFrame:
@@ -247,6 +288,11 @@ def _comoving_mpc(redshift: np.ndarray) -> np.ndarray:
     z = np.linspace(0, 2, 2001)
     path = integrate.cumulative_trapezoid(1 / np.sqrt(0.3 * (1 + z) ** 3 + 0.7), z, initial=0)
     return 299792.458 / 70 * np.interp(redshift, z, path)
+
+
+def _cosmic_age(redshift: np.ndarray) -> np.ndarray:
+    """Of that universe then, in Gyr."""
+    return 2 / 3 / np.sqrt(0.7) * 977.8 / 70 * np.arcsinh(np.sqrt(0.7 / 0.3 / (1 + redshift) ** 3))
 
 
 def _kpc_per_arcsec(redshift: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     image_b = PSF_b * (F_old,b · old + F_young,b · young) + sky noise_b
 
-with the two stellar populations of `skastro.datasets.galaxies`.
+with the two stellar populations of `skastro.datasets.galaxies`, at which volunteers and a spectrograph look too.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 
 from skastro.datasets import galaxies as universe
-from skastro.datasets import volunteers
+from skastro.datasets import spectrograph, volunteers
 from skastro.surveys import SURVEYS
 from skastro.votes import VoteSchema, get_schema
 
@@ -44,6 +44,7 @@ _PROPERTIES = [
     "dust",
     "ebv",
 ]
+_SPECTRAL_PROPERTIES = ["age", "metallicity"]  # what only spectra show
 _CHUNK = 128  # galaxies rendered at once: bounds the memory
 _MARGIN = 8  # pixels rendered beyond each edge, so that light just outside the frame is blurred into it
 
@@ -73,6 +74,7 @@ Images are in nanomaggies per pixel (magnitude = 22.5 − 2.5 log10 flux).
         "noise": [Interval(Real, 0, None, closed="left")],
         "schema": [str, VoteSchema, None],
         "n_volunteers": [Integral, tuple, list],
+        "spectra": ["boolean"],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -87,9 +89,10 @@ def make_survey(
     noise: float = 1.0,
     schema: str | VoteSchema | None = None,
     n_volunteers: int | Sequence[int] = (5, 40),
+    spectra: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Simulate a survey of galaxies: images in several bands, and the truth about each.
+    """Simulate a survey of galaxies: images in several bands, on request spectra, and the truth about each.
 
     With an int `random_state` the same call gives the same bytes, and the first rows of a larger survey are those of a
     smaller one.
@@ -108,13 +111,15 @@ def make_survey(
         Typical full width at half maximum of the PSF in the r band, in arcseconds. It varies by a tenth from one galaxy
         to the next and goes as wavelength to the power −0.3. 0 is no blur.
     noise : float, default=1.0
-        Factor on the noise of the sky; 0 gives images without noise.
+        Factor on the noise of images and spectra; 0 gives both without noise.
     schema : str or VoteSchema, default=None
         What simulated volunteers are asked: ``"simulated"``, two campaigns that ask different questions about
         everything but rings; ``"gz_rings"``, whether there is a ring; or a schema of such questions. None asks nothing.
         Images are the same for every schema.
     n_volunteers : int or tuple of two int, default=(5, 40)
         How many volunteers see each galaxy, or the fewest and the most.
+    spectra : bool, default=False
+        Whether to take spectra too. All else is the same with and without.
     random_state : int, RandomState instance or None, default=None
         Seed of everything drawn.
 
@@ -138,7 +143,8 @@ def make_survey(
             rate per year), `bulge_fraction` (of the light at 5500 Å), `half_light_radius` (arcsec), `ellipticity`
             (1 − axis ratio), `inclination` (degrees), `dust` (A_V inside the galaxy, mag), `ebv` (E(B−V) of the
             Milky Way in mag, on the scale of Schlegel, Finkbeiner & Davis 1998). A merger has those of its larger
-            galaxy.
+            galaxy. With `spectra` two more columns: `age` (mean age of the stars, weighted by mass, in Gyr) and
+            `metallicity` (log10 Z/Z☉).
         bands : tuple of str
             Names of the bands.
         pixel_scale : float
@@ -147,6 +153,13 @@ def make_survey(
             With `schema`: how many volunteers gave each answer. Each galaxy is shown in one campaign of the schema.
         vote_probabilities : DataFrame of shape (n_samples, n_answers), float64
             With `schema`: how probable each answer truly is from a volunteer who is asked.
+        spectra : ndarray of shape (n_samples, 800), float32
+            With `spectra`: flux of the whole galaxy in 1e-17 erg/s/cm²/Å, reddened by the Milky Way.
+        ivar : ndarray of shape (n_samples, 800), float32
+            With `spectra`: inverse variance of that flux, zero where a cosmic ray hit: there the flux means nothing. At
+            ``noise=0`` it is that of ``noise=1``, beside a flux that is clean everywhere.
+        wavelengths : ndarray of shape (800,), float64
+            With `spectra`: of the pixels, in Å, from 3600 to 9800 in even steps of their logarithm.
         DESCR : str
             What was simulated and what was not.
 
@@ -174,6 +187,15 @@ def make_survey(
     >>> sky = make_survey(5, bands="grz", schema="gz_rings", n_volunteers=10, random_state=1)
     >>> (sky.votes["ring_yes"] > sky.votes["ring_no"]).to_numpy()
     array([ True, False, False, False, False])
+
+    Spectra of the same galaxies; the brightest line of the second is Hα:
+
+    >>> sky = make_survey(5, bands="grz", spectra=True, random_state=0)
+    >>> sky.spectra.shape
+    (5, 800)
+    >>> flux = np.where(sky.ivar > 0, sky.spectra, np.nan)  # what a cosmic ray hit is lost
+    >>> float((sky.wavelengths[np.nanargmax(flux[1])] / (1 + sky.redshift[1])).round())
+    6563.0
     """
     filters = _filters(bands)
     generator = check_random_state(random_state)
@@ -181,6 +203,7 @@ def make_survey(
     galaxies = universe.population(n_samples, seeds[0])
     votes = {} if schema is None else _ask(galaxies, get_schema(schema), n_volunteers, generator.randint(2**31))
     fluxes = universe.fluxes(galaxies, filters["wavelength"].to_numpy(), filters["extinction"].to_numpy())
+    spectroscopy = _disperse(galaxies, noise, seeds[1]) if spectra else {}
     images = _photograph(galaxies, fluxes, filters, size, pixel_scale, seeing)
     _add_sky(images, filters["depth"].to_numpy(), pixel_scale, noise, seeds[1])
     return Bunch(
@@ -189,11 +212,12 @@ def make_survey(
         target_names=universe.KINDS.index.to_numpy(dtype=str),
         redshift=galaxies["redshift"].to_numpy(),
         magnitudes=22.5 - 2.5 * np.log10(fluxes.sum(axis=0)),
-        properties=galaxies[_PROPERTIES],
+        properties=galaxies[_PROPERTIES + (_SPECTRAL_PROPERTIES if spectra else [])],
         bands=tuple(filters.index),
         pixel_scale=pixel_scale,
-        DESCR=_DESCR + (volunteers.DESCR if votes else ""),
+        DESCR=_DESCR + (volunteers.DESCR if votes else "") + (spectrograph.DESCR if spectra else ""),
         **votes,
+        **spectroscopy,
     )
 
 
@@ -203,6 +227,11 @@ def _ask(
     probabilities = volunteers.vote_probabilities(galaxies, schema)
     votes = volunteers.cast_votes(probabilities, schema, n_volunteers, seed)
     return {"votes": votes, "vote_probabilities": probabilities}
+
+
+def _disperse(galaxies: pd.DataFrame, noise: float, seed: int) -> dict[str, np.ndarray]:
+    flux, ivar = spectrograph.observe(galaxies, noise, seed)
+    return {"spectra": flux, "ivar": ivar, "wavelengths": spectrograph.WAVELENGTHS.copy()}
 
 
 def _filters(bands: str | Sequence[str]) -> pd.DataFrame:
