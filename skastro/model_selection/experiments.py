@@ -1,0 +1,121 @@
+"""What an experiment of many fits is made of: data of one length, scorers by column, folds."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn import get_config
+from sklearn.model_selection import check_cv
+
+from skastro.metrics import get_scorer
+
+__all__ = ["check_experiment", "make_splits", "name_scorers"]
+
+
+def check_experiment(X: Any, y: Any, groups: Any, params: Mapping[str, Any], n_repeats: Any) -> None:
+    """Refuse what no table can be made of.
+
+    Parameters
+    ----------
+    X, y, groups : array-like of shape (n, ...)
+        Data, answers, and groups or None.
+    params : mapping of str to array-like
+        Metadata.
+    n_repeats : int
+        Repeats of the experiment.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there is no repeat, or metadata are given while their routing is off.
+    """
+    if not isinstance(n_repeats, Integral) or n_repeats < 1:
+        raise ValueError(f"n_repeats must be a whole number, at least 1; got {n_repeats}.")
+    if params and not get_config()["enable_metadata_routing"]:
+        raise ValueError(
+            f"params ({', '.join(params)}) are handed on by metadata routing, which is off: call "
+            "sklearn.set_config(enable_metadata_routing=True) and request them where they are needed."
+        )
+    _check_lengths(X, y, {"groups": groups, **params})
+
+
+def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:
+    """Give each column of scores its scorer; a metric without a name of its own is the column ``score``.
+
+    Parameters
+    ----------
+    scoring : str, callable, None, list or mapping
+        What the user gave.
+    others : sequence of str
+        The other columns of the table.
+
+    Returns
+    -------
+    dict of str to scorer
+
+    Raises
+    ------
+    ValueError
+        If there is no metric, or a name is taken.
+
+    Examples
+    --------
+    >>> from skastro.model_selection.experiments import name_scorers
+    >>> list(name_scorers(["accuracy", "neg_log_loss"], others=["fold"]))
+    ['accuracy', 'neg_log_loss']
+    """
+    metrics = _metric_items(scoring)
+    if not metrics:
+        raise ValueError("scoring is empty: give at least one metric.")
+    if not all(isinstance(name, str) and _is_metric(metric) for name, metric in metrics):
+        raise ValueError(
+            "scoring must be one metric (a name, a callable or None), a list of names, or a mapping of names to "
+            f"metrics; got {scoring}."
+        )
+    columns = [*others, *(name for name, _ in metrics)]
+    if len(set(columns)) < len(columns):
+        raise ValueError(
+            f"scoring must name each metric once, and none like a column of the table ({', '.join(others)}); "
+            f"got {scoring}."
+        )
+    return {name: get_scorer(metric) for name, metric in metrics}
+
+
+def make_splits(X: Any, y: Any, groups: Any, cv: Any, stratify: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw the folds once, so that all that is compared has the same.
+
+    Parameters
+    ----------
+    X, y, groups : array-like of shape (n, ...)
+        Data, answers, and groups or None.
+    cv : int, splitter or iterable
+        As scikit-learn takes it.
+    stratify : bool
+        Whether an int keeps the shares of the classes.
+
+    Returns
+    -------
+    list of tuple of ndarray
+        Rows to train on and rows to score, per fold.
+    """
+    return list(check_cv(cv, y, classifier=stratify).split(X, y, groups))
+
+
+def _check_lengths(X: Any, y: Any, others: Mapping[str, Any]) -> None:
+    n = np.shape(X)[0]
+    arrays = {name: value for name, value in others.items() if np.ndim(value)}
+    for name, value in ({"y": y} | arrays).items():
+        shape = np.shape(value)
+        if shape[:1] != (n,):
+            raise ValueError(f"{name} must have one entry for each of the {n} rows of X; its shape is {shape}.")
+
+
+def _metric_items(scoring: Any) -> list[tuple[Any, Any]]:
+    if isinstance(scoring, Mapping):
+        return list(scoring.items())
+    return [(name, name) for name in scoring] if isinstance(scoring, list | tuple) else [("score", scoring)]
+
+
+def _is_metric(value: Any) -> bool:
+    return value is None or isinstance(value, str) or callable(value)

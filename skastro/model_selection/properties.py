@@ -1,0 +1,152 @@
+"""What embeddings know of physical properties, asked by heads that need little or no training."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics import check_scoring
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.parallel import Parallel, delayed
+
+from skastro.metrics import get_scorer
+from skastro.model_selection.experiments import make_splits
+
+__all__ = ["property_scores"]
+
+
+def property_scores(
+    embeddings: Mapping[str, Any],
+    properties: Any,
+    *,
+    heads: Mapping[str, Any] | None = None,
+    cv: Any = 5,
+    groups: Any = None,
+    scoring: Any = "r2",
+    n_jobs: int | None = None,
+) -> pd.DataFrame:
+    r"""Score how well each property is told from each embedding.
+
+    .. math:: R^2 = 1 - \frac{\sum_i (y_i - \hat y_i)^2}{\sum_i (y_i - \bar y)^2}
+
+    unless `scoring` says otherwise. Each fold trains a head on its training rows and scores it on the others. Rows
+    whose property is NaN are left out, and so are rows that any of the embeddings lacks (all NaN, a missing modality),
+    so that all are asked about the same objects.
+
+    Parameters
+    ----------
+    embeddings : mapping of str to array-like of shape (n, d)
+        Features by name; widths may differ.
+    properties : DataFrame of shape (n, n_properties), Series or mapping of str to array-like of shape (n,)
+        What is to be told, by name.
+    heads : mapping of str to estimator, default=None
+        Regressors by name. None is ``"k-NN"``, the mean of 64 neighbours weighted by their inverse distance, and
+        ``"MLP"``, one hidden layer of 32, each on standardised features.
+    cv : int, splitter or iterable, default=5
+        Folds.
+    groups : array-like of shape (n,), default=None
+        For splitters that keep groups together.
+    scoring : str, callable or None, default="r2"
+        A metric, by a name of :func:`skastro.metrics.get_scorer_names`; greater is better.
+    n_jobs : int, default=None
+        Fits that run side by side.
+
+    Returns
+    -------
+    DataFrame
+        One row per embedding, head, property and fold, with its score. ``table.pivot_table("score", ["embedding",
+        "head"], "property")`` has the layout of the paper's table.
+
+    Raises
+    ------
+    ValueError
+        Before any fit, if nothing is given, lengths differ, or no row is left.
+
+    See Also
+    --------
+    skastro.metrics.vote_scores : The same for morphology, per question.
+    label_sweep : One property, and fewer labels.
+
+    References
+    ----------
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", table 2; the number of neighbours
+    and their weights are those of its code.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skastro.model_selection import property_scores
+    >>> rng = np.random.default_rng(0)
+    >>> truth = pd.DataFrame(rng.normal(size=(300, 2)), columns=["mass", "age"])
+    >>> embeddings = {"both": truth, "mass alone": truth[["mass"]]}
+    >>> table = property_scores(embeddings, truth)
+    >>> r2 = table.pivot_table("score", ["embedding", "head"], "property")
+    >>> r2.index.tolist()
+    [('both', 'MLP'), ('both', 'k-NN'), ('mass alone', 'MLP'), ('mass alone', 'k-NN')]
+    >>> (r2 > 0.7).loc["mass alone"].values.tolist()
+    [[False, True], [False, True]]
+    """
+    values = properties.to_frame() if isinstance(properties, pd.Series) else pd.DataFrame(properties)
+    arrays = {name: np.asarray(rows) for name, rows in embeddings.items()}
+    there = _check(arrays, values)
+    kept = groups if groups is None else np.asarray(groups)[there]
+    arrays = {name: rows[there] for name, rows in arrays.items()}
+    scorer = get_scorer(scoring)
+    heads = _heads() if heads is None else heads
+    work = list(product(arrays, heads, values.columns))
+    fits = (
+        delayed(_scores)(heads[head], arrays[name], values.loc[there, label].to_numpy(), kept, cv, scorer)
+        for name, head, label in work
+    )
+    found = Parallel(n_jobs=n_jobs)(fits)
+    lines = [
+        (name, head, label, fold, score)
+        for (name, head, label), scores in zip(work, found, strict=True)
+        for fold, score in enumerate(scores)
+    ]
+    return pd.DataFrame(lines, columns=["embedding", "head", "property", "fold", "score"])
+
+
+def _heads() -> dict[str, Any]:
+    neighbours = KNeighborsRegressor(64, weights="distance")
+    network = MLPRegressor(
+        hidden_layer_sizes=(32,), learning_rate_init=3e-3, early_stopping=True, max_iter=500, random_state=0
+    )
+    scaled = TransformedTargetRegressor(network, transformer=StandardScaler())
+    return {
+        "k-NN": make_pipeline(StandardScaler(), neighbours),
+        "MLP": make_pipeline(StandardScaler(), scaled),
+    }
+
+
+def _check(arrays: Mapping[str, np.ndarray], values: pd.DataFrame) -> np.ndarray:
+    """Tell which rows all embeddings have."""
+    if not arrays or values.empty:
+        raise ValueError("There is nothing to compare: give at least one embedding, and one property with its rows.")
+    for name, rows in arrays.items():
+        if rows.ndim != 2 or len(rows) != len(values):
+            raise ValueError(
+                f"Embedding {name!r} must have one row for each of the {len(values)} objects of properties; its shape "
+                f"is {rows.shape}."
+            )
+    there = ~np.any([np.isnan(rows).all(axis=1) for rows in arrays.values()], axis=0)
+    if not there.any():
+        raise ValueError("No object has a row in every embedding.")
+    return there
+
+
+def _scores(head: Any, rows: np.ndarray, y: np.ndarray, groups: Any, cv: Any, scorer: Any) -> list[float]:
+    """Score a head on each fold, without the rows whose property is unknown."""
+    scores = []
+    for train, test in make_splits(rows, y, groups, cv, stratify=False):
+        train, test = (np.asarray(part)[np.isfinite(y[part])] for part in (train, test))
+        model = clone(head).fit(rows[train], y[train])
+        scores.append(float(check_scoring(model, scorer)(model, rows[test], y[test])))
+    return scores
