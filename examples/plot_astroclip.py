@@ -179,7 +179,9 @@ table = known("properties").pivot_table("score", ["head", "embedding"], "propert
 print("R² of held-out galaxies, mean over seeds and its standard error:")
 print(table.round(3).to_string())
 print(f"Retrieval among {sky.is_test.sum():,} held-out galaxies, mean over seeds:")
-print(known("retrieval").groupby(["query", "gallery"]).mean(numeric_only=True).drop(columns="seed").round(3).to_string())
+print(
+    known("retrieval").groupby(["query", "gallery"]).mean(numeric_only=True).drop(columns="seed").round(3).to_string()
+)
 
 # %%
 # An image looks for its spectrum

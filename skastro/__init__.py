@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 # Each name is imported when first used, so that `import skastro` loads no torch.
 HOMES = {
+    "AstroCLIPEmbedder": "skastro.pretrain",
     "BYOLEmbedder": "skastro.pretrain",
     "DirichletClassifier": "skastro.downstream",
     "DINOEmbedder": "skastro.pretrain",
@@ -31,6 +32,7 @@ HOMES = {
 }
 
 __all__ = [
+    "AstroCLIPEmbedder",
     "BYOLEmbedder",
     "DINOEmbedder",
     "DirichletClassifier",

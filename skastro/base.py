@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import Views, symmetries
-from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import as_pixels, check_finite, check_pixels, check_shape, fold, fold_ivar, measure_bands
+from skastro.encoders import ImageEncoder, ImageTokens, Normalizer, get_encoder
+from skastro.images import as_pixels, check_finite, check_pixels, check_shape, chunks, fold, fold_ivar, measure_bands
 from skastro.surveys import Survey, get_survey
 from skastro.training import (
     Monitor,
@@ -310,6 +310,18 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
         """
         check_is_fitted(self)
         return self._run(self.encoder_, self._check_images(X, reset=False), self.average)
+
+    def _token_inputs(self, X: Any, there: np.ndarray) -> list[np.ndarray]:
+        """Check the images that are there, and give what `_token_network` takes of all."""
+        images = self._check_images(X, reset=False)
+        for start, chunk in chunks(images):
+            chunk[~there[start : start + len(chunk)]] = 0
+            check_finite(chunk, start)
+        return [images]
+
+    def _token_network(self) -> nn.Module:
+        """Give the network from images to the tokens that attention pools."""
+        return ImageTokens(self.encoder_, Normalizer(self.normalizer_), self.size_)
 
     @abstractmethod
     def _objective(self, encoder: nn.Module) -> Objective:

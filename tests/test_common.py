@@ -2,9 +2,11 @@
 
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from skastro import (
+    AstroCLIPEmbedder,
     BYOLEmbedder,
     DINOEmbedder,
     DirichletClassifier,
@@ -46,6 +48,10 @@ TINY = {
     "MoCoEmbedder": MoCoEmbedder("test_resnet", max_epochs=1, batch_size=32, projection_dim=8),
     "SimCLREmbedder": SimCLREmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "MaskedSpectrumEmbedder": MaskedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2), max_epochs=1),
+    "AstroCLIPEmbedder": AstroCLIPEmbedder(
+        "test_resnet", SpectrumEncoder(depth=1, width=8, heads=2), embedding_dim=64, max_epochs=1, batch_size=32
+    ),
+    "AstroCLIPEmbedder, tables": AstroCLIPEmbedder(StandardScaler(), StandardScaler(), embedding_dim=64, max_epochs=1),
     "DirichletClassifier": DirichletClassifier(),
     "DirichletClassifier, hidden layer": DirichletClassifier(hidden_layer_sizes=(8,)),
     "HybridBYOLEmbedder": HybridBYOLEmbedder(

@@ -1,16 +1,23 @@
 """Networks with weights: encoders, their blocks, heads, normalisation."""
 
+from skastro.encoders.attention import AttentionPool
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
 from skastro.encoders.heads import Normalizer, PrototypeHead, VoteHead, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
 from skastro.encoders.patches import embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
+from skastro.encoders.tokens import ImageTokens, KeptTokens, RowToken, SpectrumTokens
 
 __all__ = [
+    "AttentionPool",
     "ImageEncoder",
+    "ImageTokens",
+    "KeptTokens",
     "Normalizer",
     "PrototypeHead",
+    "RowToken",
     "SpectrumEncoder",
+    "SpectrumTokens",
     "SpectrumTransformer",
     "Tail",
     "Trunk",

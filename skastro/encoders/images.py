@@ -195,16 +195,34 @@ class TimmEncoder(nn.Module):
         maps = self._stages(images) if self.pool == "stages" else [self._last(images)]
         return torch.cat([pooled for places in maps for pooled in (places.mean(dim=2), places.amax(dim=2))], dim=1)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """Tell apart what the last layer sees at each place.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Normalised images.
+
+        Returns
+        -------
+        Tensor of shape (n, t, width)
+            A ViT's class token and patches, or the places of the last feature map, row by row from the upper left.
+        """
+        return self._tokens(self._padded(images))
+
     def _stages(self, images: Tensor) -> list[Tensor]:
         maps = self.network.forward_intermediates(images, indices=STAGES, intermediates_only=True)
         return [features.flatten(2) for features in maps]
 
-    def _last(self, images: Tensor) -> Tensor:
+    def _tokens(self, images: Tensor) -> Tensor:
         features = self.network.forward_features(images)
         if features.ndim == 3:
-            return features[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)
+            return features
         last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
-        return features.flatten(1, 2).transpose(1, 2) if last else features.flatten(2)
+        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
+
+    def _last(self, images: Tensor) -> Tensor:
+        return self._tokens(images)[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)
 
     def _padded(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -1,6 +1,6 @@
 """The objectives' formulas: pure functions of tensors, without state."""
 
-from skastro.losses.contrastive import byol_loss, info_nce, nt_xent
+from skastro.losses.contrastive import byol_loss, clip_loss, info_nce, nt_xent
 from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.losses.masked import masked_mse
 from skastro.losses.votes import (
@@ -12,6 +12,7 @@ from skastro.losses.votes import (
 
 __all__ = [
     "byol_loss",
+    "clip_loss",
     "dino_loss",
     "dirichlet_multinomial_nll",
     "hybrid_loss",

@@ -1,10 +1,10 @@
-"""Views that agree or contrast: losses of BYOL, MoCo and SimCLR, in float32 whatever comes in."""
+"""Views that agree or contrast: losses of BYOL, MoCo, SimCLR and CLIP, in float32 whatever comes in."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-__all__ = ["byol_loss", "info_nce", "nt_xent"]
+__all__ = ["byol_loss", "clip_loss", "info_nce", "nt_xent"]
 
 
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -40,6 +40,48 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     2.0
     """
     return torch.mean(2 - 2 * cosine_similarity(prediction.float(), target.detach().float(), dim=-1))
+
+
+def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor, complete: Tensor | None = None) -> Tensor:
+    r"""Find, by each object in one modality, the same object in the other, and back.
+
+    .. math:: L = -\frac{1}{2n} \sum_i \left[\log \frac{e^{s(x_i, y_i)}}{\sum_j e^{s(x_i, y_j)}}
+                                      + \log \frac{e^{s(x_i, y_i)}}{\sum_j e^{s(x_j, y_i)}}\right], \qquad
+              s(x, y) = \sigma \, \frac{x \cdot y}{\lVert x \rVert \, \lVert y \rVert}
+
+    Parameters
+    ----------
+    first, second : Tensor of shape (n, d)
+        Embeddings :math:`x` and :math:`y` of the same objects in two modalities.
+    scale : float or Tensor
+        :math:`\sigma`, an inverse temperature; as a tensor it may be learned.
+    complete : Tensor of bool of shape (n,), default=None
+        False where a modality is missing: such a row takes no part, and what stands there does not matter.
+
+    Returns
+    -------
+    Tensor
+        A scalar; :math:`\ln n` where all similarities are equal.
+
+    References
+    ----------
+    Radford et al. (2021), figure 3. Parker et al. (2024), equations 1 and 2, print one direction only and squares of
+    the norms; their code is as here.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.losses import clip_loss
+    >>> clip_loss(torch.ones(5, 3), torch.ones(5, 3), scale=15.5).item()  # ln 5
+    1.6094...
+    """
+    if complete is not None:
+        first, second = first[complete], second[complete]
+    first, second = (normalize(rows.float(), dim=1) for rows in (first, second))
+    with torch.autocast(first.device.type, enabled=False):
+        similarities = scale * (first @ second.T)
+    own = torch.arange(len(first), device=first.device)
+    return (cross_entropy(similarities, own) + cross_entropy(similarities.T, own)) / 2
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import Tags
+from sklearn.utils import Tags, _safe_indexing
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from skastro.augment.spectra import segments
 from skastro.base import BaseEmbedder, restored_on_error
 from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
+from skastro.encoders.tokens import SpectrumTokens
 from skastro.losses import masked_mse
+from skastro.missing import scatter
 from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardise
 from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
 
@@ -383,6 +385,11 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
             "level": level.astype(np.float32),
         }
 
+    def _all_arrays(self, flux: np.ndarray, ivar: np.ndarray | None) -> dict[str, np.ndarray]:
+        chunks = [slice(start, start + CHUNK) for start in range(0, len(flux), CHUNK)]
+        parts = [self._arrays(flux[rows], None if ivar is None else ivar[rows]) for rows in chunks]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def _train(
         self,
         objective: Objective,
@@ -394,12 +401,10 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     ) -> None:
         if self.max_epochs == 0:
             return
-        chunks = [slice(start, start + CHUNK) for start in range(0, len(flux), CHUNK)]
-        parts = [self._arrays(flux[rows], None if ivar is None else ivar[rows]) for rows in chunks]
         train(
             objective,
             Masks(self.n_masks, self.mask_length, torch.Generator(device).manual_seed(seed)),
-            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+            self._all_arrays(flux, ivar),
             monitor=monitor,
             training=self._knobs(),
             max_epochs=self.max_epochs,
@@ -421,6 +426,17 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 embedded, tokens = encoder(pixels, weights > 0, level)
             yield embedded.float(), tokens.float()
+
+    def _token_inputs(self, X: Any, there: np.ndarray, ivar: Any = None) -> list[np.ndarray]:
+        """Check the spectra that are there, and give what `_token_network` takes of all."""
+        rows = np.flatnonzero(there)
+        ivar = None if ivar is None else _safe_indexing(ivar, rows)
+        flux, ivar = self._check_spectra(_safe_indexing(X, rows), ivar, reset=False)
+        return [scatter(array, there) for array in self._all_arrays(flux, ivar).values()]
+
+    def _token_network(self) -> nn.Module:
+        """Give the network from spectra to the tokens that attention pools."""
+        return SpectrumTokens(self.encoder_)
 
     def _build_encoder(self) -> SpectrumTransformer:
         return self._spec.build(self.n_features_in_)

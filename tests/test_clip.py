@@ -1,0 +1,618 @@
+"""AstroCLIP: the pool and the loss written slowly, two modalities in one space, and the promises of every embedder."""
+
+import os
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skastro import (
+    AstroCLIPEmbedder,
+    BYOLEmbedder,
+    DINOEmbedder,
+    ImageEncoder,
+    MaskedSpectrumEmbedder,
+    SpectrumEncoder,
+    Training,
+    load,
+    save,
+)
+from skastro.encoders import AttentionPool
+from skastro.losses import clip_loss
+from skastro.metrics import retrieval_score
+from skastro.pretrain import PooledEmbedder
+
+FAST = {"embedding_dim": 32, "max_epochs": 1, "batch_size": 8, "random_state": 0}
+SMALL = SpectrumEncoder(depth=1, width=16)
+
+
+@pytest.fixture(scope="module")
+def sky():
+    """Simulated: 24 blobs, whose size and brightness also shape a spectrum of 60 pixels and a table."""
+    rng = np.random.default_rng(0)
+    size, flux = rng.uniform(2, 8, 24), rng.uniform(1, 5, 24)
+    radius = np.hypot(*np.indices((32, 32)) - 15.5)
+    images = flux[:, None, None] * np.exp(-0.5 * (radius / size[:, None, None]) ** 2)
+    images = np.stack([images, 2 * images], axis=1) + 0.1 * rng.normal(size=(24, 2, 32, 32))
+    line = np.exp(-0.5 * ((np.arange(60) - 6 * size[:, None]) / 3) ** 2)
+    spectra = flux[:, None] * (1 + line) + 0.05 * rng.normal(size=(24, 60))
+    table = np.column_stack([np.log(flux), size, rng.normal(size=24)])
+    return SimpleNamespace(
+        images=images.astype(np.float32), spectra=spectra, ivar=np.full((24, 60), 400.0), table=table, size=size
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(sky):
+    """One embedder of each modality, fitted once."""
+    byol = BYOLEmbedder("test_resnet", max_epochs=1, batch_size=8, hidden_dim=16, projection_dim=8, random_state=0)
+    masked = MaskedSpectrumEmbedder(SMALL, max_epochs=1, random_state=0)
+    return SimpleNamespace(image=byol.fit(sky.images), spectrum=masked.fit(sky.spectra))
+
+
+@pytest.fixture
+def frozen(fitted):
+    return AstroCLIPEmbedder(FrozenEstimator(fitted.image), FrozenEstimator(fitted.spectrum), **FAST)
+
+
+@pytest.fixture
+def named():
+    return AstroCLIPEmbedder("test_resnet", SMALL, **FAST)
+
+
+# ---------------------------------------------------------------- the pool
+
+
+def slow_pool(pool, tokens, mask):
+    """The formula, head by head and token by token."""
+    weight = {name: value.detach().double().numpy() for name, value in pool.named_parameters()}
+    heads, part = weight["query"].shape
+    rows, looks = [], np.zeros((len(tokens), heads, tokens.shape[1]))
+    for i, object_tokens in enumerate(tokens.double().numpy()):
+        pieces = []
+        for head in range(heads):
+            of_head = slice(head * part, (head + 1) * part)
+            key, value = weight["key.weight"][of_head], weight["value.weight"][of_head]
+            score = np.array([weight["query"][head] @ (key @ token) / np.sqrt(part) for token in object_tokens])
+            score = np.where(mask[i], np.exp(score), 0.0)
+            looks[i, head] = score / score.sum()
+            pieces.append(sum(a * (value @ x) for a, x in zip(looks[i, head], object_tokens, strict=True)))
+        z = weight["out.weight"] @ (np.concatenate(pieces) + weight["value.bias"]) + weight["out.bias"]
+        normed = (z - z.mean()) / np.sqrt(z.var() + 1e-5) * weight["mlp.0.weight"] + weight["mlp.0.bias"]
+        hidden = weight["mlp.1.weight"] @ normed + weight["mlp.1.bias"]
+        erf = torch.erf(torch.tensor(hidden / np.sqrt(2))).numpy()
+        rows.append(z + weight["mlp.3.weight"] @ (hidden * 0.5 * (1 + erf)) + weight["mlp.3.bias"])
+    return np.array(rows), looks
+
+
+@pytest.mark.parametrize(("width", "heads", "dim", "t"), [(6, 2, 8, 5), (1, 4, 8, 1), (7, 1, 3, 9)])
+def test_the_pool_equals_the_formula(width, heads, dim, t):
+    torch.manual_seed(0)
+    pool, tokens = AttentionPool(width, heads, dim, hidden=11), torch.randn(3, t, width)
+    torch.nn.init.normal_(pool.query)
+    mask = torch.rand(3, t) > 0.4
+    mask[:, 0] = True
+    for counted in (None, mask):
+        rows, looks = slow_pool(pool, tokens, np.ones((3, t), bool) if counted is None else counted.numpy())
+        np.testing.assert_allclose(pool(tokens, counted).detach(), rows, atol=1e-5)
+        np.testing.assert_allclose(pool.attention(tokens, counted).detach(), looks, atol=1e-6)
+    alone = torch.cat([pool(tokens[[i]], mask[[i]]) for i in range(3)])
+    torch.testing.assert_close(alone, pool(tokens, mask))
+
+
+def test_the_pool_equals_torchs_attention():
+    torch.manual_seed(0)
+    pool, tokens = AttentionPool(6, heads=2, dim=8, hidden=4), torch.randn(3, 5, 6)
+    torch.nn.init.normal_(pool.query)
+    projected = (pool.key(tokens), pool.value(tokens))
+    key, value = (part.unflatten(2, (2, 4)).transpose(1, 2) for part in projected)
+    query = pool.query[None, :, None].expand(3, -1, -1, -1)
+    z = pool.out(torch.nn.functional.scaled_dot_product_attention(query, key, value).flatten(1))
+    torch.testing.assert_close(pool(tokens), z + pool.mlp(z))
+
+
+def test_masked_tokens_do_not_matter_and_order_does_not():
+    torch.manual_seed(0)
+    pool, tokens = AttentionPool(6, heads=2, dim=8, hidden=8), torch.randn(2, 5, 6)
+    mask = torch.tensor([[1.0, 1, 0, 1, 0], [1, 0, 0, 0, 1]])
+    other = torch.where(mask[:, :, None] > 0, tokens, 1e3)
+    torch.testing.assert_close(pool(other, mask), pool(tokens, mask))
+    turned = [0, 3, 1, 4, 2]
+    torch.testing.assert_close(pool(tokens[:, turned], mask[:, turned]), pool(tokens, mask))
+    assert (pool.attention(tokens, mask)[:, 0] > 0).eq(mask > 0).all()
+
+
+def test_the_pool_sees_tokens_in_units_that_it_measured():
+    torch.manual_seed(0)
+    pool, tokens = AttentionPool(6, heads=2, dim=8, hidden=8), torch.randn(40, 5, 6)
+    tokens[:, :, 2] = 3.0
+    mask = torch.rand(40, 5) > 0.3
+    other = torch.where(mask[:, :, None], 1e3 * tokens + torch.arange(6) * 1e4, 1e9)
+    rows, units = [], ((tokens, 1.0), (other, 1e3))
+    for seen, unit in units:
+        pool.standardise(seen, mask)
+        torch.testing.assert_close(pool.std[2], torch.tensor(1.0))
+        torch.testing.assert_close(pool.std[0], unit * tokens[mask][:, 0].std(correction=0))
+        rows.append(pool(seen, mask))
+    torch.testing.assert_close(rows[0], rows[1], atol=1e-3, rtol=1e-3)
+
+
+def test_heads_must_divide_the_features():
+    with pytest.raises(ValueError, match="heads=3 must divide the 8 features"):
+        AttentionPool(6, heads=3, dim=8, hidden=8)
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def slow_clip(first, second, scale):
+    cosine = np.array([[x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) for y in second] for x in first])
+    n = len(first)
+    forth = [np.exp(scale * cosine[i, i]) / sum(np.exp(scale * cosine[i, j]) for j in range(n)) for i in range(n)]
+    back = [np.exp(scale * cosine[i, i]) / sum(np.exp(scale * cosine[j, i]) for j in range(n)) for i in range(n)]
+    return -np.mean(np.log(forth)), -np.mean(np.log(back))
+
+
+@pytest.mark.parametrize("scale", [0.5, 15.5])
+def test_clip_loss_is_the_mean_of_both_directions(scale):
+    first, second = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    forth, back = slow_clip(first.double().numpy(), second.double().numpy(), scale)
+    assert abs(forth - back) > 1e-3
+    assert clip_loss(first, second, scale).item() == pytest.approx((forth + back) / 2, abs=1e-5)
+    torch.testing.assert_close(clip_loss(first, second, scale), clip_loss(second, first, scale))
+    torch.testing.assert_close(clip_loss(3 * first, second / 7, scale), clip_loss(first, second, scale))
+
+
+@pytest.mark.parametrize("n", [2, 5, 64])
+def test_clip_loss_of_what_is_all_alike_is_ln_n(n):
+    assert clip_loss(torch.ones(n, 3), torch.ones(n, 3), 15.5).item() == pytest.approx(np.log(n), abs=1e-5)
+
+
+def test_clip_loss_leaves_out_rows_without_a_partner():
+    first, second = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    complete = torch.tensor([True, False, True, True, False, True])
+    gaps = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+    with torch.no_grad():
+        gaps[1][1], gaps[0][4] = torch.nan, torch.nan
+    loss = clip_loss(*gaps, 2.0, complete)
+    torch.testing.assert_close(loss, clip_loss(first[complete], second[complete], 2.0))
+    loss.backward()
+    assert all((gap.grad[~complete] == 0).all() and gap.grad.isfinite().all() for gap in gaps)
+
+
+def test_clip_loss_teaches_both_sides_and_the_scale_in_float32():
+    first, second = (rows.bfloat16().requires_grad_() for rows in torch.randn(2, 6, 5))
+    scale = torch.tensor(2.0, requires_grad=True)
+    loss = clip_loss(first, second, scale)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(tensor.grad.abs().max() > 0 for tensor in (first, second, scale))
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def test_tokens_of_a_vit_are_its_class_and_patches_of_a_resnet_its_places(sky, fitted):
+    vit = DINOEmbedder(ImageEncoder("test_vit", pool="avg", patch=8), max_epochs=0, random_state=0).fit(sky.images)
+    rows, patches = {}, {"vit": 1 + 16, "resnet": 1}
+    for name, embedder in {"vit": vit, "resnet": fitted.image}.items():
+        pooled = PooledEmbedder(FrozenEstimator(embedder), embedding_dim=8, random_state=0).fit(sky.images)
+        weights = pooled.attention(sky.images)
+        assert weights.shape == (24, 4, patches[name])
+        np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-5)
+        rows[name] = embedder.transform(sky.images)
+    tokens, _ = vit._token_network()(torch.from_numpy(sky.images))
+    np.testing.assert_allclose(tokens[:, 0].detach(), rows["vit"], atol=1e-5)
+
+
+def test_tokens_of_a_resnet_are_those_it_pools(sky):
+    encoder = ImageEncoder("test_resnet", stem="3x3", pool="avg").build(2, (32, 32)).eval()
+    images = torch.from_numpy(sky.images)
+    tokens = encoder.tokens(images)
+    assert tokens.shape[1] == 16
+    torch.testing.assert_close(tokens.mean(dim=1), encoder(images))
+
+
+def test_tokens_of_a_spectrum_without_a_pixel_are_not_looked_at(sky, fitted):
+    gap = sky.spectra.copy()
+    gap[:, 20:45] = np.nan
+    pooled = PooledEmbedder(FrozenEstimator(fitted.spectrum), embedding_dim=8, random_state=0).fit(sky.spectra)
+    weights = pooled.attention(gap)
+    assert weights.shape == (24, 4, 1 + 5)
+    assert (weights[:, :, 3] == 0).all()
+    assert (weights[:, :, [0, 1, 2, 4, 5]] > 0).all()
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_pairs_are_learned_by_heart():
+    from skastro.datasets import make_survey
+
+    sky = make_survey(64, bands="grz", size=32, random_state=0)
+    wavelengths = np.linspace(4000, 9000, 100)
+    line = np.exp(-0.5 * ((wavelengths - 5007 * (1 + sky.redshift[:, None])) / 80) ** 2)
+    spectra = sky.magnitudes[:, :1] - 20 + line + 0.02 * np.random.default_rng(0).normal(size=(64, 100))
+    image = BYOLEmbedder("test_resnet", max_epochs=0, random_state=0).fit(sky.images)
+    clip = AstroCLIPEmbedder(
+        FrozenEstimator(image), MaskedSpectrumEmbedder(SMALL, max_epochs=1), embedding_dim=64,
+        max_epochs=60, batch_size=64, lr=1e-3, random_state=0,
+    ).fit(sky.images, spectra)  # fmt: skip
+    from_images, from_spectra = clip.transform(sky.images, spectra)
+    assert clip.history_["loss"][-1] < 0.5 * clip.history_["loss"][0]
+    for queries, gallery in ((from_images, from_spectra), (from_spectra, from_images)):
+        assert retrieval_score(queries, gallery, k=1)["recall"] > 0.6  # chance is 1/64
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_the_scale_is_fixed_or_learned(sky, frozen, learn):
+    frozen.set_params(learn_scale=learn, scale=3.0, max_epochs=3).fit(sky.images, sky.spectra)
+    assert (frozen.scale_ == pytest.approx(3.0)) != learn
+
+
+def test_backbones_learn_only_where_they_should(sky, fitted, frozen, named):
+    def weights(clip, side):
+        return pickle.dumps(getattr(clip, f"{side}_embedder_").embedder.estimator.encoder_.state_dict())
+
+    before = joblib.hash(fitted.image), joblib.hash(fitted.spectrum)
+    frozen.fit(sky.images, sky.spectra)
+    assert frozen.image_embedder_.embedder.estimator is fitted.image
+    trained = clone(frozen).set_params(train_backbones=True).fit(sky.images, sky.spectra)
+    assert all(weights(trained, side) != weights(frozen, side) for side in ("image", "spectrum"))
+    still, moved = (clone(named).set_params(max_epochs=n).fit(sky.images, sky.spectra) for n in (0, 1))
+    assert all(weights(still, side) != weights(moved, side) for side in ("image", "spectrum"))
+    assert (joblib.hash(fitted.image), joblib.hash(fitted.spectrum)) == before  # given, and never changed
+
+
+def test_bare_embedders_are_cloned_and_fitted_to_their_modality(sky, fitted):
+    recipes = clone(fitted.image).set_params(random_state=3), clone(fitted.spectrum).set_params(random_state=4)
+    images, spectra, ivar = sky.images.copy(), sky.spectra.copy(), sky.ivar
+    images[2], spectra[5] = np.nan, np.nan
+    clip = AstroCLIPEmbedder(*recipes, **FAST).fit(images, spectra, ivar=ivar)
+    assert not any(hasattr(recipe, "encoder_") for recipe in recipes)
+    alone = clone(recipes[0]).fit(np.delete(images, 2, axis=0))
+    there = np.delete(np.arange(24), 5)
+    masked = clone(recipes[1]).fit(spectra[there], ivar=ivar[there])
+    inner = clip.image_embedder_.embedder.estimator, clip.spectrum_embedder_.embedder.estimator
+    np.testing.assert_array_equal(inner[0].transform(sky.images), alone.transform(sky.images))
+    np.testing.assert_array_equal(inner[1].transform(sky.spectra), masked.transform(sky.spectra))
+
+
+def test_tokens_are_computed_once_or_anew_with_the_same_result(sky, frozen, monkeypatch):
+    frozen.set_params(training=Training(precision="fp32"), max_epochs=3)
+    seen = []
+    original = PooledEmbedder._tokens
+
+    def spy(self, inputs, rows, how):
+        seen.append(len(rows))
+        return original(self, inputs, rows, how)
+
+    monkeypatch.setattr(PooledEmbedder, "_tokens", spy)
+    rows = clone(frozen).fit(sky.images, sky.spectra)
+    assert seen == [1, 1, 24, 24, 24, 24]  # an example for each pool, then for each side some to measure, and all
+    monkeypatch.setattr("skastro.pretrain.pooled.KEPT_BYTES", 0)
+    anew = clone(frozen).fit(sky.images, sky.spectra)
+    for side, X in (("image_embedder_", sky.images), ("spectrum_embedder_", sky.spectra)):
+        np.testing.assert_allclose(getattr(anew, side).transform(X), getattr(rows, side).transform(X), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sides", "data"),
+    [
+        ((StandardScaler(), StandardScaler()), ("table", "spectra")),
+        ((SMALL, StandardScaler()), ("spectra", "table")),
+        (("test_resnet", "test_vit2"), ("images", "images")),
+        ((make_pipeline(StandardScaler()), SMALL), ("table", "spectra")),
+    ],
+    ids=["tables", "spectra-table", "images", "pipeline"],
+)
+def test_any_two_modalities(sky, sides, data):
+    first, second = (getattr(sky, name) for name in data)
+    clip = AstroCLIPEmbedder(*sides, **FAST).fit(first, second)
+    for rows in clip.transform(first, second):
+        assert rows.shape == (24, 32)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_a_plain_column_is_a_spectrum_of_one_pixel(sky, named):
+    column = clone(named).fit(sky.images, sky.size)
+    matrix = named.fit(sky.images, sky.size[:, None])
+    assert matrix.spectrum_embedder_.n_features_in_ == 1
+    for y in (sky.size, pd.Series(sky.size), list(sky.size)):
+        pair = column.transform(sky.images, y)
+        for ours, others in zip(pair, matrix.transform(sky.images, sky.size[:, None]), strict=True):
+            np.testing.assert_array_equal(ours, others)
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def test_missing_modalities_take_no_part_and_come_out_as_nan(sky, frozen):
+    images, spectra, ivar = sky.images.copy(), sky.spectra.copy(), sky.ivar.copy()
+    images[3], spectra[[5, 6]], ivar[7] = np.nan, np.nan, 0.0
+    there = np.delete(np.arange(24), [3, 5, 6, 7])
+    clip = clone(frozen).fit(images, spectra, ivar=ivar)
+    assert clip.n_pairs_ == 20
+    fewer = clone(frozen).fit(images[there], spectra[there], ivar=ivar[there])
+    from_images, from_spectra = clip.transform(images, spectra, ivar=ivar)
+    assert np.flatnonzero(np.isnan(from_images).any(axis=1)).tolist() == [3]
+    assert np.flatnonzero(np.isnan(from_spectra).any(axis=1)).tolist() == [5, 6, 7]
+    same = fewer.transform(images[there], spectra[there], ivar=ivar[there])
+    np.testing.assert_allclose(from_images[there], same[0], atol=1e-5)
+    np.testing.assert_allclose(from_spectra[there], same[1], atol=1e-5)
+    assert retrieval_score(from_images, from_spectra)["n_missing"] == 4
+    assert np.isnan(clip.transform(np.full_like(images, np.nan))).all()
+    assert np.isnan(clip.image_embedder_.attention(images)[3]).all()
+
+
+def test_missing_rows_of_a_table(sky):
+    table = pd.DataFrame(sky.table, columns=["flux", "size", "noise"])
+    table.iloc[4] = np.nan
+    clip = AstroCLIPEmbedder(StandardScaler(), SMALL, **FAST).fit(table, sky.spectra)
+    assert np.flatnonzero(np.isnan(clip.transform(table)[:, 0])).tolist() == [4]
+    assert list(clip.feature_names_in_) == ["flux", "size", "noise"]
+    table.iloc[7, 1] = np.nan
+    with pytest.raises(ValueError, match="what StandardScaler gives contains NaN"):
+        clip.transform(table)
+
+
+def test_inverse_variance_reaches_the_spectra(sky, frozen):
+    ivar = sky.ivar * np.random.default_rng(0).uniform(0.1, 2, sky.ivar.shape)
+    clip = frozen.fit(sky.images, sky.spectra, ivar=ivar)
+    rows = clip.transform(sky.images, sky.spectra, ivar=ivar)[1]
+    np.testing.assert_array_equal(clip.spectrum_embedder_.transform(sky.spectra, ivar=ivar), rows)
+    assert not np.allclose(clip.spectrum_embedder_.transform(sky.spectra), rows, atol=1e-4)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipe = make_pipeline(FrozenEstimator(clip.spectrum_embedder_), KNeighborsRegressor(3))
+        assert pipe.fit(sky.spectra, sky.size).predict(sky.spectra).shape == (24,)
+
+
+# ---------------------------------------------------------------- composition
+
+
+def test_sides_are_transformers_for_pipelines(sky, frozen):
+    clip = frozen.fit(sky.images, sky.spectra)
+    both = clip.transform(sky.images, sky.spectra)
+    for side, X, rows in (("image", sky.images, both[0]), ("spectrum", sky.spectra, both[1])):
+        embedder = getattr(clip, f"{side}_embedder_")
+        np.testing.assert_array_equal(embedder.transform(X), rows)
+        pipe = make_pipeline(FrozenEstimator(embedder), KNeighborsRegressor(3)).fit(X, sky.size)
+        direct = KNeighborsRegressor(3).fit(rows, sky.size).predict(rows)
+        np.testing.assert_array_equal(clone(pipe).fit(X, sky.size).predict(X), direct)
+        assert clone(embedder).fit(X).transform(X).shape == rows.shape  # untrained, on the same embedder
+
+
+def test_a_search_over_the_scale(sky, frozen):
+    def recall(clip, X, y):
+        return retrieval_score(*clip.transform(X, y), k=3)["recall"]
+
+    search = GridSearchCV(frozen, {"scale": [1.0, 15.5], "training__weight_decay": [0.0]}, scoring=recall, cv=2)
+    search.fit(sky.images, sky.spectra)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_nested_parameters_reach_the_encoders():
+    clip = AstroCLIPEmbedder().set_params(image__stem="3x3", spectrum__depth=6)
+    assert clip.image.stem == "3x3"
+    assert clip.spectrum.depth == 6
+    assert AstroCLIPEmbedder().spectrum is None
+
+
+def test_outputs(sky, frozen):
+    rows = clone(frozen).fit_transform(sky.images, sky.spectra)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(frozen.fit(sky.images, sky.spectra).transform(sky.images), rows)
+    frame = frozen.set_output(transform="pandas").transform(sky.images)
+    assert frame.shape == (24, 32)
+    assert frame.columns[0] == "astroclipembedder0"
+
+
+def test_rows_do_not_depend_on_their_neighbours(sky, frozen):
+    whole = frozen.fit(sky.images, sky.spectra).transform(sky.images, sky.spectra)
+    for rows in ([[i] for i in range(24)], [range(7), range(7, 24)]):
+        parts = [frozen.transform(sky.images[list(r)], sky.spectra[list(r)]) for r in rows]
+        for ours, all_rows in zip(map(np.concatenate, zip(*parts, strict=True)), whole, strict=True):
+            np.testing.assert_allclose(ours, all_rows, atol=1e-5)
+    again = frozen.set_params(batch_size=5).transform(sky.images)
+    np.testing.assert_allclose(again, whole[0], atol=1e-5)
+
+
+def test_a_memory_map_is_read_in_place(sky, frozen, tmp_path):
+    np.save(tmp_path / "sky.npy", sky.images)
+    mapped = np.load(tmp_path / "sky.npy", mmap_mode="r")
+    rows = clone(frozen).fit(mapped, sky.spectra).transform(mapped)
+    np.testing.assert_array_equal(rows, frozen.fit(sky.images, sky.spectra).transform(sky.images))
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("kind", ["frozen", "named", "bare"])
+def test_same_seed_same_numbers_and_the_users_generators_stay(sky, fitted, kind, request):
+    bare = [clone(fitted.image).set_params(random_state=None), MaskedSpectrumEmbedder(SMALL, max_epochs=1)]
+    clip = AstroCLIPEmbedder(*bare, **FAST) if kind == "bare" else request.getfixturevalue(kind)
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (clone(clip).fit(sky.images, sky.spectra) for _ in range(2))
+    rows = first.transform(sky.images, sky.spectra)
+    for ours, others in zip(rows, second.transform(sky.images, sky.spectra), strict=True):
+        np.testing.assert_array_equal(ours, others)
+    other = clone(clip).set_params(random_state=1).fit(sky.images, sky.spectra)
+    assert not np.array_equal(other.transform(sky.images), rows[0])
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("kind", ["frozen", "named"])
+def test_state_is_numbers_and_files_and_pickles_answer_the_same(sky, kind, request, tmp_path):
+    clip = request.getfixturevalue(kind).fit(sky.images, sky.spectra)
+    rows = clip.transform(sky.images, sky.spectra)
+    assert {type(value) for value in clip.image_embedder_.__getstate__()["head_"].values()} == {np.ndarray}
+    save(clip, tmp_path / "clip.skastro")
+    save(clip.image_embedder_, tmp_path / "images.skastro")
+    for again in (pickle.loads(pickle.dumps(clip)), load(tmp_path / "clip.skastro")):
+        for ours, others in zip(again.transform(sky.images, sky.spectra), rows, strict=True):
+            np.testing.assert_array_equal(ours, others)
+    np.testing.assert_array_equal(load(tmp_path / "images.skastro").transform(sky.images), rows[0])
+    if kind == "frozen":  # a history without epochs hashes otherwise once pickled
+        assert joblib.hash(pickle.loads(pickle.dumps(clip))) == joblib.hash(clip)
+
+
+def test_pickle_answers_the_same_in_a_new_process_on_other_threads(sky, frozen, tmp_path):
+    joblib.dump((frozen.fit(sky.images, sky.spectra), sky.images), tmp_path / "model.pkl")
+    code = (
+        "import sys, joblib, numpy as np; clip, X = joblib.load(sys.argv[1] + '/model.pkl');"
+        "np.save(sys.argv[1] + '/rows.npy', clip.transform(X))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"OMP_NUM_THREADS": "2"}, check=True, timeout=300
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "rows.npy"), frozen.transform(sky.images), atol=1e-5)
+
+
+def test_parameters_set_after_fit_do_not_touch_what_was_learned(sky, named):
+    rows = named.fit(sky.images, sky.spectra).transform(sky.images)
+    named.set_params(image="test_vit", spectrum=SpectrumEncoder(width=32), embedding_dim=8, heads=1)
+    np.testing.assert_array_equal(named.transform(sky.images), rows)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(named)).transform(sky.images), rows)
+
+
+def test_history_has_one_value_per_epoch_and_none_untrained(sky, frozen):
+    history = frozen.set_params(max_epochs=3).fit(sky.images, sky.spectra).history_
+    assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
+    assert all(len(values) == 3 and np.isfinite(values).all() for values in history.values())
+    assert len(frozen.set_params(max_epochs=0).fit(sky.images, sky.spectra).history_["loss"]) == 0
+    assert frozen.transform(sky.images).shape == (24, 32)
+
+
+def test_interrupt_keeps_what_was_learned(sky, named, monkeypatch):
+    from skastro.training import callbacks
+
+    def stop(self, net, **kwargs):
+        if len(net.history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
+    with pytest.raises(KeyboardInterrupt):
+        named.set_params(max_epochs=5).fit(sky.images, sky.spectra)
+    assert len(named.history_["loss"]) == 1
+    assert named.transform(sky.images).shape == (24, 32)
+
+
+def test_defaults(sky):
+    clip = AstroCLIPEmbedder(max_epochs=1, random_state=0).fit(sky.images, sky.spectra)
+    assert clip.transform(sky.images).shape == (24, 512)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["frozen", "named"])
+def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(sky, kind, request):
+    clip = request.getfixturevalue(kind).set_params(device="cuda").fit(sky.images, sky.spectra)
+    rows = clip.transform(sky.images)
+    np.testing.assert_allclose(clip.set_params(device="cpu").transform(sky.images), rows, atol=1e-3)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def changed(array, value, where=(5, 3)):
+    array = array.copy()
+    array[where] = value
+    return array
+
+
+REFUSALS = [
+    (lambda s: (s.images[:20], s.spectra, None), "inconsistent numbers of samples"),
+    (lambda s: (changed(s.images, np.nan, (5, 0, 3, 3)), s.spectra, None), "X has 1 NaN .* the first in image 5"),
+    (lambda s: (changed(s.images, np.inf, (5, 0, 3, 3)), s.spectra, None), "X has 1 NaN .* the first in image 5"),
+    (lambda s: (s.images, changed(s.spectra, np.inf), None), "infinity"),
+    (lambda s: (s.images, s.spectra, s.ivar[:, :30]), r"ivar of shape \(24, 30\) does not go with X"),
+    (lambda s: (s.images, s.spectra, changed(s.ivar, -1.0)), "ivar has 1 values that are negative"),
+    (lambda s: (s.images, [*s.spectra[:23], s.spectra[0, :40]], None), "X has spectra of 40 to 60 pixels"),
+    (lambda s: (s.images[:, :1], s.spectra, None), "X has 1 bands, but 2 were learned"),
+    (lambda s: (s.images, s.spectra[:, :40], None), "X has 40 features, but MaskedSpectrumEmbedder is expecting 60"),
+]
+UNFIT = [
+    (lambda s: (s.images[:1], s.spectra[:1], None), "Found 1 sample with both modalities"),
+    (lambda s: (changed(s.images, np.nan, slice(0, 12)), changed(s.spectra, np.nan, slice(12, 24)), None), "Found 0"),
+    (lambda s: (changed(s.images, np.nan, slice(0, 23)), s.spectra, None), "Found 1 sample with both modalities"),
+    (lambda s: (s.images, None, None), "requires y to be passed"),
+]  # fmt: skip
+PARAMS = [
+    ({"heads": 3}, "heads=3 must divide the 32 features"),
+    ({"scale": 0.0}, "The 'scale' parameter of AstroCLIPEmbedder"),
+    ({"image": 3}, "The 'image' parameter of AstroCLIPEmbedder"),
+    ({"image": "resnet_10"}, "Unknown encoder 'resnet_10'"),
+    ({"spectrum": SpectrumEncoder(heads=3)}, "divisible by heads=3"),
+    ({"device": "abacus"}, "Unknown device 'abacus'"),
+    ({"training": Training(clip=-1.0)}, "The 'clip' parameter of Training"),
+    ({"spectrum": StandardScaler(), "ivar": True}, "StandardScaler takes none"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), REFUSALS + UNFIT)
+def test_bad_input_is_one_sentence_before_training(sky, frozen, change, sentence, monkeypatch):
+    for home in ("skastro.pretrain.clip.train", "skastro.base.train"):
+        monkeypatch.setattr(home, lambda *args, **kwargs: pytest.fail("training had started"))
+    X, y, ivar = change(sky)
+    with pytest.raises(ValueError, match=sentence):
+        frozen.fit(X, y, ivar=ivar)
+
+
+@pytest.mark.parametrize(("params", "sentence"), PARAMS)
+def test_bad_parameters_are_one_sentence_before_training(sky, fitted, params, sentence, monkeypatch):
+    """Even what only the second side shows is refused before the first, bare, has been trained."""
+    for home in ("skastro.pretrain.clip.train", "skastro.base.train"):
+        monkeypatch.setattr(home, lambda *args, **kwargs: pytest.fail("training had started"))
+    params = dict(params)
+    ivar = sky.ivar if params.pop("ivar", False) else None
+    with pytest.raises(ValueError, match=sentence):
+        AstroCLIPEmbedder(**{"image": clone(fitted.image), "spectrum": SMALL} | FAST | params).fit(
+            sky.images, sky.spectra, ivar=ivar
+        )
+
+
+@pytest.mark.parametrize(("change", "sentence"), REFUSALS)
+def test_bad_input_after_fit(sky, frozen, change, sentence):
+    X, y, ivar = change(sky)
+    with pytest.raises(ValueError, match=sentence):
+        frozen.fit(sky.images, sky.spectra).transform(X, y, ivar=ivar)
+
+
+def test_inverse_variance_without_spectra_is_refused_and_a_refused_refit_loses_nothing(sky, frozen):
+    rows = frozen.fit(sky.images, sky.spectra).transform(sky.images)
+    with pytest.raises(ValueError, match="ivar goes with spectra, and y is None"):
+        frozen.transform(sky.images, ivar=sky.ivar)
+    with pytest.raises(ValueError, match="inconsistent"):
+        frozen.fit(sky.images, sky.spectra[:5])
+    np.testing.assert_array_equal(frozen.transform(sky.images), rows)
+
+
+# ---------------------------------------------------------------- the paper's sizes
+
+
+def test_the_published_sizes():
+    """Constructed without memory, as the docstrings tell; pools by the sum over their layers."""
+    with torch.device("meta"):
+        image = ImageEncoder("vit_large_patch14_dinov2", pool="avg", patch=12).build(3, (144, 144))
+        spectrum = SpectrumEncoder(depth=6, width=768, heads=6).build(7781)
+        pools = [AttentionPool(width, heads=4, dim=512, hidden=512) for width in (1024, 768)]
+    counts = [sum(p.numel() for p in network.parameters()) for network in (image, spectrum, *pools)]
+    assert counts[0] == pytest.approx(303e6, rel=0.02)
+    assert counts[0] == pytest.approx(307e6, rel=0.02)  # of the print
+    assert counts[1] == pytest.approx(43.2e6, rel=0.02)
+    for width, count in zip((1024, 768), counts[2:], strict=True):
+        attention = 512 + 512 * width + 512 * (width + 1) + 512 * 513
+        assert count == attention + 2 * 512 + 2 * 512 * 513
