@@ -82,9 +82,9 @@ def simulate(seed):
 # Two networks, and their alignment
 # ---------------------------------
 #
-# First each network learns from its own modality, as in the paper: images by views of themselves, spectra by filling in
-# what was hidden. Then both are frozen, and only what pools their tokens is trained, on the pairs. Galaxies held out are
-# seen by none of them.
+# First each network learns from its own modality, as in the paper: images by views of themselves, spectra by filling
+# in what was hidden. Then both are frozen, and only what pools their tokens is trained, on the pairs. Galaxies held out
+# are seen by none of them.
 
 
 def learn_images(sky, seed):
@@ -147,8 +147,8 @@ def describe(sky, seed):
 # What the embeddings know
 # ------------------------
 #
-# Redshift and four properties, told by 64 neighbours or by a small network: the layout of the paper's table 2. All heads
-# learn from four fifths of the galaxies and answer for the rest.
+# Redshift and four properties, told by 64 neighbours or by a small network: the layout of the paper's table 2. All
+# heads learn from four fifths of the galaxies and answer for the rest.
 
 sizes = f"{args.pairs} pairs, {args.images}, {args.epochs} and {args.align} epochs"
 files = {kind: args.out / f"astroclip_{kind}.csv" for kind in ("properties", "retrieval")}
@@ -208,8 +208,8 @@ figure.savefig(args.out / "astroclip_search.png", dpi=110)
 # A posterior, and whether to believe it
 # --------------------------------------
 #
-# From the aligned embedding of an image alone: redshift and mass with their joint distribution, by an ensemble of flows.
-# It learns from the training galaxies; the test of coverage is on those held out.
+# From the aligned embedding of an image alone: redshift and mass with their joint distribution, by an ensemble of
+# flows. It learns from the training galaxies; the test of coverage is on those held out.
 
 both = sky.truth[["redshift", "log_mass"]].to_numpy()
 features = StandardScaler().fit(rows["image: aligned"][~sky.is_test]).transform(rows["image: aligned"])
