@@ -1,6 +1,6 @@
 """Which augmentation is worth its place? The studies of two papers, through the protocol, at a size for two cores.
 
-python benchmarks/ablation.py [--studies "table 10" "figure 13"] [--seeds 0] [--table]
+python benchmarks/ablation.py [--studies "table 10" "figure 13"] [--method simclr] [--seeds 0] [--table]
 
 Slijepcevic et al. (2023), table 10 and figures 9 to 11: BYOL on the radio galaxies of MiraBest, accuracy of a linear
 probe. Hayat et al. (2021), figure 13: MoCo on simulated galaxies in ugriz, spread of the redshifts of a linear probe
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 from machine import header
-from protocol import KEYS, compare, run
+from protocol import KEYS, METHODS, compare, run
 
 PASSES = 8
 RADIO = ("rotate", "crop", "flip", "colour", "blur")
@@ -79,9 +79,9 @@ STUDIES = {
 }
 
 
-def report(table: pd.DataFrame, study: str) -> pd.DataFrame:
+def report(table: pd.DataFrame, study: str, method: str) -> pd.DataFrame:
     """Score and gain over the reference of each setting, at the end of its runs."""
-    data, method, named = STUDIES[study]
+    data, _, named = STUDIES[study]
     part = table[(table["data"] == data) & (table["method"] == method) & table["n_labels"].isna()]
     part = part[part["step"] == part.groupby(KEYS)["step"].transform("max")]
     lines = []
@@ -117,6 +117,7 @@ def as_text(settings: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--method", choices=METHODS, help="in place of the papers' own")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("ablation.csv"))
     parser.add_argument("--table", action="store_true", help="only print what the file holds")
@@ -125,10 +126,10 @@ def main() -> None:
     for study, seed in itertools.product(chosen.studies, chosen.seeds):
         data, method, named = STUDIES[study]
         for settings in () if chosen.table else named.values():
-            run(chosen.file, data, method, settings | {"max_epochs": PASSES}, seed, brief=True)
+            run(chosen.file, data, chosen.method or method, settings | {"max_epochs": PASSES}, seed, brief=True)
     table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
     for study in chosen.studies:
-        print(report(table, study).to_string(index=False))
+        print(report(table, study, chosen.method or STUDIES[study][1]).to_string(index=False))
 
 
 if __name__ == "__main__":
