@@ -25,7 +25,7 @@ import pandas as pd
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import recall_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -104,13 +104,13 @@ contenders = {
     "filled in + forest": (forest, learned),
 }
 folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
-rare = types == supernovae.target_names.tolist().index("Ibn")
+common = supernovae.target_names != "Ibn"
 lines = []
 for name, (model, features) in contenders.items():
     for seed, rows in enumerate(features):
         answers = cross_val_predict(model, rows, types, groups=objects, cv=folds)
-        scores = [balanced_accuracy_score(types[kept], answers[kept]) for kept in (np.full(len(rows), True), ~rare)]
-        lines.append([name, seed, *scores])
+        found = recall_score(types, answers, average=None)
+        lines.append([name, seed, found.mean(), found[common].mean()])
 table = pd.DataFrame(lines, columns=["method", "seed", "six types", "without Ibn"])
 table.to_csv(args.out / "supernovae.csv", index=False)
 print(table.groupby("method", sort=False)[["six types", "without Ibn"]].agg(["mean", "sem"]).round(3).to_string())
