@@ -8,9 +8,8 @@ each, without labels, and then brings their accounts together: the two embedding
 those of different galaxies do not. Then an image finds its spectrum among all others, and neighbours in the space tell
 redshift and mass, of images alone.
 
-Here all of it happens on a *simulated* survey of a few thousand galaxies, in minutes: images in g, r and z, and spectra
-of the same galaxies. The paper had 197,632 pairs of real ones and networks a hundred times as large. At the end stand
-39 real pairs.
+Here all of it happens on a *simulated* survey of a few thousand galaxies: images in g, r and z, and spectra of the same
+galaxies. The paper had 197,632 pairs of real ones and far larger networks. At the end stand 39 real pairs.
 
 .. code-block:: bash
 

@@ -114,6 +114,19 @@ class BaseModel(BaseEstimator):
         training.check()
         return training.set_params(**{k: v for k, v in self._auto.items() if getattr(training, k) == "auto"})
 
+    def _moved(self, network: nn.Module) -> Any:
+        """Put a network that lies on the CPU where it shall run: a copy, if that is elsewhere."""
+        device = resolve_device(self.device)
+        network = network if device.type == "cpu" else copy.deepcopy(network)
+        return network.to(device).to(memory_format=torch.channels_last)
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Compute without gradients, in the precision asked for."""
+        bf16 = self._knobs().precision == "bf16"
+        with torch.inference_mode(), torch.autocast(resolve_device(self.device).type, torch.bfloat16, enabled=bf16):
+            yield
+
 
 class ImageModel(BaseModel):
     """What every estimator that takes images is: the meaning of its words, and how pixels come in."""
@@ -153,12 +166,9 @@ class ImageModel(BaseModel):
     def _run(self, network: nn.Module, images: np.ndarray, average: str | int | None = None) -> np.ndarray:
         """Run a network over checked images batch by batch, averaged over their symmetries when asked."""
         device = resolve_device(self.device)
-        network = network if device.type == "cpu" else copy.deepcopy(network)
-        network = network.to(device).to(memory_format=torch.channels_last)
-        normalizer = Normalizer(self.normalizer_).to(device)
-        bf16 = self._knobs().precision == "bf16"
+        network, normalizer = self._moved(network), Normalizer(self.normalizer_).to(device)
         out = np.empty(0, dtype=np.float32)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with self._inference():
             for start in range(0, len(images), self.batch_size):
                 batch = as_pixels(images[start : start + self.batch_size])
                 check_finite(batch, start)
@@ -343,17 +353,17 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
             images = self._check_images(X, reset=True)
             self._learn_pixels(images)
             self._learn_steps(images)
-            if ivar is not None:
-                targets |= self._check_ivar(ivar, images)
             seed = draw_seed(self.random_state)
+            generator = torch.Generator(device).manual_seed(seed)
+            views = Views(self._views(), Normalizer(self.normalizer_).to(device), generator)
+            if ivar is not None:
+                targets |= self._check_ivar(ivar, images, views)
             # Kept, because the parameter may be set anew before this fit is pickled.
             self._spec = clone(get_encoder(self.encoder), safe=False)
             with local_seed(seed):
                 encoder = self._build_encoder()
                 self._n_features_out = self._width(encoder)
                 monitor = Monitor(encoder)
-                generator = torch.Generator(device).manual_seed(seed)
-                views = Views(self._views(), Normalizer(self.normalizer_).to(device), generator)
                 try:
                     self._train(self._objective(encoder), views, {"images": images, **targets}, monitor)
                 finally:  # also when Ctrl-C interrupts: what was learned stays
@@ -361,10 +371,10 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
                     self.history_ = monitor.arrays()
         return self
 
-    def _check_ivar(self, ivar: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    def _check_ivar(self, ivar: Any, images: np.ndarray, views: Views) -> dict[str, np.ndarray]:
         """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""
         folded = fold_ivar(ivar, images, self.image_shape)
-        if any("ivar" in recipe.metadata for recipe, _ in self._views()):
+        if "ivar" in views.metadata:
             return {"ivar": folded}
         warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
         return {}

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from skastro.spectra import check_ivar
+
 __all__ = [
     "as_pixels",
     "centre_crop",
@@ -103,10 +105,7 @@ def fold_ivar(ivar: Any, images: np.ndarray, image_shape: tuple[int, int, int] |
     if folded.shape != images.shape:
         raise ValueError(f"ivar of shape {folded.shape} does not go with images of shape {images.shape}.")
     for start, chunk in chunks(folded):
-        bad = ~(np.isfinite(chunk) & (chunk >= 0)).all(axis=(1, 2, 3))
-        if bad.any():
-            row = start + bad.argmax()
-            raise ValueError(f"ivar has values that are negative, NaN or infinite, the first in row {row}.")
+        check_ivar(chunk, chunk.shape, start)
     return folded
 
 

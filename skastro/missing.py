@@ -41,7 +41,7 @@ def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
     array = check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False, input_name=name)
     ivar = check_ivar(ivar, array.shape)
     if ivar is not None:
-        return np.any(~np.isnan(array) & (ivar > 0), axis=1)
+        return np.any(~np.isnan(array) & (ivar > 0), axis=tuple(range(1, array.ndim)))
     there = np.ones(len(array), dtype=bool)
     if array.dtype.kind == "f":
         # Only rows that begin with NaN are looked through: of a memory map little is read.

@@ -37,7 +37,7 @@ def check_lengths(X: Any) -> None:
             )
 
 
-def check_ivar(ivar: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:
     """Refuse an inverse variance that cannot be one.
 
     Parameters
@@ -45,7 +45,9 @@ def check_ivar(ivar: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     ivar : array-like or None
         What the user gave.
     shape : tuple of int
-        That of the spectra.
+        That of the spectra, or of the images.
+    first : int, default=0
+        Number of the first row, where these are some of many.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def check_ivar(ivar: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     if wrong.any():
         raise ValueError(
             f"ivar has {wrong.sum()} values that are negative, NaN or infinite, the first in row "
-            f"{np.argmax(wrong.any(axis=1))}; 0 is a missing pixel."
+            f"{first + np.argwhere(wrong)[0, 0]}; 0 is a missing pixel."
         )
     return ivar
 

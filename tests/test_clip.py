@@ -584,6 +584,12 @@ def test_bad_parameters_are_one_sentence_before_training(sky, fitted, params, se
         )
 
 
+def test_inverse_variance_of_images_is_refused(sky, fitted):
+    both = AstroCLIPEmbedder(clone(fitted.image), clone(fitted.image), **FAST)
+    with pytest.raises(ValueError, match=r"ivar is the inverse variance of spectra; .* takes none"):
+        both.fit(sky.images, sky.images, ivar=np.ones_like(sky.images))
+
+
 @pytest.mark.parametrize(("change", "sentence"), REFUSALS)
 def test_bad_input_after_fit(sky, frozen, change, sentence):
     X, y, ivar = change(sky)

@@ -140,7 +140,7 @@ def test_inverse_variance_that_cannot_be_is_refused(embedder, sky):
         noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=np.ones((24, 3, 36)))
     ivar = np.ones_like(sky.X)
     ivar[5, 1, 2, 3] = -1
-    with pytest.raises(ValueError, match="ivar has values that are negative, NaN or infinite, the first in row 5"):
+    with pytest.raises(ValueError, match="ivar has 1 values that are negative, NaN or infinite, the first in row 5;"):
         noisy(embedder, InverseVarianceNoise(), sky.X, sky.y, ivar=ivar)
     with pytest.warns(UserWarning, match="ivar is given, but no step of augment= takes it"):
         noisy(embedder, Flip(), sky.X, sky.y, ivar=np.ones_like(sky.X))

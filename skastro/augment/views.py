@@ -23,6 +23,11 @@ class Views:
         Applied after the augmentation, which works in flux.
     generator : torch.Generator
         Source of randomness, on the device of the images.
+
+    Attributes
+    ----------
+    metadata : set of str
+        What the recipes take beside the images, row by row.
     """
 
     def __init__(
@@ -34,11 +39,7 @@ class Views:
         self.views = views
         self.normalizer = normalizer
         self.generator = generator
-
-    @property
-    def metadata(self) -> set[str]:
-        """What the recipes take beside the images, row by row."""
-        return set().union(*(recipe.metadata for recipe, _ in self.views))
+        self.metadata = set().union(*(recipe.metadata for recipe, _ in views))
 
     def __call__(self, images: Tensor, **metadata: Tensor) -> list[Tensor]:
         """Draw the views of a batch."""

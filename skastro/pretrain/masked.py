@@ -1,6 +1,5 @@
 """Masked spectra: a transformer fills in what was hidden of a spectrum, and so learns what spectra are."""
 
-import copy
 import platform
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -417,13 +416,12 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     def _run(self, flux: np.ndarray, ivar: np.ndarray | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the encoder's rows and tokens batch by batch."""
         device = resolve_device(self.device)
-        encoder = self.encoder_ if device.type == "cpu" else copy.deepcopy(self.encoder_).to(device)
-        bf16 = self._knobs().precision == "bf16"
+        encoder = self._moved(self.encoder_)
         for start in range(0, len(flux), self.batch_size):
             rows = slice(start, start + self.batch_size)
             arrays = self._arrays(flux[rows], None if ivar is None else ivar[rows])
             pixels, weights, level = (torch.from_numpy(array).to(device) for array in arrays.values())
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with self._inference():
                 embedded, tokens = encoder(pixels, weights > 0, level)
             yield embedded.float(), tokens.float()
 

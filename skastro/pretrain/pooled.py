@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -272,10 +271,10 @@ class PooledEmbedder(BaseEmbedder):
         """Give the rows, or the weights of the tokens, of what is there, batch by batch."""
         if not there.any():
             return
-        head = move(self.head_, how)
+        head = how._moved(self.head_)
         inputs = token_inputs(self.embedder.estimator, X, there, ivar)
         for _, tokens in self._tokens(inputs, np.flatnonzero(there), how):
-            with inference(how):
+            with how._inference():
                 answer = head.attention(*tokens) if attention else normalize(head(*tokens).float(), dim=1)
             yield answer.float().cpu().numpy()
 
@@ -283,10 +282,10 @@ class PooledEmbedder(BaseEmbedder):
         self, inputs: list[np.ndarray], rows: np.ndarray, how: BaseModel
     ) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor | None]]]:
         """Give the tokens of some rows, batch by batch."""
-        network = move(token_network(self.embedder.estimator), how)
+        network = how._moved(token_network(self.embedder.estimator))
         for start in range(0, len(rows), how.batch_size):
             chosen = rows[start : start + how.batch_size]
-            with inference(how):
+            with how._inference():
                 batch = [torch.from_numpy(as_pixels(array[chosen])).to(resolve_device(how.device)) for array in inputs]
                 tokens = network(*batch)
             yield chosen, tokens
@@ -334,39 +333,6 @@ def take_names(estimator: BaseEmbedder, source: Any) -> None:
         estimator.__dict__.pop(name, None)
         if hasattr(source, name):
             setattr(estimator, name, getattr(source, name))
-
-
-@contextmanager
-def inference(how: BaseModel) -> Iterator[None]:
-    """Compute without gradients, in the precision and on the device that an estimator asks for.
-
-    Parameters
-    ----------
-    how : BaseModel
-        With a device, and knobs of training.
-    """
-    bf16 = how._knobs().precision == "bf16"
-    with torch.inference_mode(), torch.autocast(resolve_device(how.device).type, torch.bfloat16, enabled=bf16):
-        yield
-
-
-def move(network: nn.Module, how: BaseModel) -> Any:
-    """Put a network where an estimator wants it: a copy, where that is not the CPU.
-
-    Parameters
-    ----------
-    network : nn.Module
-        On the CPU.
-    how : BaseModel
-        With a device.
-
-    Returns
-    -------
-    nn.Module
-    """
-    device = resolve_device(how.device)
-    network = network if device.type == "cpu" else copy.deepcopy(network)
-    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def token_inputs(embedder: Any, X: Any, there: np.ndarray, ivar: Any = None) -> list[np.ndarray]:
