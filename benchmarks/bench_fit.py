@@ -1,6 +1,9 @@
 """An embedder's fit against a bare torch loop of the same networks, views and precision, and against lightly.
 
 python benchmarks/bench_fit.py [--method byol] [--images 1024] [--rounds 5] [--device auto] [--lightly]
+
+BYOL, MoCo and SimCLR train a ResNet18 on two views of 64²; DINO (with iBOT and KoLeo) a ViT-tiny of patches of 8 on two
+of 64² and four of 32².
 """
 
 import argparse
@@ -9,49 +12,62 @@ import copy
 import numpy as np
 import torch
 from machine import ENCODER, compare, galaxies, header, rates
+from sklearn.base import clone
 
-from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
+from skastro import BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
-from skastro.encoders import Normalizer
+from skastro.encoders import ImageEncoder, Normalizer
 from skastro.images import measure_bands
 from skastro.pretrain.byol import BYOL
+from skastro.pretrain.dino import DINO
 from skastro.pretrain.moco import MoCo
 from skastro.pretrain.simclr import SimCLR
 from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
+VIT = ImageEncoder("vit_tiny_patch16_224", patch=8)
 METHODS = {
-    "byol": (BYOLEmbedder, lambda encoder: BYOL(encoder, 512, 1024, 256)),
-    "moco": (MoCoEmbedder, lambda encoder: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
-    "simclr": (SimCLREmbedder, lambda encoder: SimCLR(encoder, 512, 1024, 128, 0.1)),
+    "byol": (BYOLEmbedder(ENCODER), "galaxy", lambda encoder, _: BYOL(encoder, 512, 1024, 256)),
+    "moco": (MoCoEmbedder(ENCODER), "galaxy", lambda encoder, _: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
+    "simclr": (SimCLREmbedder(ENCODER), "galaxy", lambda encoder, _: SimCLR(encoder, 512, 1024, 128, 0.1)),
+    "dino": (
+        DINOEmbedder(VIT, augment="galaxy-crops", ibot_weight=1.0, koleo_weight=0.1),
+        "galaxy-crops",
+        lambda encoder, masks: DINO(encoder, WIDTH, 1024, 4096, "centering", (0.04, 0.07), 1.0, 0.1, masks),
+    ),
 }
+WIDTH = 192  # of ViT-tiny
 
 
 def ours(method: str, images: np.ndarray, device: str, precision: str) -> None:
-    embedder = METHODS[method][0](ENCODER, max_epochs=1, batch_size=BATCH, device=device, random_state=0)
+    embedder = clone(METHODS[method][0]).set_params(max_epochs=1, batch_size=BATCH, device=device, random_state=0)
     embedder.set_params(training__precision=precision, training__optimizer="adamw").fit(images)
 
 
 def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> None:
     """The loop that one writes by hand when in a hurry and good at it."""
     torch.manual_seed(0)
+    embedder, recipe, objective_of = METHODS[method]
     bands = measure_bands(images, "standard")
-    recipe = get_recipe("galaxy").fit(images, noise=bands["noise"])
+    recipe = get_recipe(recipe).fit(images, noise=bands["noise"])
     generator = torch.Generator(device).manual_seed(0)
     views = Views(recipe.views(images.shape[2:]), Normalizer(bands).to(device), generator)
-    objective = METHODS[method][1](ENCODER.build(images.shape[1], images.shape[2:])).to(device).train()
+    encoder = embedder.encoder.build(images.shape[1], images.shape[2:])
+    objective = objective_of(encoder, torch.Generator(device).manual_seed(1)).to(device).train()
     objective.to(memory_format=torch.channels_last)
     matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
     data = torch.from_numpy(images).to(device)
-    for rows in torch.randperm(len(images)).tensor_split(-(-len(images) // BATCH)):
+    steps = -(-len(images) // BATCH)
+    for step, rows in enumerate(torch.randperm(len(images)).tensor_split(steps)):
+        objective.schedule(step, steps)
         with torch.no_grad():
-            pair = views(data[rows.to(device)])
+            drawn = views(data[rows.to(device)])
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = objective(*pair)
+            loss = objective(*drawn)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -116,7 +132,7 @@ def main() -> None:
     chosen = parser.parse_args()
     device = resolve_device(chosen.device)
     bf16 = uses_bf16(chosen.precision, device)
-    header(f"fit: {chosen.method}, ResNet18, batch {BATCH}, two views of 64², {'bf16' if bf16 else 'fp32'}, {device}")
+    header(f"fit: {chosen.method}, batch {BATCH}, {'bf16' if bf16 else 'fp32'}, {device}")
     images = galaxies(chosen.images)
     work = {
         "skastro": lambda: ours(chosen.method, images, chosen.device, chosen.precision),

@@ -525,7 +525,7 @@ def test_labels_that_are_none_are_refused(y, sentence, no_training):
     [
         (spoilt(Z, 3, np.nan), r"Input y contains NaN|1 of 12 redshifts are NaN or infinite, the first in row 3"),
         (spoilt(Z, 3, np.inf), r"Input y contains infinity|1 of 12 redshifts are NaN or infinite, the first in row 3"),
-        (np.column_stack([Z, Z]), r"y should be a 1d array"),
+        (np.ones((12, 2, 2)), r"Found array with dim 3|y should be a 1d array"),
         (Z[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
         (LABELS, r"could not convert string to float"),
         (None, r"requires y to be passed, but the target y is None"),
@@ -580,7 +580,30 @@ def test_parameters_out_of_range_are_named(tuner, params, name, no_training):
 def test_values_come_back_in_their_own_unit():
     near, far = (tiny(FineTuneRegressor, **EXACT).fit(X, y).predict(X) for y in (Z, 1e3 * Z - 7e2))
     np.testing.assert_allclose(far, 1e3 * near - 7e2, rtol=1e-4, atol=1e-2)
-    assert near.dtype == np.float32
+    assert near.dtype == np.float64
+
+
+def test_several_values_are_told_each_in_its_own_unit():
+    units, zeros = np.array([1.0, 1e3, 1e-3]), np.array([0.0, -7e2, 5.0])
+    model = tiny(FineTuneRegressor, **EXACT)
+    alone = model.fit(X, Z).predict(X)
+    plain = model.fit(X, np.column_stack([Z, -Z, Z**2])).predict(X)
+    scaled = model.fit(X, np.column_stack([Z, -Z, Z**2]) * units + zeros).predict(X)
+    np.testing.assert_allclose(scaled, plain * units + zeros, rtol=1e-4, atol=1e-2)
+    assert plain.shape == (12, 3)
+    assert np.ptp(plain, axis=0).min() > 0
+    assert model.fit(X, Z[:, np.newaxis]).predict(X).shape == (12, 1)
+    np.testing.assert_allclose(model.predict(X)[:, 0], alone, rtol=1e-6)
+
+
+def test_of_several_values_one_may_be_the_same_for_all():
+    predicted = tiny(FineTuneRegressor).fit(X, np.column_stack([Z, np.full(12, 3.0)])).predict(X)
+    assert np.isfinite(predicted).all()
+
+
+def test_redshift_bins_take_one_value():
+    with pytest.raises(ValueError, match="1d array"):
+        binned().fit(X, np.column_stack([Z, Z]))
 
 
 def test_equal_values_are_learned():

@@ -524,8 +524,9 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images.
-        y : array-like of shape (n,)
-            Values; for ``head="redshift-bins"`` redshifts, where those outside the bins are clipped with one warning.
+        y : array-like of shape (n,) or (n, n_outputs)
+            Values, of one or several properties; for ``head="redshift-bins"`` redshifts, where those outside the bins
+            are clipped with one warning.
         sample_weight : array-like of shape (n,), default=None
             Weight of each image in the loss.
 
@@ -552,13 +553,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
         Returns
         -------
-        ndarray of shape (n,), float32
+        ndarray of shape (n,) or (n, n_outputs)
         """
         if _tells_redshifts(self):
             pdf, _ = self.predict_pdf(X)
-            return self.bins_.estimate(pdf).astype(np.float32)
-        outputs = self._answers(X, nn.Identity())
-        return (outputs[:, 0] * self._std + self._mean).astype(np.float32)
+            return self.bins_.estimate(pdf)
+        return self._answers(X, nn.Identity()).reshape(-1, *self._mean.shape) * self._std + self._mean
 
     @available_if(_tells_redshifts)
     def predict_pdf(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -599,6 +599,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # after the few steps of scikit-learn's checks
+        tags.target_tags.multi_output = self.head == "linear"
         return tags
 
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -606,10 +607,11 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         self.bins_ = clone(head) if isinstance(head, RedshiftBins) else None
         if self.bins_ is not None:
             return self.bins_.digitize(y), weight, self.bins_.n_bins
-        values = check_array(column_or_1d(y, warn=True), dtype=np.float64, ensure_2d=False, input_name="y")
-        self._mean = np.average(values, weights=weight)
-        self._std = np.sqrt(np.average((values - self._mean) ** 2, weights=weight)) or 1.0
-        return (values - self._mean) / self._std, weight, 1
+        values = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        self._mean = np.average(values, axis=0, weights=weight)
+        spread = np.sqrt(np.average((values - self._mean) ** 2, axis=0, weights=weight))
+        self._std = np.where(spread > 0, spread, 1.0)
+        return (values - self._mean) / self._std, weight, values[0].size
 
     def _build_output(self, width: int, out: int) -> nn.Module:
         return nn.Linear(width, out)
@@ -617,4 +619,4 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         if _tells_redshifts(self):
             return cross_entropy(outputs, target.long(), reduction="none")
-        return mse_loss(outputs[:, 0], target, reduction="none")
+        return mse_loss(outputs.view_as(target), target, reduction="none").reshape(len(target), -1).mean(dim=1)

@@ -4,12 +4,14 @@ from skastro.encoders.attention import AttentionPool
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
 from skastro.encoders.heads import Normalizer, PrototypeHead, VoteHead, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
+from skastro.encoders.lines import ConvAttention
 from skastro.encoders.patches import embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
 from skastro.encoders.tokens import ImageTokens, KeptTokens, RowToken, SpectrumTokens
 
 __all__ = [
     "AttentionPool",
+    "ConvAttention",
     "ImageEncoder",
     "ImageTokens",
     "KeptTokens",
