@@ -5,8 +5,8 @@ loader that rebuilds it. `load` works in three breaths: it reads that tree, audi
 list of (loader, class) pairs, and only then lets skops construct. The list holds this library's estimators
 and those of scikit-learn that its pipelines use, each by its exact name. What it leaves out matters as much:
 
-- callables: no function, method, partial or constructor call. The one exception is scikit-learn's metrics,
-  which turn two arrays into a number: a fitted search holds one when ``scoring`` is a string;
+- callables: no function, method, partial or constructor call. The one exception is metrics, scikit-learn's and ours,
+  which turn arrays into a number: a fitted search holds one when ``scoring`` is a scorer's name;
 - SciPy's distributions: building one executes a string that its state holds;
 - sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and
   neighbour trees have such indices too, and are let in because theirs are checked here.
@@ -52,6 +52,7 @@ OURS = _names(
         "skastro.downstream.posterior": "FlowPosterior",
         "skastro.encoders.images": "ImageEncoder",
         "skastro.encoders.spectra": "SpectrumEncoder",
+        "skastro.metrics.scorers": "CRPSScorer VoteScorer",
         "skastro.pretrain.byol": "BYOLEmbedder",
         "skastro.pretrain.clip": "AstroCLIPEmbedder",
         "skastro.pretrain.masked": "MaskedSpectrumEmbedder",
@@ -105,6 +106,8 @@ SKLEARN = _names(
 )
 METRICS = _names(
     {
+        "skastro.metrics.photoz": "photoz_outliers sigma_mad",
+        "skastro.metrics.scorers": "absolute_bias",
         "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss f1_score "
         "jaccard_score log_loss matthews_corrcoef precision_score recall_score",
         "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",

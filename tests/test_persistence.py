@@ -14,7 +14,7 @@ import pytest
 import skops.io
 from numpy.testing import assert_array_equal
 from scipy.stats import loguniform
-from sklearn import config_context
+from sklearn import config_context, metrics
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -66,7 +66,8 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from skastro import persistence
+from skastro import DirichletClassifier, PhotoZRegressor, persistence
+from skastro.metrics import get_scorer, get_scorer_names
 from skastro.persistence import describe, load, save
 
 X, y = load_digits(return_X_y=True)
@@ -290,6 +291,15 @@ def test_searches_score_the_same(scoring, cv, path):
     assert back.score(X, y) == search.score(X, y)
     assert_array_equal(back.cv_results_["mean_fit_time"], search.cv_results_["mean_fit_time"])
     assert_array_equal(back.fit(X, y).predict(X), search.predict(X))
+
+
+@pytest.mark.parametrize("name", sorted(set(get_scorer_names()) - set(metrics.get_scorer_names())))
+def test_searches_keep_our_scorers(name, path):
+    votes = "vote" in name or "dirichlet" in name
+    model, grid = (DirichletClassifier(), {"alpha": [1.0]}) if votes else (PhotoZRegressor(), {"n_bins": [10]})
+    targets = y > 4 if votes else y / 25
+    search = GridSearchCV(model, grid, scoring=get_scorer(name), cv=2).fit(X, targets)
+    assert again(search, path).score(X, targets) == search.score(X, targets)
 
 
 def test_a_randomized_search_inside_a_pipeline(path):

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 __all__ = ["ConvAttention"]
 
 CHANNELS = (8, 16, 16, 32)
-KERNELS = (5, 10, 20, 40)  # pixels; each stage but the last then keeps the largest of as many
+KERNELS = (5, 10, 20, 40)  # pixels
+KEPT = (5, 10, 20, 1)  # of how many pixels the largest goes on
 HIDDEN = 32
 
 
@@ -26,9 +27,9 @@ class ConvAttention(nn.Module):
 
     References
     ----------
-    Parker et al. (2024), appendix B5: the supervised baseline for spectra, after Melchior et al. (2023) and Serrà et al.
-    (2018). Kernels and pooling are those of its code; the paper does not print them. Its dropout has rate zero there
-    and is not here.
+    Parker et al. (2024), appendix B5: the supervised baseline for spectra, after Melchior et al. (2023) and Serrà et
+    al. (2018). Kernels and pooling are those of its code; the paper does not print them. Dropout has rate zero there,
+    and is left out.
 
     Examples
     --------
@@ -41,19 +42,16 @@ class ConvAttention(nn.Module):
 
     def __init__(self, bands: int) -> None:
         super().__init__()
-        widths = pairwise((bands, *CHANNELS))
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv1d(old, new, kernel, padding=kernel // 2), nn.PReLU(new))
-                for (old, new), kernel in zip(widths, KERNELS, strict=True)
+                nn.Sequential(
+                    nn.Conv1d(old, new, kernel, padding=kernel // 2), nn.PReLU(new), nn.MaxPool1d(kept, ceil_mode=True)
+                )
+                for (old, new), kernel, kept in zip(pairwise((bands, *CHANNELS)), KERNELS, KEPT, strict=True)
             )
         )
-        for stage, kernel in zip(self.stages[:-1], KERNELS[:-1], strict=True):
-            stage.append(nn.MaxPool1d(kernel, ceil_mode=True))
         half = CHANNELS[-1] // 2
-        self.mlp = nn.Sequential(
-            nn.Linear(half, HIDDEN), nn.PReLU(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.PReLU(HIDDEN)
-        )
+        self.mlp = nn.Sequential(nn.Linear(half, HIDDEN), nn.PReLU(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.PReLU(HIDDEN))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed spectra.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -155,11 +155,44 @@ def make_vote_scorer(
     """
     if name not in VOTE_SCORERS:
         raise ValueError(f"There is no scorer of votes {name!r}; there are {', '.join(VOTE_SCORERS)}.")
-    chosen = {"question": question, "min_volunteers": min_volunteers, "min_asked": min_asked}
-    return partial(_vote_score, name=name, chosen=chosen, high_quality=high_quality, level=level)
+    return VoteScorer(name, question, min_volunteers, min_asked, high_quality, level)
 
 
-def _absolute_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
+@dataclass
+class VoteScorer:
+    """What `make_vote_scorer` makes: a class and no closure, so that a search that holds one can be saved."""
+
+    name: str
+    question: str | None
+    min_volunteers: int
+    min_asked: float
+    high_quality: tuple[float, float]
+    level: float
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        model, X = _ask(estimator, X, "predict_concentrations", self.name)
+        votes, schema = read_votes(model.count_votes(y), model.schema_)
+        concentrations = np.asarray(model.predict_concentrations(X))
+        chosen: dict[str, Any] = {
+            "question": self.question,
+            "min_volunteers": self.min_volunteers,
+            "min_asked": self.min_asked,
+        }
+        if self.name == "neg_dirichlet_nll":
+            return -dirichlet_nll(votes, concentrations, schema, **chosen)
+        if "coverage" in self.name:
+            coverage = vote_coverage(votes, concentrations, schema, level=self.level, **chosen)
+            return coverage if self.name == "vote_coverage" else -abs(coverage - self.level)
+        predicted = concentrations / per_question(concentrations, schema.sizes)
+        if self.name == "neg_vote_fraction_rmse":
+            return -vote_fraction_rmse(votes, predicted, schema, **chosen)
+        scores = vote_scores(votes, predicted, schema, high_quality=self.high_quality, **chosen)
+        score = float(scores[self.name.rpartition("vote_")[2]].mean())
+        return -score if self.name.startswith("neg") else score
+
+
+def absolute_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
+    """Give the size of the mean error, whatever its sign."""
     return abs(photoz_bias(z_true, z_pred))
 
 
@@ -177,41 +210,18 @@ def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
     return estimator, X
 
 
-# Functions: make_scorer would ask the pipeline for these methods, and pipelines do not hand them on.
-def _neg_crps(estimator: Any, X: Any, y: ArrayLike) -> float:
-    model, X = _ask(estimator, X, "predict_pdf", "neg_crps")
-    return -float(np.mean(crps(y, *model.predict_pdf(X))))
+# make_scorer would ask the pipeline for this method, and pipelines do not hand it on.
+class CRPSScorer:
+    """Minus the mean CRPS of the distributions that a regressor gives."""
 
-
-def _vote_score(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    *,
-    name: str,
-    chosen: dict[str, Any],
-    high_quality: tuple[float, float],
-    level: float,
-) -> float:
-    model, X = _ask(estimator, X, "predict_concentrations", name)
-    votes, schema = read_votes(model.count_votes(y), model.schema_)
-    concentrations = np.asarray(model.predict_concentrations(X))
-    if name == "neg_dirichlet_nll":
-        return -dirichlet_nll(votes, concentrations, schema, **chosen)
-    if "coverage" in name:
-        coverage = vote_coverage(votes, concentrations, schema, level=level, **chosen)
-        return coverage if name == "vote_coverage" else -abs(coverage - level)
-    predicted = concentrations / per_question(concentrations, schema.sizes)
-    if name == "neg_vote_fraction_rmse":
-        return -vote_fraction_rmse(votes, predicted, schema, **chosen)
-    scores = vote_scores(votes, predicted, schema, high_quality=high_quality, **chosen)[name.rpartition("vote_")[2]]
-    score = float(scores.mean())
-    return -score if name.startswith("neg") else score
+    def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
+        model, X = _ask(estimator, X, "predict_pdf", "neg_crps")
+        return -float(np.mean(crps(y, *model.predict_pdf(X))))
 
 
 _SCORERS: dict[str, Any] = {
-    "neg_crps": _neg_crps,
-    "neg_photoz_bias": metrics.make_scorer(_absolute_bias, greater_is_better=False),
+    "neg_crps": CRPSScorer(),
+    "neg_photoz_bias": metrics.make_scorer(absolute_bias, greater_is_better=False),
     "neg_photoz_outliers": metrics.make_scorer(photoz_outliers, greater_is_better=False),
     "neg_sigma_mad": metrics.make_scorer(sigma_mad, greater_is_better=False),
 } | {name: make_vote_scorer(name) for name in VOTE_SCORERS}
