@@ -1,6 +1,6 @@
 """An embedder's fit against a bare torch loop of the same networks, views and precision, and against lightly.
 
-python benchmarks/bench_fit.py [--method byol] [--images 1024] [--rounds 5] [--device auto] [--lightly]
+python benchmarks/bench_fit.py [--method byol] [--images 512] [--epochs 8] [--rounds 5] [--device auto] [--lightly]
 
 BYOL, MoCo and SimCLR train a ResNet18 on two views of 64²; DINO (with iBOT and KoLeo) a ViT-tiny of patches of 8 on two
 of 64² and four of 32².
@@ -8,6 +8,7 @@ of 64² and four of 32².
 
 import argparse
 import copy
+from itertools import chain, repeat
 
 import numpy as np
 import torch
@@ -37,15 +38,15 @@ METHODS = {
         lambda encoder, masks: DINO(encoder, WIDTH, 1024, 4096, "centering", (0.04, 0.07), 1.0, 0.1, masks),
     ),
 }
-WIDTH = 192  # of ViT-tiny
+WIDTH = 8 * 192  # of four blocks of ViT-tiny, by mean and maximum
 
 
-def ours(method: str, images: np.ndarray, device: str, precision: str) -> None:
-    embedder = clone(METHODS[method][0]).set_params(max_epochs=1, batch_size=BATCH, device=device, random_state=0)
+def ours(method: str, images: np.ndarray, epochs: int, device: str, precision: str) -> None:
+    embedder = clone(METHODS[method][0]).set_params(max_epochs=epochs, batch_size=BATCH, device=device, random_state=0)
     embedder.set_params(training__precision=precision, training__optimizer="adamw").fit(images)
 
 
-def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> None:
+def bare(method: str, images: np.ndarray, epochs: int, device: torch.device, bf16: bool) -> None:
     """The loop that one writes by hand when in a hurry and good at it."""
     torch.manual_seed(0)
     embedder, recipe, objective_of = METHODS[method]
@@ -62,8 +63,9 @@ def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> N
     optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
     data = torch.from_numpy(images).to(device)
     steps = -(-len(images) // BATCH)
-    for step, rows in enumerate(torch.randperm(len(images)).tensor_split(steps)):
-        objective.schedule(step, steps)
+    batches = (rows for _ in range(epochs) for rows in torch.randperm(len(images)).tensor_split(steps))
+    for step, rows in enumerate(batches):
+        objective.schedule(step, steps * epochs)
         with torch.no_grad():
             drawn = views(data[rows.to(device)])
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -75,7 +77,7 @@ def bare(method: str, images: np.ndarray, device: torch.device, bf16: bool) -> N
         loss.item()
 
 
-def lightly(images: np.ndarray) -> None:
+def lightly(images: np.ndarray, epochs: int) -> None:
     """The loop of lightly's own BYOL example: per-sample views, float32, its modules and its loss."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -96,7 +98,7 @@ def lightly(images: np.ndarray) -> None:
         deactivate_requires_grad(module)
     parameters = [p for module in (backbone, projector, predictor) for p in module.parameters()]
     optimiser, criterion = torch.optim.AdamW(parameters, lr=LR), NegativeCosineSimilarity()
-    for first, second in loader:
+    for first, second in chain.from_iterable(repeat(loader, epochs)):
         update_momentum(backbone, slow[0], m=EMA)
         update_momentum(projector, slow[1], m=EMA)
         p0, p1 = (predictor(projector(backbone(view).flatten(1))) for view in (first, second))
@@ -124,7 +126,8 @@ class Views2(torch.utils.data.Dataset):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--method", choices=METHODS, default="byol")
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -135,12 +138,12 @@ def main() -> None:
     header(f"fit: {chosen.method}, batch {BATCH}, {'bf16' if bf16 else 'fp32'}, {device}")
     images = galaxies(chosen.images)
     work = {
-        "skastro": lambda: ours(chosen.method, images, chosen.device, chosen.precision),
-        "bare loop": lambda: bare(chosen.method, images, device, bf16),
+        "skastro": lambda: ours(chosen.method, images, chosen.epochs, chosen.device, chosen.precision),
+        "bare loop": lambda: bare(chosen.method, images, chosen.epochs, device, bf16),
     }
     if chosen.lightly:
-        work["lightly"] = lambda: lightly(images)
-    measured = rates(work, len(images), chosen.rounds)
+        work["lightly"] = lambda: lightly(images, chosen.epochs)
+    measured = rates(work, len(images) * chosen.epochs, chosen.rounds)
     compare(measured, "skastro", "bare loop", 0.95)
     if chosen.lightly:
         compare(measured, "skastro", "lightly", 1.8)
