@@ -173,7 +173,6 @@ def embeddings(
         for path in sorted(Path(folder).iterdir()):
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])
-            embedder._settle(embedder.encoder_, seen)
             yield kept["step"], kept["minutes"], looks(embedder, labelled, views)
     if method == "untrained":
         yield 0, 0.0, looks(embedder, labelled, views)

@@ -17,22 +17,11 @@ from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import Views, symmetries
 from skastro.encoders import ImageEncoder, ImageTokens, Normalizer, get_encoder
-from skastro.images import (
-    as_pixels,
-    centre_crop,
-    check_finite,
-    check_pixels,
-    check_shape,
-    chunks,
-    fold,
-    fold_ivar,
-    measure_bands,
-)
+from skastro.images import as_pixels, check_finite, check_pixels, check_shape, chunks, fold, fold_ivar, measure_bands
 from skastro.surveys import Survey, get_survey
 from skastro.training import (
     Monitor,
@@ -48,7 +37,6 @@ from skastro.training import (
 __all__ = ["BaseEmbedder", "BaseModel", "ImageEmbedder", "ImageModel"]
 
 FORMAT = 1  # of the fitted state
-SETTLED = 8192  # images on which batch norms settle
 
 
 @contextmanager
@@ -378,26 +366,10 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
                 monitor = Monitor(encoder)
                 try:
                     self._train(self._objective(encoder), views, {"images": images, **targets}, monitor)
-                    self._settle(encoder, images)
                 finally:  # also when Ctrl-C interrupts: what was learned stays
                     self.encoder_ = encoder.cpu().eval()
                     self.history_ = monitor.arrays()
         return self
-
-    def _settle(self, encoder: nn.Module, images: np.ndarray) -> None:
-        """Let batch norms keep the statistics of images as `transform` shows them; training saw altered views."""
-        if self.max_epochs == 0:
-            return
-        device = resolve_device(self.device)
-        settled, normalizer = copy.deepcopy(encoder).to(device), Normalizer(self.normalizer_).to(device)
-        some = images[:: -(-len(images) // SETTLED)]
-        count = max(1, min(-(-len(some) // self.batch_size), len(some) // 2))
-        windows = (
-            normalizer(centre_crop(torch.from_numpy(as_pixels(part)).to(device), self.size_))
-            for part in np.array_split(some, count)
-        )
-        update_bn((window.contiguous(memory_format=torch.channels_last) for window in windows), settled)
-        encoder.load_state_dict(settled.state_dict())  # at once: Ctrl-C must not leave half of it
 
     def _check_ivar(self, ivar: Any, images: np.ndarray, views: Views) -> dict[str, np.ndarray]:
         """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""

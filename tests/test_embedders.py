@@ -33,7 +33,6 @@ from skastro import (
     VoteSchema,
 )
 from skastro.augment import Augment, Flip, GaussianNoise, InverseVarianceNoise
-from skastro.encoders import Normalizer
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
 HEADS = {"hidden_dim": 32, "projection_dim": 16, "prototypes": 16}
@@ -293,27 +292,6 @@ def test_training_changes_the_encoder_and_the_defaults_run(embedder, sky):
     assert not np.allclose(embedder.fit(sky.X, sky.y).transform(sky.X), before)
     width = 1536 if isinstance(embedder, DINOEmbedder) else 1920
     assert type(embedder)(max_epochs=1).fit(sky.X, sky.y).transform(sky.X).shape == (24, width)
-
-
-def test_batch_norms_keep_the_statistics_of_plain_images(embedder, sky):
-    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    embedder.set_params(encoder=nn.Sequential(*layers)).fit(sky.X, sky.y)
-    convolution, norm = embedder.encoder_[:2]
-    seen = convolution(Normalizer(embedder.normalizer_)(torch.from_numpy(sky.X)))
-    torch.testing.assert_close(norm.running_mean, seen.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(norm.running_var, seen.var((0, 2, 3)), rtol=0.05, atol=0)  # of batches of eight
-    assert norm.momentum == 0.1
-
-
-def test_an_interrupt_while_batch_norms_settle_leaves_them_as_they_were(embedder, sky, monkeypatch):
-    def interrupt(batches, network):
-        network(next(iter(batches)))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("skastro.base.update_bn", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        embedder.fit(sky.X, sky.y)
-    assert np.isfinite(embedder.transform(sky.X)).all()
 
 
 def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
