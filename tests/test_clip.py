@@ -327,6 +327,23 @@ def test_any_two_modalities(sky, sides, data):
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
+def test_early_stopping_restores_the_best_epoch_on_pairs_it_never_trains_on(sky, frozen):
+    early = {"early_stopping": True, "validation_fraction": 0.25, "n_iter_no_change": 2, "max_epochs": 200, "lr": 0.03}
+    clip = frozen.set_params(**early, training=Training(precision="fp32")).fit(sky.images, sky.spectra)
+    losses = clip.history_["validation_loss"]
+    assert len(losses) == len(clip.history_["loss"]) == losses.argmin() + 1 + 2 < 200
+    held_out = clip._hold_out(np.arange(24), int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    rows = (torch.from_numpy(side[held_out]) for side in clip.transform(sky.images, sky.spectra))
+    assert len(held_out) == 6
+    assert float(clip_loss(*rows, clip.scale_)) == pytest.approx(losses.min(), rel=1e-4)
+    replaced = np.array(sky.spectra)
+    replaced[held_out] = replaced[held_out[::-1]]
+    again = clone(clip).set_params(n_iter_no_change=200, max_epochs=2).fit(sky.images, replaced)
+    same = clone(clip).set_params(n_iter_no_change=200, max_epochs=2).fit(sky.images, sky.spectra)
+    np.testing.assert_allclose(again.history_["loss"], same.history_["loss"], rtol=1e-4)
+    assert (again.history_["validation_loss"] != same.history_["validation_loss"]).any()
+
+
 def test_a_plain_column_is_a_spectrum_of_one_pixel(sky, named):
     column = clone(named).fit(sky.images, sky.size)
     matrix = named.fit(sky.images, sky.size[:, None])
@@ -557,6 +574,7 @@ PARAMS = [
     ({"image": "resnet_10"}, "Unknown encoder 'resnet_10'"),
     ({"spectrum": SpectrumEncoder(heads=3)}, "divisible by heads=3"),
     ({"device": "abacus"}, "Unknown device 'abacus'"),
+    ({"early_stopping": True, "validation_fraction": 0.02}, "leaves 23 of 24 pairs to train on and 1 to watch"),
     ({"training": Training(clip=-1.0)}, "The 'clip' parameter of Training"),
     ({"spectrum": StandardScaler(), "ivar": True}, "StandardScaler takes none"),
 ]

@@ -1,11 +1,13 @@
 """AstroCLIP: embeds two modalities of the same objects, images and spectra say, into one space."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -18,7 +20,7 @@ from skastro.missing import present
 from skastro.pretrain.pooled import PooledEmbedder, Tower, take_names
 from skastro.pretrain.sides import as_embedder, as_specification, fit_there, is_named, takes_gaps, untrained
 from skastro.spectra import check_lengths
-from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
+from skastro.training import Best, Monitor, Objective, Rows, Training, draw_seed, local_seed, resolve_device, train
 
 __all__ = ["CLIP", "AstroCLIPEmbedder"]
 
@@ -98,6 +100,13 @@ class AstroCLIPEmbedder(BaseEmbedder):
         Learn the factor, from `scale` on.
     train_backbones : bool, default=False
         Train frozen and bare embedders too (copies of them), not the pools alone.
+    early_stopping : bool, default=False
+        Hold out some pairs, stop when their loss no longer falls, and restore the best epoch: a few hundred pairs are
+        soon learned by heart.
+    validation_fraction : float, default=0.1
+        How many pairs early stopping holds out.
+    n_iter_no_change : int, default=10
+        Epochs without a new lowest loss after which early stopping stops.
     max_epochs : int or "auto", default="auto"
         Passes over the pairs; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
     batch_size : int, default=256
@@ -125,7 +134,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
         Objects with both modalities, which were aligned.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (chance is ln n for batches of n; it depends on n and on the scale and is never a score), ``lr``,
-        ``images_per_s`` (of pairs), and ``embedding_std`` and ``effective_rank`` of the first side.
+        ``images_per_s`` (of pairs), ``embedding_std`` and ``effective_rank`` of the first side, and
+        ``validation_loss`` under early stopping.
     n_features_in_ : int
         As the embedder of ``X`` has it.
 
@@ -182,6 +192,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
         "scale": [Interval(Real, 0, None, closed="neither")],
         "learn_scale": ["boolean"],
         "train_backbones": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -207,6 +220,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
         scale: float = 15.5,
         learn_scale: bool = False,
         train_backbones: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
         lr: float = 5e-4,
@@ -222,6 +238,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
         self.scale = scale
         self.learn_scale = learn_scale
         self.train_backbones = train_backbones
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -270,7 +289,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
                     f"{type(self).__name__} needs at least 2."
                 )
             seed = draw_seed(self.random_state)
-            self._align(self._start(data, seed), data, pairs, seed)
+            held_out = self._hold_out(pairs, seed)
+            self._align(self._start(data, seed), data, pairs, held_out, seed)
         return self
 
     def transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -351,19 +371,38 @@ class AstroCLIPEmbedder(BaseEmbedder):
             seed,
         ).fit(X, ivar=ivar)
 
-    def _align(self, sides: list[PooledEmbedder], data: list[Modality], pairs: np.ndarray, seed: int) -> None:
+    def _hold_out(self, pairs: np.ndarray, seed: int) -> np.ndarray:
+        """Choose pairs to watch: none, unless training may stop early."""
+        if not self.early_stopping:
+            return pairs[:0]
+        fraction = self.validation_fraction
+        trained, held_out = train_test_split(pairs, test_size=fraction, random_state=seed)
+        if min(len(trained), len(held_out)) < 2:
+            raise ValueError(
+                f"validation_fraction={fraction} leaves {len(trained)} of {len(pairs)} pairs to train on and "
+                f"{len(held_out)} to watch: there must be 2 of both."
+            )
+        return held_out
+
+    def _align(
+        self, sides: list[PooledEmbedder], data: list[Modality], pairs: np.ndarray, held_out: np.ndarray, seed: int
+    ) -> None:
         """Train what is not frozen of both sides."""
         frozen = [not (self.train_backbones or is_named(side)) for side in (self.image, self.spectrum)]
         made = [side._tower(*part, pairs, self, still) for side, part, still in zip(sides, data, frozen, strict=True)]
         (image, images), (spectrum, spectra) = made
         objective = CLIP(image, spectrum, self.scale, self.learn_scale)
-        monitor = Monitor(image.head)
+        monitor, best = Monitor(image.head), None
         arrays = {"images": images[0]}
         arrays |= {f"image{place}": array for place, array in enumerate(images[1:])}
         arrays |= {f"spectrum{place}": array for place, array in enumerate(spectra)}
+        if len(held_out):
+            watched = torch.from_numpy(held_out).tensor_split(-(-len(held_out) // self.batch_size))
+            evaluate = partial(mean_loss, objective, Rows(arrays, torch.device("cpu")), watched)
+            best = Best(evaluate, self.n_iter_no_change, monitor.history)
         try:
             with local_seed(seed):
-                self._train(objective, arrays, pairs, monitor)
+                self._train(objective, arrays, np.setdiff1d(pairs, held_out), monitor, best)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.image_embedder_, self.spectrum_embedder_ = sides
@@ -371,7 +410,14 @@ class AstroCLIPEmbedder(BaseEmbedder):
             self._n_features_out = self.embedding_dim
             take_names(self, sides[0])
 
-    def _train(self, objective: CLIP, arrays: Mapping[str, np.ndarray], pairs: np.ndarray, monitor: Monitor) -> None:
+    def _train(
+        self,
+        objective: CLIP,
+        arrays: Mapping[str, np.ndarray],
+        pairs: np.ndarray,
+        monitor: Monitor,
+        best: Best | None,
+    ) -> None:
         if self.max_epochs == 0:
             return
         train(
@@ -379,6 +425,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             as_given,
             arrays,
             monitor=monitor,
+            best=best,
             subset=pairs,
             training=self._knobs(),
             max_epochs=self.max_epochs,
@@ -387,6 +434,15 @@ class AstroCLIPEmbedder(BaseEmbedder):
             device=resolve_device(self.device),
             verbose=self.verbose,
         )
+
+
+def mean_loss(objective: CLIP, rows: Rows, batches: Sequence[Tensor]) -> float:
+    """Compute the loss on pairs that are not trained on, the mean over their batches."""
+    objective.eval()
+    device = objective.log_scale.device
+    with torch.no_grad():
+        losses = [objective(**{name: part.to(device) for name, part in rows[batch][0].items()}) for batch in batches]
+    return float(torch.stack(losses).mean())
 
 
 def as_given(images: Tensor) -> list[Tensor]:
