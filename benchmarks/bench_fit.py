@@ -12,7 +12,7 @@ from itertools import chain, repeat
 
 import numpy as np
 import torch
-from machine import ENCODER, compare, galaxies, header, rates
+from machine import ENCODER, adamw, compare, galaxies, header, rates
 from sklearn.base import clone
 
 from skastro import BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder
@@ -29,12 +29,11 @@ from skastro.training import resolve_device, uses_bf16
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
 VIT = ImageEncoder("vit_tiny_patch16_224", patch=8)
 METHODS = {
-    "byol": (BYOLEmbedder(ENCODER), "galaxy", lambda encoder, _: BYOL(encoder, 512, 1024, 256)),
-    "moco": (MoCoEmbedder(ENCODER), "galaxy", lambda encoder, _: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
-    "simclr": (SimCLREmbedder(ENCODER), "galaxy", lambda encoder, _: SimCLR(encoder, 512, 1024, 128, 0.1)),
+    "byol": (BYOLEmbedder(ENCODER), lambda encoder, _: BYOL(encoder, 512, 1024, 256)),
+    "moco": (MoCoEmbedder(ENCODER), lambda encoder, _: MoCo(encoder, 512, 128, BATCH, 0.1, symmetric=False)),
+    "simclr": (SimCLREmbedder(ENCODER), lambda encoder, _: SimCLR(encoder, 512, 1024, 128, 0.1)),
     "dino": (
         DINOEmbedder(VIT, augment="galaxy-crops", ibot_weight=1.0, koleo_weight=0.1),
-        "galaxy-crops",
         lambda encoder, masks: DINO(encoder, WIDTH, 1024, 4096, "centering", (0.04, 0.07), 1.0, 0.1, masks),
     ),
 }
@@ -49,18 +48,15 @@ def ours(method: str, images: np.ndarray, epochs: int, device: str, precision: s
 def bare(method: str, images: np.ndarray, epochs: int, device: torch.device, bf16: bool) -> None:
     """The loop that one writes by hand when in a hurry and good at it."""
     torch.manual_seed(0)
-    embedder, recipe, objective_of = METHODS[method]
+    embedder, objective_of = METHODS[method]
     bands = measure_bands(images, "standard")
-    recipe = get_recipe(recipe).fit(images, noise=bands["noise"])
+    recipe = get_recipe(embedder.augment).fit(images, noise=bands["noise"])
     generator = torch.Generator(device).manual_seed(0)
     views = Views(recipe.views(images.shape[2:]), Normalizer(bands).to(device), generator)
     encoder = embedder.encoder.build(images.shape[1], images.shape[2:])
     objective = objective_of(encoder, torch.Generator(device).manual_seed(1)).to(device).train()
     objective.to(memory_format=torch.channels_last)
-    matrices = [p for p in objective.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in objective.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=LR, fused=True)
+    optimiser = adamw(objective, LR, DECAY)
     data = torch.from_numpy(images).to(device)
     steps = -(-len(images) // BATCH)
     batches = (rows for _ in range(epochs) for rows in torch.randperm(len(images)).tensor_split(steps))

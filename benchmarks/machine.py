@@ -52,6 +52,16 @@ def compare(rates: dict[str, np.ndarray], ours: str, rival: str, target: float) 
     )
 
 
+def adamw(module: torch.nn.Module, lr: float, decay: float) -> torch.optim.AdamW:
+    """Make the optimiser of the bare loops, which decays matrices and kernels only."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
 def galaxies(n: int) -> np.ndarray:
     """Real 64 × 64 colour galaxies, repeated to `n`, where the data folder is there; else simulated ones."""
     from skastro.datasets import load_galaxy_zoo1, make_survey

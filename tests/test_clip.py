@@ -332,7 +332,7 @@ def test_early_stopping_restores_the_best_epoch_on_pairs_it_never_trains_on(sky,
     clip = frozen.set_params(**early, training=Training(precision="fp32")).fit(sky.images, sky.spectra)
     losses = clip.history_["validation_loss"]
     assert len(losses) == len(clip.history_["loss"]) == losses.argmin() + 1 + 2 < 200
-    held_out = clip._hold_out(np.arange(24), int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, held_out = clip._hold_out(np.arange(24), int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
     rows = (torch.from_numpy(side[held_out]) for side in clip.transform(sky.images, sky.spectra))
     assert len(held_out) == 6
     assert float(clip_loss(*rows, clip.scale_)) == pytest.approx(losses.min(), rel=1e-4)

@@ -599,7 +599,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # after the few steps of scikit-learn's checks
-        tags.target_tags.multi_output = self.head == "linear"
+        tags.target_tags.multi_output = not _tells_redshifts(self)
         return tags
 
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

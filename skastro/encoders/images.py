@@ -34,7 +34,7 @@ class ImageEncoder(BaseEstimator):
     name : str, default="resnet10t"
         A timm model name. Weights are random: nothing is downloaded. ``"conv-attention"`` is a network for spectra,
         which are images of one line, to be trained on what they shall tell; see `skastro.encoders.ConvAttention`. The
-        other parameters do not concern it.
+        other parameters are for timm's networks.
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
         (``"3x3-pool"`` keeps it). None is the network's own, for timm's ResNets 7×7 with stride 2 and max-pool.
@@ -105,6 +105,8 @@ class ImageEncoder(BaseEstimator):
         """
         self._check()
         if self.name == CONV_ATTENTION:
+            if self.stem is not None or self.patch is not None:
+                raise ValueError(f"stem= and patch= are for timm's networks: leave them None for {CONV_ATTENTION!r}.")
             if size[0] != 1:
                 raise ValueError(f"{CONV_ATTENTION!r} is for spectra, images of one line; these are {size[0]} high.")
             return ConvAttention(bands)

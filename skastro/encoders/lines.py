@@ -28,8 +28,8 @@ class ConvAttention(nn.Module):
     References
     ----------
     Parker et al. (2024), appendix B5: the supervised baseline for spectra, after Melchior et al. (2023) and Serrà et
-    al. (2018). Kernels and pooling are those of its code; the paper does not print them. Dropout has rate zero there,
-    and is left out.
+    al. (2018). Kernels and pooling are those of its code; the paper does not print them. Dropout, of rate zero
+    there by default, is left out.
 
     Examples
     --------

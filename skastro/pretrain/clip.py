@@ -289,8 +289,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
                     f"{type(self).__name__} needs at least 2."
                 )
             seed = draw_seed(self.random_state)
-            held_out = self._hold_out(pairs, seed)
-            self._align(self._start(data, seed), data, pairs, held_out, seed)
+            trained, held_out = self._hold_out(pairs, seed)
+            self._align(self._start(data, seed), data, pairs, trained, held_out, seed)
         return self
 
     def transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -371,10 +371,10 @@ class AstroCLIPEmbedder(BaseEmbedder):
             seed,
         ).fit(X, ivar=ivar)
 
-    def _hold_out(self, pairs: np.ndarray, seed: int) -> np.ndarray:
-        """Choose pairs to watch: none, unless training may stop early."""
+    def _hold_out(self, pairs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Choose pairs to train on and pairs to watch: all and none, unless training may stop early."""
         if not self.early_stopping:
-            return pairs[:0]
+            return pairs, pairs[:0]
         fraction = self.validation_fraction
         trained, held_out = train_test_split(pairs, test_size=fraction, random_state=seed)
         if min(len(trained), len(held_out)) < 2:
@@ -382,10 +382,16 @@ class AstroCLIPEmbedder(BaseEmbedder):
                 f"validation_fraction={fraction} leaves {len(trained)} of {len(pairs)} pairs to train on and "
                 f"{len(held_out)} to watch: there must be 2 of both."
             )
-        return held_out
+        return trained, held_out
 
     def _align(
-        self, sides: list[PooledEmbedder], data: list[Modality], pairs: np.ndarray, held_out: np.ndarray, seed: int
+        self,
+        sides: list[PooledEmbedder],
+        data: list[Modality],
+        pairs: np.ndarray,
+        trained: np.ndarray,
+        held_out: np.ndarray,
+        seed: int,
     ) -> None:
         """Train what is not frozen of both sides."""
         frozen = [not (self.train_backbones or is_named(side)) for side in (self.image, self.spectrum)]
@@ -402,7 +408,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             best = Best(evaluate, self.n_iter_no_change, monitor.history)
         try:
             with local_seed(seed):
-                self._train(objective, arrays, np.setdiff1d(pairs, held_out), monitor, best)
+                self._train(objective, arrays, trained, monitor, best)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.image_embedder_, self.spectrum_embedder_ = sides

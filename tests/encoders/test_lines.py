@@ -64,6 +64,12 @@ def test_learns_a_line_and_is_kept(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "model.skops").predict(lines), model.predict(lines))
 
 
+@pytest.mark.parametrize("setting", [{"stem": "3x3"}, {"patch": 8}])
+def test_settings_of_other_networks_are_refused(setting):
+    with pytest.raises(ValueError, match="stem= and patch= are for timm's networks"):
+        ImageEncoder("conv-attention", **setting).build(1, (1, 300))
+
+
 def test_is_not_for_images():
     with pytest.raises(ValueError, match="images of one line; these are 32 high"):
         FineTuneRegressor("conv-attention").fit(np.random.default_rng(0).normal(size=(4, 1, 32, 32)), range(4))
