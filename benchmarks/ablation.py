@@ -19,23 +19,23 @@ from machine import header
 from protocol import KEYS, METHODS, compare, run
 
 PASSES = 8
-RADIO = ("rotate", "crop", "flip", "colour", "blur")
+RADIO = ("rotate", "crop", "flip", "color", "blur")
 SKY = ("extinction", "psf", "rotate", "shift", "noise")
 # The steps that are on, and the paper's error of the linear evaluation with its standard error, in per cent.
 TABLE_10 = {
     RADIO: (8.33, 0.40),
-    ("crop", "flip", "colour", "blur"): (6.44, 0.64),
-    ("rotate", "flip", "colour", "blur"): (13.46, 0.64),
-    ("rotate", "crop", "colour", "blur"): (7.40, 0.64),
+    ("crop", "flip", "color", "blur"): (6.44, 0.64),
+    ("rotate", "flip", "color", "blur"): (13.46, 0.64),
+    ("rotate", "crop", "color", "blur"): (7.40, 0.64),
     ("rotate", "crop", "flip", "blur"): (8.37, 0.35),
-    ("rotate", "crop", "flip", "colour"): (8.08, 0.60),
+    ("rotate", "crop", "flip", "color"): (8.08, 0.60),
     ("rotate", "crop", "blur"): (9.81, 0.28),
     ("rotate", "flip", "blur"): (12.86, 0.30),
     ("crop", "flip", "blur"): (6.63, 0.64),
     ("rotate",): (8.85, 0.51),
     ("crop",): (8.94, 0.25),
     ("flip",): (23.75, 0.35),
-    ("colour",): (18.06, 0.68),
+    ("color",): (18.06, 0.68),
     ("blur",): (20.96, 0.81),
     (): (24.52, 0.58),
 }
@@ -54,7 +54,7 @@ STUDIES = {
     "figure 9": (
         "mirabest",
         "byol",
-        {"centre 70": UNBLURRED} | {f"centre {side}": UNBLURRED | {"size": side} for side in (60, 50, 40, 30, 20)},
+        {"center 70": UNBLURRED} | {f"center {side}": UNBLURRED | {"size": side} for side in (60, 50, 40, 30, 20)},
     ),
     "figure 10": (
         "mirabest",

@@ -22,7 +22,7 @@ SPECTRUM = SpectrumEncoder(depth=3, width=96, heads=4)
 
 
 def ours(images: np.ndarray, spectra: np.ndarray, epochs: int, device: str, precision: str) -> None:
-    clip = AstroCLIPEmbedder(ENCODER, SPECTRUM, DIM, batch_size=BATCH, device=device, random_state=0)
+    clip = AstroCLIPEmbedder(ENCODER, SPECTRUM, embedding_dim=DIM, batch_size=BATCH, device=device, random_state=0)
     clip.set_params(max_epochs=epochs, training__precision=precision, training__optimizer="adamw").fit(images, spectra)
 
 
@@ -52,16 +52,16 @@ def bare(images: np.ndarray, spectra: np.ndarray, epochs: int, device: torch.dev
     scale, level = torch.std_mean(rows, dim=1, keepdim=True)
     data = pixels.to(device), ((rows - level) / scale).to(device), torch.cat([level / scale, scale.log()], 1).to(device)
     model = Bare(images, spectra).to(device).train().to(memory_format=torch.channels_last)
-    optimiser = adamw(model, LR, DECAY)
+    optimizer = adamw(model, LR, DECAY)
     steps = -(-len(images) // BATCH)
     for chosen in (rows for _ in range(epochs) for rows in torch.randperm(len(images)).tensor_split(steps)):
         batch, *rest = (part[chosen.to(device)] for part in data)
         batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = model(batch, *rest)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         loss.item()
 
 

@@ -56,7 +56,7 @@ def bare(method: str, images: np.ndarray, epochs: int, device: torch.device, bf1
     encoder = embedder.encoder.build(images.shape[1], images.shape[2:])
     objective = objective_of(encoder, torch.Generator(device).manual_seed(1)).to(device).train()
     objective.to(memory_format=torch.channels_last)
-    optimiser = adamw(objective, LR, DECAY)
+    optimizer = adamw(objective, LR, DECAY)
     data = torch.from_numpy(images).to(device)
     steps = -(-len(images) // BATCH)
     batches = (rows for _ in range(epochs) for rows in torch.randperm(len(images)).tensor_split(steps))
@@ -66,9 +66,9 @@ def bare(method: str, images: np.ndarray, epochs: int, device: torch.device, bf1
             drawn = views(data[rows.to(device)])
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = objective(*drawn)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         objective.update(EMA)
         loss.item()
 
@@ -93,7 +93,7 @@ def lightly(images: np.ndarray, epochs: int) -> None:
     for module in slow:
         deactivate_requires_grad(module)
     parameters = [p for module in (backbone, projector, predictor) for p in module.parameters()]
-    optimiser, criterion = torch.optim.AdamW(parameters, lr=LR), NegativeCosineSimilarity()
+    optimizer, criterion = torch.optim.AdamW(parameters, lr=LR), NegativeCosineSimilarity()
     for first, second in chain.from_iterable(repeat(loader, epochs)):
         update_momentum(backbone, slow[0], m=EMA)
         update_momentum(projector, slow[1], m=EMA)
@@ -101,9 +101,9 @@ def lightly(images: np.ndarray, epochs: int) -> None:
         with torch.no_grad():
             z0, z1 = (slow[1](slow[0](view).flatten(1)) for view in (first, second))
         loss = 0.5 * (criterion(p0, z1) + criterion(p1, z0))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 class Views2(torch.utils.data.Dataset):

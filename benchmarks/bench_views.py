@@ -120,7 +120,7 @@ def check(name: str, work: Work, level: np.ndarray, device: torch.device) -> Non
     expected = (10 ** (-0.4 * np.linspace(0, EBV, 1001)[:, None] * EXTINCTION)).mean(axis=0)
     seen = views.mean(dim=(0, 2, 3)).numpy() / 100
     assert np.allclose(seen, expected, atol=0.08), f"{name}: transmission {seen}, not {expected}"
-    # Noise: where the sky is flat, neighbours differ by √2 of it; drawn from 1 to 3 levels, in each band.
+    # Noise: where the sky is flat, neighbors differ by √2 of it; drawn from 1 to 3 levels, in each band.
     noise = 1.4826 * views.diff(dim=3).abs().flatten(2).median(dim=2).values / 2**0.5
     limits = torch.stack([noise.amin(dim=0), noise.amax(dim=0)], dim=1)
     assert ((limits - torch.tensor(NOISE)).abs() < 0.4).all(), f"{name}: noise of {limits.tolist()} levels"
@@ -157,13 +157,13 @@ def over(data: Tensor, batch: int, work: Callable[[Tensor], object]) -> Callable
 
 
 def share_of_step(images: np.ndarray, augment: str, survey: str | None, rounds: int, device: torch.device) -> None:
-    """Time whole BYOL steps (two views, forward, backward, optimiser, target network) and their views alone."""
+    """Time whole BYOL steps (two views, forward, backward, optimizer, target network) and their views alone."""
     bands, size = measure_bands(images, "standard"), (SIZE, SIZE)
     recipe = get_recipe(augment).fit(images, survey=get_survey(survey), noise=bands["noise"])
     draw = Views(recipe.views(size), Normalizer(bands).to(device), torch.Generator(device).manual_seed(0))
     objective = BYOL(ENCODER.build(images.shape[1], size), 512, 1024, 256).to(device).train()
     objective.to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], fused=True)
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], fused=True)
     bf16 = uses_bf16("auto", device)
 
     def step(batch: Tensor) -> None:
@@ -171,9 +171,9 @@ def share_of_step(images: np.ndarray, augment: str, survey: str | None, rounds: 
             pair = draw(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = objective(*pair)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         objective.update(0.99)
         loss.item()
 

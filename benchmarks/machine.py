@@ -53,7 +53,7 @@ def compare(rates: dict[str, np.ndarray], ours: str, rival: str, target: float) 
 
 
 def adamw(module: torch.nn.Module, lr: float, decay: float) -> torch.optim.AdamW:
-    """Make the optimiser of the bare loops, which decays matrices and kernels only."""
+    """Make the optimizer of the bare loops, which decays matrices and kernels only."""
     trained = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
@@ -63,13 +63,13 @@ def adamw(module: torch.nn.Module, lr: float, decay: float) -> torch.optim.AdamW
 
 
 def galaxies(n: int) -> np.ndarray:
-    """Real 64 × 64 colour galaxies, repeated to `n`, where the data folder is there; else simulated ones."""
+    """Real 64 × 64 color galaxies, repeated to `n`, where the data folder is there; else simulated ones."""
     from skastro.datasets import load_galaxy_zoo1, make_survey
 
     folder = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if (folder / "gz1_sdss.npz").exists():
-        zoo = load_galaxy_zoo1(folder, unlabelled=True)
-        images = np.concatenate([zoo.images, zoo.unlabelled_images])
+        zoo = load_galaxy_zoo1(folder, unlabeled=True)
+        images = np.concatenate([zoo.images, zoo.unlabeled_images])
         print(f"Real pixels: {len(images)} SDSS cutouts, 3 × 64 × 64, 8 bit.")
     else:
         images = make_survey(n, bands="gri", size=64, random_state=0).images

@@ -1,4 +1,4 @@
-"""Does pretraining pay? Accuracy against optimiser steps and CPU minutes, beside the floors on the same folds.
+"""Does pretraining pay? Accuracy against optimizer steps and CPU minutes, beside the floors on the same folds.
 
 python benchmarks/protocol.py [--data mirabest gz1] [--methods simclr byol] [--seeds 0 1 2] [--set lr=1e-3] [--table]
 
@@ -35,7 +35,7 @@ from skorch.callbacks import Callback
 from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.datasets import load_galaxy_zoo1, load_hubble_deep_field, load_mirabest, make_survey
 from skastro.metrics import sigma_mad
-from skastro.training import Clock
+from skastro.training import ScheduleCallback
 
 METHODS = {"byol": BYOLEmbedder, "moco": MoCoEmbedder, "simclr": SimCLREmbedder}
 FLOORS = ("rings", "untrained")
@@ -82,19 +82,19 @@ def mirabest(published: bool = False) -> tuple[np.ndarray, dict[str, Task]]:
 
 
 def gz1() -> tuple[np.ndarray, dict[str, Task]]:
-    zoo = load_galaxy_zoo1(FOLDER, unlabelled=True)
+    zoo = load_galaxy_zoo1(FOLDER, unlabeled=True)
     four, three = np.arange(len(zoo.images)), np.flatnonzero(zoo.target < 3)
     tasks = {
         "4 classes": Task(four, zoo.target, balanced_accuracy_score),
         "3 classes": Task(three, zoo.target[three], balanced_accuracy_score),
     }
-    return np.concatenate([zoo.images, zoo.unlabelled_images]), tasks
+    return np.concatenate([zoo.images, zoo.unlabeled_images]), tasks
 
 
 def hubble() -> tuple[np.ndarray, dict[str, Task]]:
     field = load_hubble_deep_field()
     every = np.arange(len(field.images))
-    names = ("colour", "radius", "ellipticity")
+    names = ("color", "radius", "ellipticity")
     return field.images, {name: Task(every, field.properties[name].to_numpy(), r2_score) for name in names}
 
 
@@ -134,7 +134,7 @@ class Checkpoints(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.step_, self.paused_, self.start_ = 0, 0.0, time.process_time()
-        (steps,) = (callback.steps for _, callback in net.callbacks_ if isinstance(callback, Clock))
+        (steps,) = (callback.steps for _, callback in net.callbacks_ if isinstance(callback, ScheduleCallback))
         self.at_ = {max(1, round(fraction * steps)) for fraction in self.fractions}
 
     def on_batch_end(self, net, **kwargs):
@@ -157,11 +157,11 @@ def embeddings(
     fractions: Sequence[float] = FRACTIONS,
     views: Sequence[str] = tuple(VIEWS),
 ):
-    """Yield step, CPU minutes and the labelled images' embeddings, plain and averaged, at each checkpoint."""
+    """Yield step, CPU minutes and the labeled images' embeddings, plain and averaged, at each checkpoint."""
     images, tasks = load(data)
-    labelled = images[: 1 + max(task.rows.max() for task in tasks.values())]
+    labeled = images[: 1 + max(task.rows.max() for task in tasks.values())]
     if method == "rings":
-        yield 0, 0.0, {"plain": rings(labelled)}
+        yield 0, 0.0, {"plain": rings(labeled)}
         return
     hidden = [task.rows[task.is_test] for task in tasks.values() if task.is_test is not None]
     seen = np.delete(images, np.concatenate(hidden), axis=0) if hidden else images
@@ -173,9 +173,9 @@ def embeddings(
         for path in sorted(Path(folder).iterdir()):
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])
-            yield kept["step"], kept["minutes"], looks(embedder, labelled, views)
+            yield kept["step"], kept["minutes"], looks(embedder, labeled, views)
     if method == "untrained":
-        yield 0, 0.0, looks(embedder, labelled, views)
+        yield 0, 0.0, looks(embedder, labeled, views)
 
 
 def looks(embedder: Any, images: np.ndarray, views: Sequence[str]) -> dict[str, np.ndarray]:

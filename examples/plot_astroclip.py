@@ -5,7 +5,7 @@ One space for images and spectra
 
 A galaxy's image and its spectrum are two accounts of one thing. AstroCLIP (Parker et al. 2024) teaches a network for
 each, without labels, and then brings their accounts together: the two embeddings of one galaxy point the same way,
-those of different galaxies do not. Then an image finds its spectrum among all others, and neighbours in the space tell
+those of different galaxies do not. Then an image finds its spectrum among all others, and neighbors in the space tell
 redshift and mass, of images alone.
 
 Here all of it happens on a *simulated* survey of a few thousand galaxies: images in g, r and z, and spectra of the same
@@ -68,7 +68,7 @@ PROPERTIES = ["redshift", "log_mass", "age", "metallicity", "log_ssfr"]
 
 
 def simulate(seed):
-    """Images, spectra without their lost pixels, inverse variance, colours and what is true."""
+    """Images, spectra without their lost pixels, inverse variance, colors and what is true."""
     sky = make_survey(args.pairs, bands="grz", size=48, spectra=True, random_state=seed)
     sky.truth = sky.properties.assign(redshift=sky.redshift)[PROPERTIES]
     sky.photometry = np.column_stack([sky.magnitudes, -np.diff(sky.magnitudes, axis=1)])
@@ -88,7 +88,7 @@ def simulate(seed):
 def learn_images(sky, seed):
     settings = {"max_epochs": args.epochs, "normalize": "asinh", "random_state": seed, "verbose": 1}
     if args.images == "dino":
-        dino = DINOEmbedder("resnet10t", "galaxy-crops", prototypes=256, batch_size=64, lr=1e-3, **settings)
+        dino = DINOEmbedder("resnet10t", augment="galaxy-crops", prototypes=256, batch_size=64, lr=1e-3, **settings)
         return dino.fit(sky.images[~sky.is_test])
     return SimCLREmbedder(**settings).fit(sky.images[~sky.is_test])
 
@@ -147,9 +147,9 @@ def describe(sky, seed):
 # What the embeddings know
 # ------------------------
 #
-# Redshift and four properties, told by 64 neighbours or by a small network: the layout of the paper's table 2. All
+# Redshift and four properties, told by 64 neighbors or by a small network: the layout of the paper's table 2. All
 # heads learn from four fifths of the galaxies and answer for the rest. Beside the embeddings stand principal
-# components, magnitudes and colours, and what two networks answer that were trained on the properties themselves: a
+# components, magnitudes and colors, and what two networks answer that were trained on the properties themselves: a
 # ResNet18 and, for spectra, the paper's convolutions with attention.
 
 sizes = f"{args.pairs} pairs, {args.images}, {args.epochs} and {args.align} epochs"
@@ -204,12 +204,12 @@ figure, axes = plt.subplots(6, 2, figsize=(9, 9), width_ratios=[1, 5], layout="c
 for (left, right), query, answer in zip(axes, chosen, found, strict=True):
     left.imshow(np.arcsinh(sky.images[query, ::-1] * 20).clip(0, 3).transpose(1, 2, 0) / 3, origin="lower")
     left.axis("off")
-    for row, colour in ((query, "0.6"), (answer, "#D55E00")):
+    for row, color in ((query, "0.6"), (answer, "#D55E00")):
         seen = sky.ivar[row] > 0
-        right.plot(sky.wavelengths[seen], sky.spectra[row][seen], color=colour, linewidth=0.6)
+        right.plot(sky.wavelengths[seen], sky.spectra[row][seen], color=color, linewidth=0.6)
     right.set_title(f"true z = {sky.redshift[query]:.3f}, found z = {sky.redshift[answer]:.3f}", fontsize="small")
     right.spines[["top", "right"]].set_visible(False)
-axes[-1, 1].set_xlabel("wavelength (Å); grey: its own spectrum, orange: the nearest")
+axes[-1, 1].set_xlabel("wavelength (Å); gray: its own spectrum, orange: the nearest")
 figure.savefig(args.out / "astroclip_search.png", dpi=110)
 
 # %%

@@ -59,7 +59,7 @@ display.figure_.savefig(args.out / "augmentations_galaxies.png", dpi=150)
 #
 # Dust, seeing and noise act on flux, before any stretch, in each band by its own amount: extinction coefficients,
 # wavelengths and pixel scale come from the survey. *Simulated* galaxies in ugriz, for these have fluxes. The dust is
-# drawn as it is spread over the Legacy Surveys; two artefacts are added to the recipe of Hayat et al. (2021).
+# drawn as it is spread over the Legacy Surveys; two artifacts are added to the recipe of Hayat et al. (2021).
 
 sky = make_survey(60, size=96, random_state=0)
 recipe = get_recipe("sdss-all").set_params(

@@ -46,12 +46,12 @@ args = parser.parse_args()
 
 NAMES = {"simclr": "SimCLR", "moco": "MoCo", "byol": "BYOL", "untrained": "untrained", "rings": "rings + forest"}
 FLOORS = ("untrained", "rings + forest")
-COLOURS = dict(zip(NAMES.values(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"), strict=True))
+COLORS = dict(zip(NAMES.values(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"), strict=True))
 PANELS = {
     ("mirabest", "FRI/FRII"): "1,099 radio galaxies: FRI or FRII\n(accuracy)",
     ("gz1", "4 classes"): "3,274 SDSS galaxies: 4 classes\n(balanced accuracy)",
     ("gz1", "3 classes"): "3,274 SDSS galaxies: 3 classes\n(balanced accuracy)",
-    ("hubble", "colour"): "1,170 objects of a deep field: colour\n(R²)",
+    ("hubble", "color"): "1,170 objects of a deep field: color\n(R²)",
     ("hubble", "radius"): "1,170 objects of a deep field: radius\n(R²)",
 }
 found = pd.read_csv(args.file).query("settings == '{}'")
@@ -69,7 +69,7 @@ def draw_curves(ax, rows):
     """Score with all labels against processor time."""
     begin = rows[rows["method"] == "untrained"]
     for (method, view), found in rows.groupby(["method", "view"], sort=False):
-        style = {"color": COLOURS[method], "linestyle": "-" if view == "averaged" else "--"}
+        style = {"color": COLORS[method], "linestyle": "-" if view == "averaged" else "--"}
         if method in FLOORS:
             ax.axhline(found["score"].mean(), linewidth=1, **style)
         else:
@@ -102,11 +102,11 @@ figure.savefig(args.out / "does_pretraining_pay.png", dpi=110)
 #
 # Four short runs on the deep field. Without augmentation the two views are the same picture: SimCLR's loss falls as no
 # other, and less was learned. BYOL in a hurry, with a large learning rate and a target that is no slower than the
-# network itself, has a lower loss than BYOL at its defaults, and knows less of colours. What gives it away is the
+# network itself, has a lower loss than BYOL at its defaults, and knows less of colors. What gives it away is the
 # number of directions that the embedding still uses: it is on the way to collapse.
 
 field = load_hubble_deep_field()
-ASKED = ("radius", "ellipticity", "colour")
+ASKED = ("radius", "ellipticity", "color")
 hurry = Training(ema=0.0, ema_schedule="constant")
 runs = {
     "SimCLR": SimCLREmbedder(),

@@ -63,9 +63,9 @@ if not (data / "mirabest.npz").exists():
 everything = load_mirabest(data, hybrids=True)
 seen, certain, sorted_ = everything.batch != "test_batch", everything.confident, everything.target < 2
 images, classes = everything.images, everything.target
-labelled = np.flatnonzero(seen & certain & sorted_)
+labeled = np.flatnonzero(seen & certain & sorted_)
 tests = {"confident": ~seen & certain & sorted_, "uncertain": ~seen & ~certain & sorted_}
-print(f"{seen.sum():,} sources to look at, {len(labelled)} of them with a label to give; to be tested on:")
+print(f"{seen.sum():,} sources to look at, {len(labeled)} of them with a label to give; to be tested on:")
 print(", ".join(f"{test.sum()} {name}" for name, test in tests.items()))
 
 # %%
@@ -73,7 +73,7 @@ print(", ".join(f"{test.sum()} {name}" for name, test in tests.items()))
 # -----------------
 #
 # SimCLR sees the central 70 pixels, as in the paper, and cuts deeper into them: a thousand images are soon known by
-# heart if the views are too easy. Fine-tuning and the supervised rival have the same network, recipe, optimiser and
+# heart if the views are too easy. Fine-tuning and the supervised rival have the same network, recipe, optimizer and
 # epochs; they differ in where they start.
 
 stem, epochs = ("3x3-pool", 500) if args.full else (None, 50)
@@ -105,10 +105,10 @@ def tuned(pretrained, n_labels, seed, **kwargs):
 
 
 def drawn(n_labels, seed):
-    """Draw labelled sources, of each class its share."""
-    if n_labels == len(labelled):
-        return labelled
-    return train_test_split(labelled, train_size=n_labels, stratify=classes[labelled], random_state=seed)[0]
+    """Draw labeled sources, of each class its share."""
+    if n_labels == len(labeled):
+        return labeled
+    return train_test_split(labeled, train_size=n_labels, stratify=classes[labeled], random_state=seed)[0]
 
 
 def table(rows, *by):
@@ -190,7 +190,7 @@ def probe(pretrained):
     """Accuracy of a logistic regression on the embedding."""
     head = make_pipeline(FrozenEstimator(pretrained), StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return 100 * (1 - cross_val_score(head, images[labelled], classes[labelled], cv=folds).mean())
+    return 100 * (1 - cross_val_score(head, images[labeled], classes[labeled], cv=folds).mean())
 
 
 if "curation" in args.only:

@@ -129,9 +129,7 @@ print(f"our clipping against MiraBest's, seven sources: correlation {min(same):.
 sources = load_mirabest(data, subset="confident")
 new = ~np.isin([Path(name).stem for name in sources.filename], stems)
 images, classes = sources.images[new], sources.target_names[sources.target[new]]
-labelled, unlabelled = train_test_split(
-    np.arange(len(images)), train_size=200, stratify=classes, random_state=args.seed
-)
+labeled, unlabeled = train_test_split(np.arange(len(images)), train_size=200, stratify=classes, random_state=args.seed)
 
 embedder = BYOLEmbedder(
     augment="radio",
@@ -152,11 +150,11 @@ def probe(embedder):
     return Pipeline([("emb", FrozenEstimator(embedder)), ("scale", StandardScaler()), ("clf", head)])
 
 
-pipe = probe(embedder).fit(images[labelled], classes[labelled])
-floor = probe(clone(embedder).set_params(max_epochs=0).fit(images)).fit(images[labelled], classes[labelled])
+pipe = probe(embedder).fit(images[labeled], classes[labeled])
+floor = probe(clone(embedder).set_params(max_epochs=0).fit(images)).fit(images[labeled], classes[labeled])
 for name, model in {f"BYOL, {args.epochs} epochs": pipe, "untrained": floor}.items():
-    accuracy = model.score(images[unlabelled], classes[unlabelled])
-    print(f"{name}: accuracy {accuracy:.3f} on the other {len(unlabelled)}")
+    accuracy = model.score(images[unlabeled], classes[unlabeled])
+    print(f"{name}: accuracy {accuracy:.3f} on the other {len(unlabeled)}")
 
 # %%
 # The first number is transductive: pretraining saw all these images, though no label. And a minute is short: averaged
@@ -171,18 +169,18 @@ for name, model in {f"BYOL, {args.epochs} epochs": pipe, "untrained": floor}.ite
 # them FRII is out of its sight. Is that the usual reason? MiraBest knows the angular sizes, and 70 pixels are 126
 # arcseconds.
 
-features = embedder.transform(images[labelled])
-fr2 = cross_val_predict(pipe[1:], features, classes[labelled], cv=5, method="predict_proba")[:, 1]
-chance = np.where(classes[labelled] == "FRII", fr2, 1 - fr2)  # given to the expert's class
+features = embedder.transform(images[labeled])
+fr2 = cross_val_predict(pipe[1:], features, classes[labeled], cv=5, method="predict_proba")[:, 1]
+chance = np.where(classes[labeled] == "FRII", fr2, 1 - fr2)  # given to the expert's class
 worst = np.argsort(chance)[:12]
-larger = sources.las_arcsec[new][labelled] > 126
+larger = sources.las_arcsec[new][labeled] > 126
 for name, rows in {"that fit into the window": ~larger, "larger than the window": larger}.items():
     print(f"sources {name}: {(chance[rows] < 0.5).sum()} of {rows.sum()} wrong")
 
 figure, axes = plt.subplots(2, 6, figsize=(9, 3.5), layout="constrained")
 for ax, row in zip(axes.flat, worst, strict=True):
-    ax.imshow(images[labelled][row, 0, 40:110, 40:110], cmap="gray")
-    ax.set_title(f"{classes[labelled][row]}, given {100 * chance[row]:.0f} %", fontsize="small")
+    ax.imshow(images[labeled][row, 0, 40:110, 40:110], cmap="gray")
+    ax.set_title(f"{classes[labeled][row]}, given {100 * chance[row]:.0f} %", fontsize="small")
     ax.set_axis_off()
 figure.suptitle("The expert's class, and the probability that the model gives it")
 figure.savefig(args.out / "files_mistakes.png", dpi=150)
@@ -218,7 +216,7 @@ numpy.save(sys.argv[3], pipe.predict_proba(numpy.load(sys.argv[2])))
 print("there:", torch.get_num_threads(), "thread(s)")
 """
 threads = 1 if torch.get_num_threads() > 1 else 2
-images_sent = np.concatenate([ours, images[unlabelled][:100]])
+images_sent = np.concatenate([ours, images[unlabeled][:100]])
 with TemporaryDirectory() as post:
     sent, answered = Path(post, "images.npy"), Path(post, "answers.npy")
     np.save(sent, images_sent)

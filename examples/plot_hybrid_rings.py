@@ -74,7 +74,7 @@ seeds = range(args.first_seed, args.first_seed + args.seeds)
 # correct answers. Here "no ring" is correct nine times out of ten, and accuracy says little. We score the area under
 # the ROC curve, which asks only whether rings are ranked before others, and needs no threshold that a handful of rings
 # would have to set. Beside it stands balanced accuracy, the mean of the shares of rings and of others that are
-# recognised: the accuracy on a sample of which half is rings, so the nearest to the paper's.
+# recognized: the accuracy on a sample of which half is rings, so the nearest to the paper's.
 
 SCHEMA = VoteSchema(
     {
@@ -127,8 +127,8 @@ def load_real(seed):
     data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (data / "gz1_sdss.npz").exists() or not (data / "gz2_unlabelled.npz").exists():
         sys.exit(f"--real needs gz1_sdss.npz and gz2_unlabelled.npz: set SKASTRO_DATA to their folder, not {data}.")
-    zoo = load_galaxy_zoo1(data, classes=["elliptical", "spiral", "merger", "edge-on"], unlabelled=True)
-    images = np.concatenate([zoo.images, zoo.unlabelled_images])
+    zoo = load_galaxy_zoo1(data, classes=["elliptical", "spiral", "merger", "edge-on"], unlabeled=True)
+    images = np.concatenate([zoo.images, zoo.unlabeled_images])
     voted, scored = train_test_split(np.arange(len(zoo.target)), test_size=0.5, stratify=zoo.target, random_state=seed)
     votes = np.zeros((len(images), 3), dtype=int)
     votes[voted] = np.eye(4, dtype=int)[zoo.target[voted], :3]
@@ -160,7 +160,7 @@ def pretrain(way, sky, seed):
     """An embedder that never heard of the new question."""
     settings = {"normalize": sky.normalize, "batch_size": 64, "random_state": seed}
     if way == "Pretrained":
-        voted = sky.schema.labelled(sky.votes)
+        voted = sky.schema.labeled(sky.votes)
         epochs = round(args.epochs * len(voted) / voted.sum())
         embedder = VoteEmbedder("resnet10t", schema=sky.schema, max_epochs=epochs, **settings)
         return embedder.fit(sky.images[voted], votes=sky.votes[voted])
@@ -248,7 +248,7 @@ for seed in seeds:
     todo = [way for way in WAYS if way not in done]
     if todo:
         sky = (load_real if args.real else simulate)(seed)
-        voted = sky.schema.labelled(sky.votes).sum()
+        voted = sky.schema.labeled(sky.votes).sum()
         print(f"seed {seed}: {len(sky.images):,} images, {voted:,} with votes,", end=" ")
         print(f"{len(sky.scored):,} to score, of which {sky.target.sum():,} are what the new question asks for")
     for way in todo:

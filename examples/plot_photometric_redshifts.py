@@ -6,7 +6,7 @@ Redshifts from images, with few spectra
 A spectrum tells a galaxy's distance and takes an hour; five images take a minute and come by the million. Hayat et al.
 (2021) let MoCo look at the million first. Here is their paper in miniature, on a *simulated* survey in ugriz: pretrain
 without redshifts, then ask four questions of the same labels. How good are the redshifts of a network trained from
-scratch, of one fine-tuned, of a head on the frozen embedding, and of catalogue colours? How wide should the error bars
+scratch, of one fine-tuned, of a head on the frozen embedding, and of catalog colors? How wide should the error bars
 be? And how well are the kinds of galaxy told apart?
 
 .. code-block:: bash
@@ -45,7 +45,7 @@ from skastro.augment import Augment, Flip, GaussianNoise, Rotate, Shift
 from skastro.datasets import make_survey
 from skastro.metrics import photoz_table
 from skastro.plotting import LabelSweepDisplay, PhotoZDisplay
-from skastro.surveys import Deredden
+from skastro.preprocessing import Deredden
 
 parser = argparse.ArgumentParser(description="Redshifts from images, with few spectra.")
 parser.add_argument("--full", action="store_true", help="sizes for a GPU")
@@ -83,7 +83,7 @@ clean = deredden.fit_transform(sky.images, ebv=ebv)
 # too.) The paper's encoder, a ResNet-50 with a stem for small images, is one line.
 
 name, stem = ("resnet50", "7x7") if args.full else ("resnet18", None)
-encoder = ImageEncoder(name, stem, pool="avg", init=None)
+encoder = ImageEncoder(name, stem=stem, pool="avg", init=None)
 views = Augment(
     [
         ("noise", GaussianNoise(scale=(0.0, 2.0))),
@@ -94,25 +94,27 @@ views = Augment(
 )
 looks = {"survey": "sdss", "size": window, "normalize": "asinh"}
 training = Training(ema=0.999 if args.full else 0.99, ema_schedule="constant")
-embedder = MoCoEmbedder(encoder, views, **looks, max_epochs=50 if args.full else 12, training=training, verbose=1)
+embedder = MoCoEmbedder(
+    encoder, augment=views, **looks, max_epochs=50 if args.full else 12, training=training, verbose=1
+)
 
 # %%
 # The contenders
 # --------------
 #
-# Catalogue magnitudes are measured on the images, in two circles. Networks end in a softmax over bins of redshift, and
+# Catalog magnitudes are measured on the images, in two circles. Networks end in a softmax over bins of redshift, and
 # what they predict is a distribution.
 
 
 def magnitudes(images):
-    """Inverse hyperbolic sine magnitudes within 4 and 12 pixels of the centre."""
+    """Inverse hyperbolic sine magnitudes within 4 and 12 pixels of the center."""
     radius = np.hypot(*(np.indices((side, side)) - (side - 1) / 2))
     flux = np.stack([images[:, :, radius < r].sum(axis=2) for r in (4, 12)], axis=1)
     return -2.5 / np.log(10) * np.arcsinh(flux / 0.5)
 
 
-def colours(images):
-    """Four colours and the r magnitude, within 12 pixels."""
+def colors(images):
+    """Four colors and the r magnitude, within 12 pixels."""
     outer = magnitudes(images)[:, 1]
     return np.column_stack([outer[:, :-1] - outer[:, 1:], outer[:, 2]])
 
@@ -122,12 +124,12 @@ tuning = {"lr": 1e-3, "augment": "supervised", "max_epochs": 100 if args.full el
 
 def contenders(pretrained, seed):
     """Redshift estimators by name, and what they take of a galaxy."""
-    neighbours = make_pipeline(StandardScaler(), KNeighborsRegressor(10, weights="distance"))
+    neighbors = make_pipeline(StandardScaler(), KNeighborsRegressor(10, weights="distance"))
     trees = HistGradientBoostingRegressor(random_state=seed)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
     own = {"head": "redshift-bins", "random_state": seed}
     return {
-        "neighbours on colours": (neighbours, colours),
+        "neighbors on colors": (neighbors, colors),
         "trees on magnitudes": (trees, lambda images: magnitudes(images).reshape(len(images), -1)),
         "linear probe": (PhotoZRegressor(probe, n_bins=60), pretrained.transform),
         "supervised": (FineTuneRegressor(encoder, **own, **looks, **tuning), np.asarray),
@@ -154,7 +156,7 @@ if "redshift" in args.only:
                 unseen = take(clean[test])
                 point = model.predict(unseen)
                 pdf, edges = model.predict_pdf(unseen) if hasattr(model, "predict_pdf") else (None, None)
-                scores = photoz_table(redshift[test], point, pdf, edges).iloc[-1]
+                scores = photoz_table(redshift[test], point, pdf=pdf, edges=edges).iloc[-1]
                 rows.append({"seed": seed, "method": method, "n_labels": n_labels, **scores})
                 print(*rows[-1].values(), flush=True)
     frame = pd.DataFrame(rows)

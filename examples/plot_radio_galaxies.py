@@ -99,10 +99,10 @@ def probe(fitted, average=None):
     return Pipeline([("emb", frozen), ("scale", StandardScaler()), ("clf", LogisticRegression(C=0.1, max_iter=500))])
 
 
-def contenders(unlabelled):
+def contenders(unlabeled):
     """What is compared, by name; ×8 is the average over flips and quarter turns."""
-    untrained = clone(embedder).set_params(max_epochs=0).fit(unlabelled)
-    pretrained = clone(embedder).fit(unlabelled)
+    untrained = clone(embedder).set_params(max_epochs=0).fit(unlabeled)
+    pretrained = clone(embedder).fit(unlabeled)
     forest = RandomForestClassifier(500, n_jobs=-1, random_state=args.seed)
     return {
         "rings + forest": Pipeline([("rings", FunctionTransformer(rings)), ("clf", forest)]),

@@ -76,7 +76,7 @@ for ax, row, seen, guess in zip(axes, spectra[::120], hidden, filled, strict=Tru
     ax.plot(supernovae.wavelengths[gap], guess[gap], color="#D55E00", linewidth=1.2)
     ax.spines[["top", "right"]].set_visible(False)
 axes[-1].set_xlabel("rest wavelength (Å)")
-axes[0].set_title("Grey: what was hidden. Orange: what the network put there.", fontsize="medium")
+axes[0].set_title("Gray: what was hidden. Orange: what the network put there.", fontsize="medium")
 args.out.mkdir(parents=True, exist_ok=True)
 figure.savefig(args.out / "supernovae_filled_in.png", dpi=110)
 

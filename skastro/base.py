@@ -108,7 +108,7 @@ class BaseModel(BaseEstimator):
             network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
             setattr(self, f"{name}_", network)
 
-    def _knobs(self) -> Training:
+    def _training_config(self) -> Training:
         """Give the knobs in use, with what suits the method where they say "auto"."""
         training = copy.copy(get_training(self.training))
         training.check()
@@ -123,7 +123,7 @@ class BaseModel(BaseEstimator):
     @contextmanager
     def _inference(self) -> Iterator[None]:
         """Compute without gradients, in the precision asked for."""
-        bf16 = self._knobs().precision == "bf16"
+        bf16 = self._training_config().precision == "bf16"
         with torch.inference_mode(), torch.autocast(resolve_device(self.device).type, torch.bfloat16, enabled=bf16):
             yield
 
@@ -175,7 +175,7 @@ class ImageModel(BaseModel):
                 raw = torch.from_numpy(batch).to(device)
                 rows = [
                     network(normalizer(view).contiguous(memory_format=torch.channels_last)).float()
-                    for view in symmetries(raw, self.size_, average, self.augment_.edge)
+                    for view in symmetries(raw, self.size_, average=average, edge=self.augment_.edge)
                 ]
                 mean = (sum(rows) / len(rows)).cpu().numpy()
                 if start == 0:
@@ -210,7 +210,7 @@ class ImageModel(BaseModel):
         return images
 
     def _learn_pixels(self, images: np.ndarray) -> None:
-        """Learn what the pixels are: survey, normalisation, and where they came from."""
+        """Learn what the pixels are: survey, normalization, and where they came from."""
         self.survey_ = get_survey(self.survey)
         bands = list(self.survey_.bands) if self.survey_ else None
         if bands is not None and len(bands) != images.shape[1]:
@@ -248,7 +248,7 @@ class ImageModel(BaseModel):
                 views,
                 arrays,
                 monitor=monitor,
-                training=self._knobs(),
+                training=self._training_config(),
                 max_epochs=self.max_epochs,
                 batch_size=self.batch_size,
                 lr=self.lr,
@@ -347,7 +347,7 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     def _pretrain(self, X: Any, ivar: Any, **targets: np.ndarray) -> Self:
         """Fit on images, their inverse variance if the recipe takes it, and targets that go with them row by row."""
         self._validate_params()
-        self._knobs()
+        self._training_config()
         device = resolve_device(self.device)
         with restored_on_error(self):
             images = self._check_images(X, reset=True)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     info.add_argument("file", type=Path)
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":
-        demo(chosen.out, chosen.epochs, chosen.galaxies)
+        demo(chosen.out, epochs=chosen.epochs, galaxies=chosen.galaxies)
         return
     try:
         tell(chosen.file)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
 
 
-def demo(out: Path, epochs: int = 12, galaxies: int = 1000) -> None:
+def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:
     """Do the main job on two embedded data sets: real galaxies without labels, simulated ones with.
 
     Parameters
@@ -144,7 +144,7 @@ def embedder_for(epochs: int, sky: Bunch) -> Any:
     from skastro import SimCLREmbedder, Survey
 
     return SimCLREmbedder(
-        survey=Survey(sky.bands, sky.pixel_scale),
+        survey=Survey(sky.bands, pixel_scale=sky.pixel_scale),
         average="dihedral",
         max_epochs=epochs,
         verbose=int(epochs > 0),

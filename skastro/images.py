@@ -13,7 +13,7 @@ from skastro.spectra import check_ivar
 
 __all__ = [
     "as_pixels",
-    "centre_crop",
+    "center_crop",
     "check_finite",
     "check_pixels",
     "check_shape",
@@ -109,7 +109,7 @@ def fold_ivar(ivar: Any, images: np.ndarray, image_shape: tuple[int, int, int] |
     return folded
 
 
-def centre_crop(images: Any, shape: tuple[int, int]) -> Any:
+def center_crop(images: Any, shape: tuple[int, int]) -> Any:
     """Cut the central window out of each image: a view, for arrays and tensors alike.
 
     Parameters
@@ -126,8 +126,8 @@ def centre_crop(images: Any, shape: tuple[int, int]) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.images import centre_crop
-    >>> centre_crop(np.arange(16).reshape(1, 4, 4), (2, 2)).tolist()
+    >>> from skastro.images import center_crop
+    >>> center_crop(np.arange(16).reshape(1, 4, 4), (2, 2)).tolist()
     [[[5, 6], [9, 10]]]
     """
     height, width = shape

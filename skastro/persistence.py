@@ -9,7 +9,7 @@ and those of scikit-learn that its pipelines use, each by its exact name. What i
   which turn arrays into a number: a fitted search holds one when ``scoring`` is a scorer's name;
 - SciPy's distributions: building one executes a string that its state holds;
 - sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and
-  neighbour trees have such indices too, and are let in because theirs are checked here.
+  neighbor trees have such indices too, and are let in because theirs are checked here.
 
 All other numbers are taken as they are: a file made in malice can still predict nonsense, crash the process or
 fill the memory.
@@ -44,7 +44,7 @@ OURS = _names(
         "skastro.augment.distributions": "HalfNormal LogNormal Uniform",
         "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
         "skastro.augment.multiview": "MultiView",
-        "skastro.augment.sky": "ColourJitter GaussianBlur Grey PSFBlur Redden",
+        "skastro.augment.sky": "ColorJitter GaussianBlur Grayscale PSFBlur Redden",
         "skastro.augment.spectra": "ContiguousMask ContinuumTilt InverseVarianceNoise Redshift",
         "skastro.downstream.dirichlet": "DirichletClassifier",
         "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
@@ -62,8 +62,9 @@ OURS = _names(
         "skastro.pretrain.pooled": "PooledEmbedder",
         "skastro.pretrain.simclr": "SimCLREmbedder",
         "skastro.pretrain.votes": "VoteEmbedder",
-        "skastro.surveys": "Deredden Survey",
-        "skastro.training.knobs": "Training",
+        "skastro.preprocessing": "Deredden",
+        "skastro.surveys": "Survey",
+        "skastro.training.config": "Training",
         "skastro.votes.schema": "VoteSchema",
     }
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_ivar", "check_lengths", "pixel_weights", "spectrum_levels", "standardise"]
+__all__ = ["check_ivar", "check_lengths", "pixel_weights", "spectrum_levels", "standardize"]
 
 
 def check_lengths(X: Any) -> None:
@@ -150,7 +150,7 @@ def spectrum_levels(flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
     return mean, np.sqrt(np.sum(weights * (there - mean[:, np.newaxis]) ** 2, axis=1) / total)
 
 
-def standardise(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def standardize(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Take the mean off each spectrum and divide by its scale; missing pixels become zero.
 
     Parameters
@@ -167,9 +167,9 @@ def standardise(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: 
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro.spectra import standardise
+    >>> from skastro.spectra import standardize
     >>> ones = np.array([[1.0, 1.0, 0.0]])
-    >>> standardise(np.array([[1.0, 5.0, np.nan]]), ones, np.array([3.0]), np.array([2.0])).tolist()
+    >>> standardize(np.array([[1.0, 5.0, np.nan]]), ones, np.array([3.0]), np.array([2.0])).tolist()
     [[-1.0, 1.0, 0.0]]
     """
     standard = (flux - mean[:, np.newaxis]) / scale[:, np.newaxis]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skastro.augment import Augment, ColourJitter, Crop, Flip, GaussianNoise, Rotate, Shift
+from skastro.augment import Augment, ColorJitter, Crop, Flip, GaussianNoise, Rotate, Shift
 from skastro.datasets import make_survey
-from skastro.images import centre_crop, measure_bands
+from skastro.images import center_crop, measure_bands
 from skastro.plotting import AblationDisplay, AugmentationDisplay
 from skastro.surveys import Survey
 
@@ -164,7 +164,9 @@ def test_a_row_for_each_image_and_a_column_for_each_active_step(images, n_views)
 
 
 def test_each_step_acts_alone(images):
-    found = views(images, Augment([("noise", GaussianNoise()), ("flip", Flip(p=0.0)), ("crop", Crop((1, 1), (1, 1)))]))
+    found = views(
+        images, Augment([("noise", GaussianNoise()), ("flip", Flip(p=0.0)), ("crop", Crop((1, 1), ratio=(1, 1)))])
+    )
     assert_array_equal(found["flip"], images)
     assert_array_equal(found["crop"], images)
     ratio = (found["noise"] - images).std(axis=(0, 2, 3)) / measure_bands(images)["noise"]
@@ -177,7 +179,7 @@ def test_views_are_drawn_as_the_recipe_draws_them(images):
     found = views(images, augment, size=20, random_state=5, n_views=2)
     for view in found.values():
         padded = np.pad(images, ((0, 0), (0, 0), (4, 4), (4, 4)))
-        windows = [centre_crop(padded[..., y : y + 32, x : x + 32], (20, 20)) for y in range(9) for x in range(9)]
+        windows = [center_crop(padded[..., y : y + 32, x : x + 32], (20, 20)) for y in range(9) for x in range(9)]
         for row in range(3):
             assert any(np.allclose(window[row], view[row], atol=1e-5) for window in windows)
 
@@ -185,7 +187,7 @@ def test_views_are_drawn_as_the_recipe_draws_them(images):
 @pytest.mark.parametrize("size", [None, 24])
 def test_what_is_shown_is_the_window_that_the_encoder_sees(images, size):
     display = AugmentationDisplay.from_recipe(images, recipe(), size=size, random_state=0)
-    assert_array_equal(display.images, centre_crop(images, (size or 32,) * 2))
+    assert_array_equal(display.images, center_crop(images, (size or 32,) * 2))
     assert all(picture.shape == (size or 32,) * 2 for row in drawn(display) for picture in row)
 
 
@@ -218,8 +220,8 @@ def test_nothing_given_is_changed(images):
 
 
 def test_all_of_a_row_share_the_stretch_so_brightness_shows(images):
-    brighter = ColourJitter(brightness=0.9, contrast=0.0, saturation=0.0, p=1.0)
-    display = AugmentationDisplay.from_recipe(images, Augment([("colour", brighter)]), random_state=0)
+    brighter = ColorJitter(brightness=0.9, contrast=0.0, saturation=0.0, p=1.0)
+    display = AugmentationDisplay.from_recipe(images, Augment([("color", brighter)]), random_state=0)
     factors = [(view / image).mean() for view, image in zip(display.views[0][1], images, strict=True)]
     for row, factor in zip(drawn(display), factors, strict=True):
         assert (row[1].mean() > row[0].mean()) == (factor > 1)
@@ -227,7 +229,7 @@ def test_all_of_a_row_share_the_stretch_so_brightness_shows(images):
 
 def test_8_bit_images_and_their_views_are_shown_as_they_are():
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
-    augment = Augment([("flip", Flip(p=1.0)), ("colour", ColourJitter(brightness=0.9, p=1.0))])
+    augment = Augment([("flip", Flip(p=1.0)), ("color", ColorJitter(brightness=0.9, p=1.0))])
     display = AugmentationDisplay.from_recipe(images, augment, random_state=0)
     pictures = drawn(display)
     assert {picture.dtype for row in pictures for picture in row} == {np.dtype(np.uint8)}

@@ -13,9 +13,9 @@ MIX = np.array([[1.0, 0.0], [0.8, 0.6]])
 def posteriors(n=1000, n_samples=200, width=1.0, shift=0.0, seed=0):
     """Truths and draws of Gaussian posteriors with correlated values at odd scales."""
     rng = np.random.default_rng(seed)
-    centre = rng.normal(size=(n, 1, 2))
-    truth = centre[:, 0] + rng.normal(size=(n, 2)) @ MIX
-    draws = centre + shift + width * rng.normal(size=(n, n_samples, 2)) @ MIX
+    center = rng.normal(size=(n, 1, 2))
+    truth = center[:, 0] + rng.normal(size=(n, 2)) @ MIX
+    draws = center + shift + width * rng.normal(size=(n, n_samples, 2)) @ MIX
     return truth * [1.0, 1e4], draws * [1.0, 1e4]
 
 
@@ -37,7 +37,7 @@ def test_fractions_and_ranks_are_those_of_the_papers(k):
         for s in range(17):
             fractions[i] += (np.linalg.norm((samples[i, s] - references[i]) / scale) < radius) / 17
             ranks[i] += samples[i, s] < y_true[i]
-    assert_allclose(tarp(y_true, samples, references).fractions, fractions)
+    assert_allclose(tarp(y_true, samples, references=references).fractions, fractions)
     assert_array_equal(sbc_ranks(y_true, samples).ranks, ranks)
     assert sbc_ranks(y_true, samples).n_samples == 17
 
@@ -83,8 +83,8 @@ def test_only_joint_coverage_sees_a_wrong_correlation():
     mirrored = mean[:, np.newaxis] * [2, 0] + samples * [-1, 1]
     assert sbc_ranks(y_true, mirrored).p_value.min() > 0.005
     along = mean + 3 * spread  # a reference may depend on the data, if not on the truth
-    assert tarp(y_true, samples, along).p_value > 0.01
-    assert tarp(y_true, mirrored, along).p_value < 1e-3
+    assert tarp(y_true, samples, references=along).p_value > 0.01
+    assert tarp(y_true, mirrored, references=along).p_value < 1e-3
 
 
 # Laws
@@ -164,8 +164,8 @@ def test_what_does_not_go_together_is_refused(y_true, samples, sentence):
 
 def test_references_and_levels_that_make_no_test_are_refused():
     with pytest.raises(ValueError, match=r"references must have the shape \(10, 2\) of y_true; got \(9, 2\)\."):
-        tarp(Y, S, Y[:-1])
+        tarp(Y, S, references=Y[:-1])
     with pytest.raises(ValueError, match="references is NaN"):
-        tarp(Y, S, Y * np.nan)
+        tarp(Y, S, references=Y * np.nan)
     with pytest.raises(ValueError, match=r"n_levels must be at least 2; got 1\."):
         tarp(Y, S, n_levels=1)

@@ -22,7 +22,7 @@ from skastro import (
     SpectrumEncoder,
     VoteEmbedder,
 )
-from skastro.surveys import Deredden
+from skastro.preprocessing import Deredden
 
 TUNED = {
     # Small features: the checks ask two sums in different order to agree to 1e-7, of images of any brightness.

@@ -140,7 +140,7 @@ def normed():
 
 
 @pytest.mark.parametrize(("n", "groups"), [(2, 1), (4, 2), (31, 2), (63, 2), (64, 2), (65, 2), (100, 3), (128, 4)])
-def test_keys_are_normalised_in_groups_of_their_own(normed, n, groups):
+def test_keys_are_normalized_in_groups_of_their_own(normed, n, groups):
     first, second = views(n)
     with local_seed(7):
         normed(torch.zeros_like(first), second)  # keys do not depend on the queries
@@ -225,11 +225,11 @@ def learn(objective, images, epochs, lr=0.01):
 
 
 @pytest.mark.parametrize("kind", [BYOL, MoCo, SimCLR])
-def test_every_objective_is_learnt(kind):
+def test_every_objective_is_learned(kind):
     images = np.random.default_rng(0).normal(size=(200, 1, 3, 4)).astype(np.float32)
     # Against networks that stand still: MoCo's queue of random directions is easier than one of keys.
-    learnt, still = (learn(make(kind), images, epochs=10, lr=lr)["loss"][-1] for lr in (0.01, 1e-12))
-    assert learnt < 0.7 * still
+    learned, still = (learn(make(kind), images, epochs=10, lr=lr)["loss"][-1] for lr in (0.01, 1e-12))
+    assert learned < 0.7 * still
 
 
 # ---------------------------------------------------------------- the embedders

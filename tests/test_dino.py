@@ -117,7 +117,7 @@ def test_koleo_equals_the_formula_in_float32(n, d, dtype):
 def test_sinkhorn_equals_the_formula(iterations):
     logits = draw(6, K)
     slow = slow_sinkhorn(double(logits), 0.5, iterations)
-    np.testing.assert_allclose(sinkhorn(logits, 0.5, iterations), slow, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(sinkhorn(logits, 0.5, iterations=iterations), slow, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("n", "k"), [(2, 2), (32, 7), (7, 32), (64, 64)])
@@ -161,7 +161,7 @@ def test_losses_teach_the_student_alone():
     assert not sinkhorn(teacher[0], 0.1).requires_grad
 
 
-def test_koleo_sees_directions_and_pushes_neighbours_apart():
+def test_koleo_sees_directions_and_pushes_neighbors_apart():
     rows = draw(6, 4)
     torch.testing.assert_close(koleo_loss(rows * torch.logspace(-2, 2, 6)[:, None]), koleo_loss(rows))
     close = torch.tensor([[1.0, 0.1], [1.0, -0.1]], requires_grad=True)
@@ -219,17 +219,17 @@ def shake(network):
 
 
 def unlike(objective):
-    """Let student, teacher and centres differ, as they do in training."""
+    """Let student, teacher and centers differ, as they do in training."""
     shake(objective.online)
     with torch.no_grad():
-        objective.centres.copy_(0.1 * draw(*objective.centres.shape, seed=9))
+        objective.centers.copy_(0.1 * draw(*objective.centers.shape, seed=9))
     return objective
 
 
-def teach(logits, centre, temperature, centering):
+def teach(logits, center, temperature, centering):
     if centering == "sinkhorn":
         return slow_sinkhorn(logits, temperature)
-    return softmax((logits - centre) / temperature)
+    return softmax((logits - center) / temperature)
 
 
 @pytest.mark.parametrize("local", [0, 1, 4])
@@ -240,7 +240,7 @@ def test_the_loss_equals_the_formula(centering, local):
         rows = [dino.online[0](view) for view in seen]
         student = double(dino.online[1](torch.cat(rows)).unflatten(0, (len(seen), 5)))
         logits = double(dino.target[1](torch.cat([dino.target[0](view) for view in seen[:2]])))
-    teacher = teach(logits, double(dino.centres[0]), 0.04, centering).reshape(2, 5, K)
+    teacher = teach(logits, double(dino.centers[0]), 0.04, centering).reshape(2, 5, K)
     parts = {
         "dino_loss": slow_dino(student, teacher, 0.1),
         "koleo_loss": sum(slow_koleo(double(row)) for row in rows[:2]),
@@ -260,10 +260,10 @@ def test_ibot_hides_patches_from_the_student_and_asks_for_them(centering):
         student, guessed = double(dino.online[1](rows)), double(dino.online[2](patches[mask]))
         rows, patches = embed_patches(dino.target[0], seen)
         logits, said = double(dino.target[1](rows)), double(dino.target[2](patches[mask]))
-    teacher = teach(logits, double(dino.centres[0]), 0.04, centering).reshape(2, 3, K)
+    teacher = teach(logits, double(dino.centers[0]), 0.04, centering).reshape(2, 3, K)
     parts = {
         "dino_loss": slow_dino(student.reshape(2, 3, K), teacher, 0.1),
-        "ibot_loss": slow_ibot(guessed, teach(said, double(dino.centres[1]), 0.04, centering), mask.numpy(), 0.1),
+        "ibot_loss": slow_ibot(guessed, teach(said, double(dino.centers[1]), 0.04, centering), mask.numpy(), 0.1),
     }
     loss = dino(seen[:3], seen[3:])
     assert {name: part.item() for name, part in dino.parts.items()} == pytest.approx(parts, rel=1e-3)
@@ -292,7 +292,7 @@ def test_a_weight_of_zero_leaves_the_part_out_bit_for_bit():
     assert plain.mask_token is None
     assert (len(plain.online), len(full.online)) == (2, 3)
     start = make_vit(ibot=1.0, koleo=0.1).state_dict()  # the parts that both have begin alike
-    assert all(torch.equal(value, start[name]) for name, value in make_vit().state_dict().items() if name != "centres")
+    assert all(torch.equal(value, start[name]) for name, value in make_vit().state_dict().items() if name != "centers")
     koleo = make_vit(koleo=1e-30)
     koleo(*seen).backward()
     for one, other in zip(plain.online.parameters(), koleo.online.parameters(), strict=True):
@@ -320,7 +320,7 @@ def test_only_the_student_is_taught_and_the_mask_token_too():
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0.99, 5), (0.5, 8), (0.0, 1), (1.0, 3)])
-def test_teacher_and_centres_equal_the_closed_form(rate, steps):
+def test_teacher_and_centers_equal_the_closed_form(rate, steps):
     dino, seen = unlike(make()), views(5, local=2)
     with torch.no_grad():
         mean = dino.target[1](dino.target[0](torch.cat(seen[:2]))).mean(dim=0)
@@ -331,7 +331,7 @@ def test_teacher_and_centres_equal_the_closed_form(rate, steps):
     start = {name: tensor.clone() for name, tensor in dino.state_dict().items()}
     for _ in range(steps):
         dino.update(rate)
-    torch.testing.assert_close(dino.centres[0], 0.9**steps * start["centres"][0] + (1 - 0.9**steps) * mean)
+    torch.testing.assert_close(dino.centers[0], 0.9**steps * start["centers"][0] + (1 - 0.9**steps) * mean)
     floating = {name: tensor for name, tensor in dino.target.state_dict().items() if tensor.is_floating_point()}
     for name, tensor in floating.items():
         expected = rate**steps * start[f"target.{name}"] + (1 - rate**steps) * start[f"online.{name}"]
@@ -389,14 +389,14 @@ def test_training_follows_the_schedules():
     # Both steps lie beyond the first hundredth but the first, and beyond the rise but the first.
     assert dino.temperature.item() == pytest.approx(0.07)
     assert not torch.equal(dino.online[1].prototypes, start.online[1].prototypes)
-    assert not torch.equal(dino.centres, start.centres)
+    assert not torch.equal(dino.centers, start.centers)
 
 
 @pytest.mark.parametrize("centering", ["centering", "sinkhorn"])
-def test_the_objective_is_learnt(centering):
+def test_the_objective_is_learned(centering):
     images = draw(120, 1, 6, 6).numpy()
-    learnt, still = (learn(make(centering=centering), images, 6, lr)["dino_loss"][-1] for lr in (0.01, 1e-12))
-    assert learnt < 0.95 * still
+    learned, still = (learn(make(centering=centering), images, 6, lr)["dino_loss"][-1] for lr in (0.01, 1e-12))
+    assert learned < 0.95 * still
 
 
 def test_parts_are_in_the_history_and_add_up():

@@ -25,7 +25,7 @@ from skastro.losses import dirichlet_multinomial_nll
 from skastro.metrics import dirichlet_nll, get_scorer, interval_coverage, per_question, vote_coverage
 from skastro.votes import VoteSchema, get_schema
 
-TREE = VoteSchema({"shape": ["smooth", "disc", "artefact"], "bar": ["yes", "no"]}, {"bar": ("shape", "disc")})
+TREE = VoteSchema({"shape": ["smooth", "disc", "artifact"], "bar": ["yes", "no"]}, {"bar": ("shape", "disc")})
 
 
 def simulated(n, seed=0, low=0.5, high=200.0, n_features=4):
@@ -54,7 +54,7 @@ TINY = {
 }
 MODELS = {
     "linear": (DirichletClassifier(TREE), X, VOTES),
-    "hidden layer": (DirichletClassifier(TREE, (6,), random_state=0), X, VOTES),
+    "hidden layer": (DirichletClassifier(TREE, hidden_layer_sizes=(6,), random_state=0), X, VOTES),
     "images": (FineTuneClassifier(schema=TREE, **TINY), IMAGES, VOTES[:12]),
     "images, frozen": (FineTuneClassifier(schema=TREE, n_layers=0, **TINY), IMAGES, VOTES[:12]),
 }
@@ -96,7 +96,7 @@ def test_a_hidden_layer_learns_what_a_line_cannot():
     assert scores[1] > scores[0] + 0.5
 
 
-def test_what_is_minimised_is_the_penalised_likelihood():
+def test_what_is_minimized_is_the_penalized_likelihood():
     model = DirichletClassifier(TREE, alpha=3.0, tol=1e-8).fit(X, VOTES)
     seen = VOTES.any(axis=1)
     Z = (X - X[seen].mean(axis=0)) / X[seen].std(axis=0)
@@ -158,7 +158,7 @@ def told(X, votes, schema=None):
     return model
 
 
-def test_fractions_and_interval_of_the_catalogues():
+def test_fractions_and_interval_of_the_catalogs():
     alpha = [[10.0, 5.0, 1.0]]
     model = told(alpha, [[1, 1, 1]])
     assert_allclose(model.predict_proba(alpha), [[0.625, 0.3125, 0.0625]])

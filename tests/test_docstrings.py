@@ -10,7 +10,7 @@ from numpydoc.validate import validate
 
 import skastro
 
-# What we take for style and leave to judgement; every other code of numpydoc is an error.
+# What we take for style and leave to judgment; every other code of numpydoc is an error.
 ALLOWED = {
     "ES01": "no extended summary: a good first line is often enough",
     "EX01": "no example: a method is shown by its class, a callback by none",

@@ -211,7 +211,7 @@ def test_same_seed_same_numbers_and_the_users_generators_stay(embedder, sky):
     np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
+def test_rows_do_not_depend_on_their_neighbors(embedder, sky):
     whole = embedder.fit(sky.X, sky.y).set_params(batch_size=256).transform(sky.X)
     for batch_size in (2, 7):
         np.testing.assert_allclose(embedder.set_params(batch_size=batch_size).transform(sky.X), whole, atol=1e-5)
@@ -301,7 +301,7 @@ def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
         if len(net.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
+    monkeypatch.setattr(callbacks.ScheduleCallback, "on_epoch_begin", stop)
     with pytest.raises(KeyboardInterrupt):
         embedder.set_params(max_epochs=5).fit(sky.X, sky.y)
     assert len(embedder.history_["loss"]) == 1
@@ -315,7 +315,7 @@ def test_verbose_shows_progress(embedder, sky, capfd):
 
 
 def test_provenance_tells_what_was_seen(embedder, sky):
-    embedder.set_params(survey=Survey(("g", "r", "z"), 0.262), size=32, augment=None).fit(sky.X, sky.y)
+    embedder.set_params(survey=Survey(("g", "r", "z"), pixel_scale=0.262), size=32, augment=None).fit(sky.X, sky.y)
     told = embedder.provenance_
     assert told["bands"] == ["g", "r", "z"]
     assert told["pixel_scale"] == 0.262

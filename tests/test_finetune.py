@@ -114,7 +114,7 @@ def test_rates_do_not_depend_on_where_the_weights_come_from(embedder, frozen, pa
 
 
 class Spy(Callback):
-    """Keeps what the optimiser does and what the network is fed; sklearn clones it, so the class keeps it."""
+    """Keeps what the optimizer does and what the network is fed; sklearn clones it, so the class keeps it."""
 
     rates: ClassVar[dict] = {}
     rows: ClassVar[list] = []
@@ -134,7 +134,7 @@ def spy(monkeypatch):
 
 @pytest.mark.parametrize("augment", [None, "supervised"])
 @pytest.mark.parametrize("n_layers", [0, 1, 3, "all"])
-def test_the_optimiser_uses_the_rates_and_holds_nothing_frozen(n_layers, augment, spy):
+def test_the_optimizer_uses_the_rates_and_holds_nothing_frozen(n_layers, augment, spy):
     model = tiny(n_layers=n_layers, augment=augment, encoder_lr=1e-3, layer_decay=0.5, **spy).fit(X, LABELS)
     expected = {f"head.{name}": 1e-2 for name, _ in model.head_.named_parameters()}
     for block, names in blocks(model.encoder_).items():
@@ -783,7 +783,7 @@ def test_parameters_set_after_fit_do_not_touch_what_was_learned(tuner, pickled):
     np.testing.assert_array_equal(answers(pickle.loads(pickle.dumps(tuner)) if pickled else tuner), before)
 
 
-def test_rows_do_not_depend_on_their_neighbours(tuner):
+def test_rows_do_not_depend_on_their_neighbors(tuner):
     whole = answers(tuner.fit(X, targets(tuner)))
     alone = np.concatenate([answers(tuner, row[None]) for row in X])
     np.testing.assert_allclose(alone, whole, atol=1e-5)
@@ -864,7 +864,7 @@ def test_interrupt_keeps_what_was_learned(tuner, monkeypatch):
         if len(net.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
+    monkeypatch.setattr(callbacks.ScheduleCallback, "on_epoch_begin", stop)
     for n_layers in (0, "all"):
         with pytest.raises(KeyboardInterrupt):
             tuner.set_params(max_epochs=5, n_layers=n_layers).fit(X, targets(tuner))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skastro import images as module
-from skastro.images import as_pixels, centre_crop, check_finite, check_pixels, check_shape, chunks, fold, measure_bands
+from skastro.images import as_pixels, center_crop, check_finite, check_pixels, check_shape, chunks, fold, measure_bands
 
 
 @pytest.fixture
@@ -67,12 +67,12 @@ def test_fold_refuses(shape, image_shape, sentence):
 
 
 @pytest.mark.parametrize(("shape", "top", "left"), [((6, 5), 0, 0), ((4, 3), 1, 1), ((3, 2), 1, 1), ((1, 4), 2, 0)])
-def test_centre_crop_is_a_view_of_arrays_and_tensors(shape, top, left, sky):
+def test_center_crop_is_a_view_of_arrays_and_tensors(shape, top, left, sky):
     truth = sky[:, :, top : top + shape[0], left : left + shape[1]]
-    came = centre_crop(sky, shape)
+    came = center_crop(sky, shape)
     np.testing.assert_array_equal(came, truth)
     assert np.shares_memory(came, sky)
-    np.testing.assert_array_equal(centre_crop(torch.from_numpy(sky), shape), truth)
+    np.testing.assert_array_equal(center_crop(torch.from_numpy(sky), shape), truth)
 
 
 def test_check_shape_accepts():
@@ -212,7 +212,7 @@ def test_a_memory_map_is_never_copied_whole(mapped):
     def everything():
         folded = fold(mapped)
         check_pixels(folded)
-        measure_bands(centre_crop(folded, (30, 30)), "asinh")
+        measure_bands(center_crop(folded, (30, 30)), "asinh")
 
     everything()
     tracemalloc.start()

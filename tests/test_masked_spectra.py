@@ -220,7 +220,7 @@ def test_same_seed_same_numbers_and_the_users_generators_stay(embedder, sky):
     np.testing.assert_array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
 
 
-def test_rows_do_not_depend_on_their_neighbours(embedder, sky):
+def test_rows_do_not_depend_on_their_neighbors(embedder, sky):
     whole = embedder.fit(sky.X).set_params(batch_size=256).transform(sky.X, ivar=sky.ivar)
     for batch_size in (2, 7):
         rows = embedder.set_params(batch_size=batch_size).transform(sky.X, ivar=sky.ivar)
@@ -279,7 +279,7 @@ def test_interrupt_keeps_what_was_learned(embedder, sky, monkeypatch):
         if len(net.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Clock, "on_epoch_begin", stop)
+    monkeypatch.setattr(callbacks.ScheduleCallback, "on_epoch_begin", stop)
     with pytest.raises(KeyboardInterrupt):
         embedder.set_params(max_epochs=5).fit(sky.X)
     assert len(embedder.history_["loss"]) == 1

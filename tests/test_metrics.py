@@ -72,7 +72,7 @@ def test_points_equal_the_formulas(redshifts, n):
     assert sigma_mad(z_true, z_pred) == pytest.approx(1.4826 * middle([abs(e - middle(errors)) for e in errors]))
     for threshold in (0.05, 0.15):
         expected = sum(abs(e) > threshold for e in errors) / n
-        assert photoz_outliers(z_true, z_pred, threshold) == pytest.approx(expected)
+        assert photoz_outliers(z_true, z_pred, threshold=threshold) == pytest.approx(expected)
 
 
 def test_sigma_mad_of_gaussian_errors_is_their_sigma_and_blind_to_outliers():
@@ -230,7 +230,7 @@ def test_pit_of_truths_drawn_from_their_densities_is_uniform():
     values = np.sort(pit(z_true, pdf, EDGES))
     # Kolmogorov's distance, at a level of one in ten thousand.
     assert np.abs(values - (np.arange(20_000) + 0.5) / 20_000).max() < 2.2 / np.sqrt(20_000)
-    table = photoz_table(z_true, z_true, pdf, EDGES)
+    table = photoz_table(z_true, z_true, pdf=pdf, edges=EDGES)
     assert_allclose(
         table.loc["all", ["coverage_50", "coverage_68", "coverage_90"]].tolist(), [0.5, 0.68, 0.9], atol=0.02
     )
@@ -264,7 +264,7 @@ def test_densities_refuse(metric, z_true, pdf, edges, sentence):
 def test_rows_of_the_table_are_the_metrics_of_their_objects(redshifts, by, n_bins):
     z_true, z_pred = redshifts
     pdf = np.random.default_rng(5).dirichlet(np.ones(5), len(z_true))
-    table = photoz_table(z_true, z_pred, pdf, EDGES, by=by, threshold=0.02, levels=(0.5, 0.955))
+    table = photoz_table(z_true, z_pred, pdf=pdf, edges=EDGES, by=by, threshold=0.02, levels=(0.5, 0.955))
     assert list(table) == ["n", "bias", "sigma_mad", "outliers", "crps", "coverage_50", "coverage_95.5"]
     assert len(table) == n_bins + 1
     assert table.index[-1] == "all"
@@ -277,7 +277,7 @@ def test_rows_of_the_table_are_the_metrics_of_their_objects(redshifts, by, n_bin
             len(objects[0]),
             photoz_bias(*objects),
             sigma_mad(*objects),
-            photoz_outliers(*objects, 0.02),
+            photoz_outliers(*objects, threshold=0.02),
             crps(objects[0], pdf[chosen], EDGES).mean(),
             np.mean((transform > 0.25) & (transform < 0.75)),
             np.mean((transform > 0.0225) & (transform < 0.9775)),
@@ -296,7 +296,7 @@ def test_bins_hold_their_lower_edge_and_the_last_both():
 
 
 def test_a_bin_without_objects_has_nothing_but_its_zero():
-    table = photoz_table([0.1, 0.3], [0.1, 0.3], [[1.0], [1.0]], [0, 1], by=[-0.5, 0, 0.2, 0.4])
+    table = photoz_table([0.1, 0.3], [0.1, 0.3], pdf=[[1.0], [1.0]], edges=[0, 1], by=[-0.5, 0, 0.2, 0.4])
     assert table["n"].tolist() == [0, 1, 1, 2]
     assert table["n"].dtype.kind == "i"
     assert table.iloc[0, 1:].isna().all()
@@ -397,19 +397,23 @@ def test_rows_of_the_table_are_the_scores_of_their_answers():
     rng = np.random.default_rng(6)
     fractions, predicted, votes = rng.random((50, 3)), rng.random((50, 3)), rng.integers(0, 40, (50, 3))
     fractions[rng.random((50, 3)) < 0.2] = np.nan
-    table = morphology_table(fractions, predicted, votes, min_votes=10, high_quality=(0.3, 0.6), names=["a", "b", "c"])
+    table = morphology_table(
+        fractions, predicted, votes=votes, min_votes=10, high_quality=(0.3, 0.6), names=["a", "b", "c"]
+    )
     for column, (_, row) in enumerate(table.iterrows()):
         kept = votes[:, column] >= 10
-        expected = morphology_scores(fractions[kept, column], predicted[kept, column], (0.3, 0.6))
+        expected = morphology_scores(fractions[kept, column], predicted[kept, column], high_quality=(0.3, 0.6))
         assert row.to_dict() == pytest.approx(expected)
     assert table["n"].dtype.kind == "i"
 
 
 def test_votes_per_row_count_for_every_answer():
     fractions, votes = np.random.default_rng(7).random((20, 2)), np.arange(20)
-    per_row = morphology_table(fractions, fractions, votes, min_votes=5)
+    per_row = morphology_table(fractions, fractions, votes=votes, min_votes=5)
     assert per_row["n"].tolist() == [15, 15]
-    pd.testing.assert_frame_equal(per_row, morphology_table(fractions, fractions, np.c_[votes, votes], min_votes=5))
+    pd.testing.assert_frame_equal(
+        per_row, morphology_table(fractions, fractions, votes=np.c_[votes, votes], min_votes=5)
+    )
 
 
 def test_answers_are_named_by_their_columns():
@@ -470,8 +474,8 @@ class BinnedRegressor(RegressorMixin, BaseEstimator):
 
     def predict_pdf(self, X):
         edges = np.linspace(-0.2, 0.6, 81)
-        centre = np.searchsorted(edges, self.predict(X)) - 1
-        box = np.abs(np.arange(80) - centre[:, np.newaxis]) <= self.halfwidth
+        center = np.searchsorted(edges, self.predict(X)) - 1
+        box = np.abs(np.arange(80) - center[:, np.newaxis]) <= self.halfwidth
         return box / box.sum(axis=1, keepdims=True), edges
 
 

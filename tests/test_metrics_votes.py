@@ -36,7 +36,7 @@ from skastro.metrics.scorers import VOTE_SCORERS
 from skastro.votes import VoteSchema
 
 SCHEMA = VoteSchema(
-    {"shape": ["smooth", "disc", "artefact"], "bar": ["yes", "no"], "odd": ["yes", "no"]}, {"bar": ("shape", "disc")}
+    {"shape": ["smooth", "disc", "artifact"], "bar": ["yes", "no"], "odd": ["yes", "no"]}, {"bar": ("shape", "disc")}
 )
 BLOCKS = {"shape": slice(0, 3), "bar": slice(3, 5), "odd": slice(5, 7)}
 
@@ -123,7 +123,7 @@ def test_rows_of_the_table_are_the_scores_of_answers(limits):
     assert table.index.names == ["question", "answer"]
     for column, (question, answer) in enumerate(table.index):
         assert f"{question}_{answer}" == SCHEMA.columns[column]
-        expected = morphology_scores(SCHEMA.fractions(VOTES)[:, column], PREDICTED[:, column], limits)
+        expected = morphology_scores(SCHEMA.fractions(VOTES)[:, column], PREDICTED[:, column], high_quality=limits)
         assert table.iloc[column].to_dict() == pytest.approx(expected)
 
 
@@ -138,7 +138,9 @@ def test_scores_of_a_question_are_means_over_its_answers_and_its_accuracy_is_of_
         assert scores.loc[question, "n"] == len(rows)
         assert scores.loc[question, "n_high_quality"] == len(agreed)
         assert scores.loc[question, "accuracy"] == pytest.approx(np.mean(right))
-        assert scores.loc[question, "rmse"] == pytest.approx(vote_fraction_rmse(VOTES, PREDICTED, SCHEMA, question))
+        assert scores.loc[question, "rmse"] == pytest.approx(
+            vote_fraction_rmse(VOTES, PREDICTED, SCHEMA, question=question)
+        )
         for name in ("precision", "recall", "f1", "auc", "outliers"):
             assert scores.loc[question, name] == pytest.approx(table.loc[question, name].mean())
 
@@ -374,7 +376,7 @@ CLASSIFIERS = {
 @pytest.mark.parametrize("classifier", CLASSIFIERS.values(), ids=list(CLASSIFIERS))
 @each_scorer
 def test_scorers_see_through_pipelines_and_searches(classifier, name):
-    # Features are standardised inside, so all of these are one classifier.
+    # Features are standardized inside, so all of these are one classifier.
     expected = cross_val_score(DirichletClassifier(TREE), X, Y, scoring=get_scorer(name), cv=3)
     found = cross_val_score(classifier, X, Y, scoring=get_scorer(name), cv=3, error_score="raise")
     assert_allclose(found, expected, rtol=1e-4)

@@ -223,7 +223,7 @@ def test_progress_shows_method_and_fold(capsys):
     assert capsys.readouterr().err == ""
 
 
-# The labelled rows
+# The labeled rows
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_supervised_transformers_belong_to_the_head(head):
         assert [len(entry["y"]) for entry in logged(name, "fit")] == [12, 12, 12]
 
 
-def test_anything_but_a_pipeline_is_fitted_whole_on_the_labelled_rows():
+def test_anything_but_a_pipeline_is_fitted_whole_on_the_labeled_rows():
     pipe = make_pipeline(SpyTransformer(), SpyClassifier())
     search = GridSearchCV(pipe, {"spytransformer__seconds": [0.0]}, cv=KFold(2))
     sweep({"m": search}, label_counts=[12])

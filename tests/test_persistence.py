@@ -259,15 +259,15 @@ def test_every_transformer_transforms_the_same(transformer, path):
         ("brute", "cosine"),
     ],
 )
-def test_neighbours_are_the_same(algorithm, metric, path):
-    neighbours = NearestNeighbors(algorithm=algorithm, metric=metric).fit(PCA(2).fit_transform(X))
-    for theirs, ours in zip(again(neighbours, path).kneighbors(), neighbours.kneighbors(), strict=True):
+def test_neighbors_are_the_same(algorithm, metric, path):
+    neighbors = NearestNeighbors(algorithm=algorithm, metric=metric).fit(PCA(2).fit_transform(X))
+    for theirs, ours in zip(again(neighbors, path).kneighbors(), neighbors.kneighbors(), strict=True):
         assert_array_equal(theirs, ours)
 
 
 @pytest.mark.parametrize("encoder", [LabelEncoder(), LabelBinarizer()], ids=str)
 def test_labels_are_the_same(encoder, path):
-    names = np.array(["spiral", "smooth", "artefact"], dtype=object)[y % 3]
+    names = np.array(["spiral", "smooth", "artifact"], dtype=object)[y % 3]
     assert_array_equal(again(encoder.fit(names), path).transform(names), encoder.transform(names))
 
 
@@ -589,11 +589,11 @@ def test_a_tree_with_false_counts_is_refused(key, value, path):
 
 
 @pytest.mark.parametrize("algorithm", ["ball_tree", "kd_tree"])
-def test_neighbour_trees_are_built_anew_from_their_points(algorithm, path):
-    neighbours = NearestNeighbors(algorithm=algorithm).fit(X[:, :9])
-    expected = neighbours.kneighbors(return_distance=False)
-    state = list(neighbours._tree.__getstate__())
+def test_neighbor_trees_are_built_anew_from_their_points(algorithm, path):
+    neighbors = NearestNeighbors(algorithm=algorithm).fit(X[:, :9])
+    expected = neighbors.kneighbors(return_distance=False)
+    state = list(neighbors._tree.__getstate__())
     state[1] = np.full_like(state[1], 10**9)
-    neighbours._tree.__setstate__(tuple(state))
-    skops.io.dump(neighbours, path)
+    neighbors._tree.__setstate__(tuple(state))
+    skops.io.dump(neighbors, path)
     assert_array_equal(load(path).kneighbors(return_distance=False), expected)

@@ -21,9 +21,15 @@ from sklearn.svm import LinearSVC
 from skastro import load, save
 from skastro.datasets import make_survey
 from skastro.downstream import PhotoZRegressor, RedshiftBins
-from skastro.surveys import SURVEYS, Deredden
+from skastro.preprocessing import Deredden
+from skastro.surveys import SURVEYS
 
-GRIDS = [RedshiftBins(), RedshiftBins(7, -0.3, 1.1), RedshiftBins(2, 0, 6), RedshiftBins(300, 1.5, 1.6)]
+GRIDS = [
+    RedshiftBins(),
+    RedshiftBins(7, low=-0.3, high=1.1),
+    RedshiftBins(2, low=0, high=6),
+    RedshiftBins(300, low=1.5, high=1.6),
+]
 each_grid = pytest.mark.parametrize("bins", GRIDS, ids=lambda bins: f"{bins.n_bins}-bins")
 POINTS = ("mean", "mode", "median")
 
@@ -31,7 +37,7 @@ HEADS = {
     "default": None,
     "logistic": LogisticRegression(C=100, max_iter=1000),
     "scaled": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-    "neighbours": KNeighborsClassifier(9),
+    "neighbors": KNeighborsClassifier(9),
     "forest": RandomForestClassifier(20, max_features=None, min_samples_leaf=3, random_state=0),
     "boosting": HistGradientBoostingClassifier(max_iter=20, random_state=0),
     "network": MLPClassifier((32,), solver="lbfgs", max_iter=2000, tol=1e-3, random_state=0),
@@ -49,7 +55,7 @@ def distributions(bins, n=200, seed=0):
     return pdf / pdf.sum(axis=1, keepdims=True)
 
 
-def redshifts_and_colours(n=300, seed=0):
+def redshifts_and_colors(n=300, seed=0):
     rng = np.random.default_rng(seed)
     z = rng.uniform(0, 0.4, size=n)
     return np.column_stack([np.sin(8 * z), np.cos(8 * z), z]) * 3 + rng.normal(scale=0.05, size=(n, 3)), z
@@ -59,11 +65,11 @@ def redshifts_and_colours(n=300, seed=0):
 
 
 @each_grid
-def test_edges_are_equal_steps_and_centres_lie_between(bins):
+def test_edges_are_equal_steps_and_centers_lie_between(bins):
     width = (bins.high - bins.low) / bins.n_bins
     assert bins.edges[[0, -1]].tolist() == [bins.low, bins.high]
     assert_allclose(np.diff(bins.edges), width)
-    assert_allclose(bins.centres, [bins.low + (i + 0.5) * width for i in range(bins.n_bins)], atol=1e-12)
+    assert_allclose(bins.centers, [bins.low + (i + 0.5) * width for i in range(bins.n_bins)], atol=1e-12)
 
 
 @each_grid
@@ -77,12 +83,12 @@ def test_digitize_is_the_floor_of_the_paper(bins):
 def test_each_edge_opens_its_bin_and_the_end_belongs_to_the_last(bins):
     assert_array_equal(bins.digitize(bins.edges[:-1]), np.arange(bins.n_bins))
     assert_array_equal(bins.digitize([bins.high]), bins.n_bins - 1)
-    assert_array_equal(bins.digitize(bins.centres), np.arange(bins.n_bins))
+    assert_array_equal(bins.digitize(bins.centers), np.arange(bins.n_bins))
 
 
 @each_grid
 def test_redshifts_outside_are_clipped_with_one_warning(bins):
-    z = [bins.low - 1, bins.centres[1], bins.high + 1, bins.high + 99]
+    z = [bins.low - 1, bins.centers[1], bins.high + 1, bins.high + 99]
     with pytest.warns(UserWarning, match=r"^3 of 4 redshifts lie outside \[.*\] and are put") as record:
         assert bins.digitize(z).tolist() == [0, 1, bins.n_bins - 1, bins.n_bins - 1]
     assert len(record) == 1
@@ -100,12 +106,12 @@ def test_redshifts_that_are_no_numbers_are_refused(bad):
 @each_grid
 def test_the_mean_is_the_expectation(bins):
     pdf = distributions(bins)
-    expected = [sum(p * centre for p, centre in zip(row, bins.centres, strict=True)) for row in pdf]
+    expected = [sum(p * center for p, center in zip(row, bins.centers, strict=True)) for row in pdf]
     assert_allclose(bins.estimate(pdf), expected)
 
 
 @each_grid
-def test_the_mode_is_the_likeliest_centre(bins):
+def test_the_mode_is_the_likeliest_center(bins):
     pdf = distributions(bins)
     mode = clone(bins).set_params(point="mode").estimate(pdf)
     assert [row[bins.digitize([z])[0]] for row, z in zip(pdf, mode, strict=True)] == pdf.max(axis=1).tolist()
@@ -152,7 +158,7 @@ def test_intervals_hold_their_level_and_nest(bins, level):
 @pytest.mark.parametrize("point", POINTS)
 def test_a_distribution_of_one_bin_is_that_bin(point):
     bins = RedshiftBins(point=point)
-    assert_allclose(bins.estimate(np.eye(180)), bins.centres)
+    assert_allclose(bins.estimate(np.eye(180)), bins.centers)
     assert_allclose(bins.interval(np.eye(180), 1), np.column_stack([bins.edges[:-1], bins.edges[1:]]))
 
 
@@ -184,7 +190,7 @@ def test_single_precision_is_close_enough_to_probabilities():
     ],
 )
 def test_settings_that_make_no_bins_are_refused(settings, sentence):
-    X, z = redshifts_and_colours(20)
+    X, z = redshifts_and_colors(20)
     for refused in (
         RedshiftBins(**settings).check,
         lambda: RedshiftBins(**settings).digitize(z),
@@ -223,7 +229,7 @@ def test_shares_and_levels_out_of_range_are_refused():
 
 @each_head
 def test_every_head_is_the_classifier_spread_over_the_bins(name):
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, z)
     pdf, edges = head.predict_pdf(X)
     assert pdf.shape == (len(X), 20)
@@ -231,28 +237,28 @@ def test_every_head_is_the_classifier_spread_over_the_bins(name):
     assert_allclose(pdf.sum(axis=1), 1)
     assert_array_equal(pdf[:, head.classifier_.classes_], head.classifier_.predict_proba(X))
     assert_array_equal(np.unique(head.bins_.digitize(z)), head.classifier_.classes_)
-    assert_allclose(head.predict(X), pdf @ head.bins_.centres)
+    assert_allclose(head.predict(X), pdf @ head.bins_.centers)
     assert_array_equal(head.predict_interval(X, 0.9), head.bins_.interval(pdf, 0.9))
 
 
 @each_head
 def test_every_head_learns(name):
-    X, z = redshifts_and_colours(500)
-    unseen, truth = redshifts_and_colours(200, seed=1)
+    X, z = redshifts_and_colors(500)
+    unseen, truth = redshifts_and_colors(200, seed=1)
     head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, z)
     assert head.score(unseen, truth) > 0.95
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_lies_inside_its_widest_interval(point):
-    X, z = redshifts_and_colours()
-    head = PhotoZRegressor(HEADS["neighbours"], n_bins=20, point=point).fit(X, z)
+    X, z = redshifts_and_colors()
+    head = PhotoZRegressor(HEADS["neighbors"], n_bins=20, point=point).fit(X, z)
     low, high = head.predict_interval(X, 1).T
     assert ((low <= head.predict(X)) & (head.predict(X) <= high)).all()
 
 
 def test_bins_without_objects_have_no_probability():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     empty = (z > 0.1) & (z < 0.3)
     pdf, edges = PhotoZRegressor(n_bins=20).fit(X[~empty], z[~empty]).predict_pdf(X)
     assert not pdf[:, (edges[:-1] >= 0.1) & (edges[1:] <= 0.3)].any()
@@ -260,14 +266,14 @@ def test_bins_without_objects_have_no_probability():
 
 @each_head
 def test_one_occupied_bin_is_every_prediction(name):
-    X, _ = redshifts_and_colours(20)
+    X, _ = redshifts_and_colors(20)
     head = PhotoZRegressor(HEADS[name], n_bins=20).fit(X, np.full(20, 0.11), sample_weight=np.ones(20))
     assert_allclose(head.predict(X), 0.11)
     assert_allclose(head.predict_interval(X, 1), [[0.1, 0.12]] * 20)
 
 
 def test_clipping_warns_once_in_fit_and_never_after():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     with pytest.warns(UserWarning, match="of 300 redshifts lie outside") as record:
         head = PhotoZRegressor(n_bins=20, high=0.3).fit(X, z)
     assert len(record) == 1
@@ -275,21 +281,21 @@ def test_clipping_warns_once_in_fit_and_never_after():
 
 
 def test_the_classifier_given_is_never_fitted():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     classifier = KNeighborsClassifier(9)
     PhotoZRegressor(classifier, n_bins=20).fit(X, z)
     assert not hasattr(classifier, "classes_")
 
 
 def test_what_is_set_after_fit_waits_for_the_next_one():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     head = PhotoZRegressor(n_bins=20).fit(X, z)
     before = head.predict(X)
     assert_array_equal(head.set_params(n_bins=5, point="mode").predict(X), before)
 
 
 def test_nan_passes_where_the_classifier_takes_it():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     X[::7, 0] = np.nan
     assert PhotoZRegressor(HEADS["boosting"], n_bins=20).fit(X, z).score(X, z) > 0.9
     with pytest.raises(ValueError, match="Input X contains NaN"):
@@ -297,7 +303,7 @@ def test_nan_passes_where_the_classifier_takes_it():
 
 
 def test_weights_count_as_copies():
-    X, z = redshifts_and_colours(100)
+    X, z = redshifts_and_colors(100)
     weight = np.random.default_rng(0).integers(1, 4, size=100)
     head = PhotoZRegressor(LogisticRegression(max_iter=1000, tol=1e-8), n_bins=5)
     copies = clone(head).fit(np.repeat(X, weight, axis=0), np.repeat(z, weight))
@@ -305,7 +311,7 @@ def test_weights_count_as_copies():
 
 
 def test_weights_are_routed_through_a_pipeline_to_the_classifier():
-    X, z = redshifts_and_colours(100)
+    X, z = redshifts_and_colors(100)
     weight = np.linspace(0.1, 3, 100)
     expected = PhotoZRegressor(n_bins=5).fit(X, z, sample_weight=weight).predict(X)
     with config_context(enable_metadata_routing=True):
@@ -326,13 +332,13 @@ def test_weights_are_routed_through_a_pipeline_to_the_classifier():
     ],
 )
 def test_what_gives_no_probabilities_is_refused(classifier, sentence):
-    X, z = redshifts_and_colours(20)
+    X, z = redshifts_and_colors(20)
     with pytest.raises(ValueError, match=sentence):
         PhotoZRegressor(classifier).fit(X, z)
 
 
 def test_redshifts_that_do_not_go_with_the_rows_are_refused():
-    X, z = redshifts_and_colours(20)
+    X, z = redshifts_and_colors(20)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         PhotoZRegressor().fit(X, z[:-1])
     with pytest.raises(ValueError, match=r"^1 of 20 redshifts are NaN or infinite, the first in row 3\.$"):
@@ -345,7 +351,7 @@ def test_redshifts_that_do_not_go_with_the_rows_are_refused():
 
 @each_head
 def test_clones_pickles_and_joblib_agree_to_the_bit(name, tmp_path):
-    X, z = redshifts_and_colours(100)
+    X, z = redshifts_and_colors(100)
     head = PhotoZRegressor(HEADS[name], n_bins=5).fit(X, z)
     joblib.dump(head, tmp_path / "head.joblib")
     copies = (clone(head).fit(X, z), pickle.loads(pickle.dumps(head)), joblib.load(tmp_path / "head.joblib"))
@@ -354,7 +360,7 @@ def test_clones_pickles_and_joblib_agree_to_the_bit(name, tmp_path):
 
 
 def test_a_search_reaches_the_classifier_and_the_bins():
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     grid = {"photozregressor__classifier__C": [0.01, 10.0], "photozregressor__n_bins": [2, 20]}
     pipe = make_pipeline(StandardScaler(), PhotoZRegressor(LogisticRegression(max_iter=1000)))
     search = GridSearchCV(pipe, grid, cv=3).fit(X, z)
@@ -364,8 +370,8 @@ def test_a_search_reaches_the_classifier_and_the_bins():
 # The paper's chain on a small simulated sky
 
 
-def colours(images):
-    """The r magnitude and neighbouring colours, on the asinh scale that takes negative flux."""
+def colors(images):
+    """The r magnitude and neighboring colors, on the asinh scale that takes negative flux."""
     magnitudes = -np.arcsinh(images.sum(axis=(2, 3)) / 2)
     return np.column_stack([magnitudes[:, 2], -np.diff(magnitudes)])
 
@@ -377,10 +383,10 @@ def sky():
 
 
 def chain():
-    return make_pipeline(Deredden("sdss"), FunctionTransformer(colours), StandardScaler(), PhotoZRegressor(n_bins=40))
+    return make_pipeline(Deredden("sdss"), FunctionTransformer(colors), StandardScaler(), PhotoZRegressor(n_bins=40))
 
 
-def test_dereddened_colours_give_redshifts(sky):
+def test_dereddened_colors_give_redshifts(sky):
     images, z, ebv = sky
     with config_context(enable_metadata_routing=True):
         scores = cross_val_score(chain(), images, z, cv=4, params={"ebv": ebv}, error_score="raise")
@@ -402,7 +408,7 @@ def test_more_dust_changes_nothing_once_undone(sky):
 
 @pytest.mark.parametrize("survey", [None, "sdss"])
 def test_a_file_answers_the_same(survey, tmp_path):
-    X, z = redshifts_and_colours()
+    X, z = redshifts_and_colors()
     fluxes, ebv = np.abs(np.hstack([X, X])[:, :5]) + 1, np.full(len(X), 0.1)
     with config_context(enable_metadata_routing=True):
         dust = {} if survey is None else {"ebv": ebv}

@@ -212,7 +212,7 @@ def test_the_text_and_the_dashes_are_those_of_the_metrics(redshifts, threshold):
     assert numbers == [
         f"{photoz_bias(*redshifts):.4f}",
         f"{sigma_mad(*redshifts):.4f}",
-        f"{100 * photoz_outliers(*redshifts, threshold):.2f} %",
+        f"{100 * photoz_outliers(*redshifts, threshold=threshold):.2f} %",
     ]
     levels = [line.get_ydata()[0] for line in display.axes_[1].lines[1:]]
     assert levels == [-threshold, threshold]
@@ -233,7 +233,7 @@ def test_the_trend_is_that_of_cells_with_enough_objects(redshifts):
         assert all(np.isclose(band, corner).all(axis=1).any() for corner in corners)
 
 
-def test_colours_rise_with_density():
+def test_colors_rise_with_density():
     rng = np.random.default_rng(0)
     crowd, few = rng.normal(0.1, 0.005, (900, 2)), rng.uniform(0, 1, (100, 2))
     points = PhotoZDisplay.from_predictions(*np.concatenate([crowd, few]).T).axes_[0].collections[0]
@@ -374,11 +374,11 @@ def pictures(display):
     return np.vectorize(lambda ax: ax.images[0], otypes=[object])(display.axes_)
 
 
-def test_neighbours_are_the_nearest_by_cosine_about_the_mean_without_the_query(embedding):
+def test_neighbors_are_the_nearest_by_cosine_about_the_mean_without_the_query(embedding):
     images = np.arange(30, dtype=np.uint8)[:, np.newaxis, np.newaxis] * np.ones((6, 5), np.uint8)
     display = LookAlikesDisplay.from_embedding(images, embedding, [3, 17], n_neighbors=4)
-    centred = embedding - embedding.mean(axis=0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centerd = embedding - embedding.mean(axis=0)
+    unit = centerd / np.linalg.norm(centerd, axis=1, keepdims=True)
     for row, query in enumerate([3, 17]):
         cosine = unit @ unit[query]
         expected = [i for i in np.argsort(-cosine) if i != query][:4]

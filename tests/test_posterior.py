@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     assert np.isfinite(pickled(model).score(X, y))
 
 
-# Neighbours
+# Neighbors
 
 
 @each_model
@@ -304,7 +304,7 @@ def test_pickles_and_files_answer_the_same(models, name, tmp_path):
         assert again.flow_sizes_ == model.flow_sizes_
 
 
-def test_a_search_in_a_pipeline_maximises_the_log_probability():
+def test_a_search_in_a_pipeline_maximizes_the_log_probability():
     X, y = pairs(200)
     pipe = make_pipeline(StandardScaler(), FlowPosterior(**(TINY | {"n_estimators": 1}), random_state=0))
     search = GridSearchCV(pipe, {"flowposterior__lr": [1e-6, 0.03]}, cv=2, error_score="raise").fit(X, y)

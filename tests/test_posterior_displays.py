@@ -120,7 +120,7 @@ def test_tiny_p_values_keep_their_order_of_magnitude():
 def test_references_and_seed_reach_the_test():
     references = np.zeros_like(Y)
     display = CoverageDisplay.from_predictions(Y, S, references=references, random_state=3)
-    assert_array_equal(display.coverage, tarp(Y, S, references, random_state=3).coverage)
+    assert_array_equal(display.coverage, tarp(Y, S, references=references, random_state=3).coverage)
 
 
 # Ranks

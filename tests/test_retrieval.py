@@ -41,27 +41,29 @@ def test_ranks_are_those_of_a_slow_search(case):
     queries, gallery, labels = arguments(case)
     found = queries if gallery is None else gallery
     expected = [slow_rank(i, queries, found, labels, gallery is None) for i in range(len(queries))]
-    assert_array_equal(retrieval_ranks(queries, gallery, labels), expected)
+    assert_array_equal(retrieval_ranks(queries, gallery, labels=labels), expected)
     assert len(set(expected)) > 3
 
 
 @each_case
 def test_score_is_recall_and_median_of_the_ranks(case):
     queries, gallery, labels = arguments(case)
-    ranks = retrieval_ranks(queries, gallery, labels)
+    ranks = retrieval_ranks(queries, gallery, labels=labels)
     for k in (1, 3, 60):
         expected = {"n": 60, "n_missing": 0, "recall": np.mean(ranks <= k), "median_rank": np.median(ranks)}
-        assert retrieval_score(queries, gallery, k, labels) == expected
+        assert retrieval_score(queries, gallery, k=k, labels=labels) == expected
 
 
 @each_case
 def test_chunks_and_lengths_of_rows_say_nothing(case, monkeypatch):
     queries, gallery, labels = arguments(case)
-    ranks = retrieval_ranks(queries, gallery, labels)
+    ranks = retrieval_ranks(queries, gallery, labels=labels)
     length = np.linspace(1e-3, 1e6, 60)[:, np.newaxis]
-    assert_array_equal(retrieval_ranks(queries * length, None if gallery is None else gallery / length, labels), ranks)
+    assert_array_equal(
+        retrieval_ranks(queries * length, None if gallery is None else gallery / length, labels=labels), ranks
+    )
     monkeypatch.setattr(retrieval, "CHUNK", 61)
-    assert_array_equal(retrieval_ranks(queries, gallery, labels), ranks)
+    assert_array_equal(retrieval_ranks(queries, gallery, labels=labels), ranks)
 
 
 def test_single_precision_is_kept_and_finds_the_same():
@@ -94,7 +96,7 @@ def test_ties_count_against(dtype):
 
 def test_no_query_finds_itself():
     images, _, _ = pairs()
-    ranks = retrieval_ranks(np.vstack([images, -images]), None, np.tile(np.arange(60), 2))
+    ranks = retrieval_ranks(np.vstack([images, -images]), None, labels=np.tile(np.arange(60), 2))
     assert_array_equal(ranks, 119)  # the only right answer left is the opposite
 
 
@@ -107,9 +109,9 @@ def test_missing_modalities_neither_ask_nor_are_found(case):
     if gallery is not None:
         gone[8] = labels is None
         gallery[8] = np.nan
-    ranks = retrieval_ranks(queries, gallery, labels)
+    ranks = retrieval_ranks(queries, gallery, labels=labels)
     assert_array_equal(np.isnan(ranks), gone)
-    score = retrieval_score(queries, gallery, 5, labels)
+    score = retrieval_score(queries, gallery, k=5, labels=labels)
     assert (score["n"], score["n_missing"]) == (60 - gone.sum(), gone.sum())
     assert score["recall"] == np.mean(ranks[~gone] <= 5)
     if labels is None:
@@ -120,8 +122,8 @@ def test_missing_modalities_neither_ask_nor_are_found(case):
 
 def test_kinds_of_one_object_have_no_answer_among_the_others():
     images, _, _ = pairs(4)
-    assert_array_equal(np.isnan(retrieval_ranks(images, None, ["a", "b", "a", "c"])), [False, True, False, True])
-    nothing = retrieval_score(images, None, 1, range(4))
+    assert_array_equal(np.isnan(retrieval_ranks(images, None, labels=["a", "b", "a", "c"])), [False, True, False, True])
+    nothing = retrieval_score(images, None, k=1, labels=range(4))
     assert nothing["n"] == 0
     assert np.isnan([nothing["recall"], nothing["median_rank"]]).all()
 
@@ -135,14 +137,14 @@ def test_the_table_holds_every_pair():
     assert table.index.names == ["query", "gallery"]
     for (query, gallery), row in table.iterrows():
         found = None if query == gallery else modalities[gallery]
-        score = retrieval_score(modalities[query], found, 5, kinds)
+        score = retrieval_score(modalities[query], found, k=5, labels=kinds)
         assert row.drop("recall_at_1").rename({"recall_at_5": "recall"}).to_dict() == score
     assert len(table) == 4
-    unlabelled = retrieval_table(modalities)
-    same = unlabelled.loc[[("image", "image"), ("spectrum", "spectrum")]]
+    unlabeled = retrieval_table(modalities)
+    same = unlabeled.loc[[("image", "image"), ("spectrum", "spectrum")]]
     assert same.drop(columns=["n", "n_missing"]).isna().all(axis=None)
-    assert unlabelled.drop(same.index)["n"].tolist() == [59, 59]
-    assert isinstance(unlabelled.index, pd.MultiIndex)
+    assert unlabeled.drop(same.index)["n"].tolist() == [59, 59]
+    assert isinstance(unlabeled.index, pd.MultiIndex)
 
 
 A, B, KINDS = pairs(6)
@@ -164,7 +166,7 @@ A, B, KINDS = pairs(6)
 )
 def test_what_cannot_be_searched_is_refused(queries, gallery, labels, sentence):
     with pytest.raises(ValueError, match=sentence):
-        retrieval_ranks(queries, gallery, labels)
+        retrieval_ranks(queries, gallery, labels=labels)
 
 
 def test_k_is_at_least_one():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardise
+from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def test_weights_and_levels_equal_their_formulas(observed, unit, weighted):
     flux, ivar = observed[0] * unit, observed[1] / unit**2 if weighted else None
     weights = pixel_weights(flux, ivar)
     mean, std = spectrum_levels(flux, weights)
-    standard = standardise(flux, weights, mean, std)
+    standard = standardize(flux, weights, mean, std)
     for i, (f, w) in enumerate(zip(flux, np.ones_like(flux) if ivar is None else ivar, strict=True)):
         good = np.isfinite(f) & (w > 0)
         f, w = f[good] / unit, w[good] / w[good].mean()

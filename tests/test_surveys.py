@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skastro import BYOLEmbedder
-from skastro.surveys import SURVEYS, Deredden, Survey, get_survey
+from skastro.preprocessing import Deredden
+from skastro.surveys import SURVEYS, Survey, get_survey
 
 each_survey = pytest.mark.parametrize("name", SURVEYS)
 each_dusty_survey = pytest.mark.parametrize("name", [name for name, survey in SURVEYS.items() if survey.extinction])

@@ -15,11 +15,11 @@ from torch import nn
 
 from skastro.pretrain.byol import BYOL
 from skastro.training import (
-    Batches,
-    Best,
+    ArrayDataset,
+    BatchSampler,
+    EarlyStopping,
     Monitor,
     Objective,
-    Rows,
     Training,
     callbacks,
     draw_seed,
@@ -225,7 +225,7 @@ def test_milestones_that_are_no_fractions_are_refused(milestones):
 @pytest.mark.parametrize("n", [2, 3, 5, 9, 128, 129, 257])
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 128, 1000])
 def test_batches_hold_each_row_once_and_never_a_single_one(n, batch_size):
-    batches = Batches(n, batch_size, torch.Generator().manual_seed(0))
+    batches = BatchSampler(n, batch_size, torch.Generator().manual_seed(0))
     first, second = list(batches), list(batches)
     for epoch in (first, second):
         sizes = [len(rows) for rows in epoch]
@@ -242,7 +242,7 @@ def test_batches_hold_each_row_once_and_never_a_single_one(n, batch_size):
 @pytest.mark.parametrize("batch_size", [2, 8, 128])
 def test_batches_of_a_subset_hold_its_rows_alone(n, batch_size):
     subset = torch.randperm(100, generator=torch.Generator().manual_seed(1))[:n]
-    whole, part = (Batches(rows, batch_size, torch.Generator().manual_seed(0)) for rows in (n, subset))
+    whole, part = (BatchSampler(rows, batch_size, torch.Generator().manual_seed(0)) for rows in (n, subset))
     assert len(part) == len(whole)
     for order, rows in zip(whole, part, strict=True):
         assert torch.equal(rows, subset[order])
@@ -250,7 +250,7 @@ def test_batches_of_a_subset_hold_its_rows_alone(n, batch_size):
 
 def test_rows_are_8_bit_or_float_tensors_of_a_batch():
     images = np.arange(24, dtype=np.uint8).reshape(6, 1, 2, 2)
-    rows = Rows({"images": images, "votes": np.arange(6, dtype=">f8")}, CPU)
+    rows = ArrayDataset({"images": images, "votes": np.arange(6, dtype=">f8")}, CPU)
     assert len(rows) == 6
     batch, _ = rows[torch.tensor([4, 1])]
     assert (batch["images"].dtype, batch["votes"].dtype) == (torch.uint8, torch.float32)
@@ -512,7 +512,7 @@ class Script:
 
 def best_of(objective, losses, patience):
     monitor, script = Monitor(objective.encoder), Script(objective, losses)
-    return monitor, script, Best(script, patience, monitor.history)
+    return monitor, script, EarlyStopping(script, patience, monitor.history)
 
 
 @pytest.mark.parametrize(

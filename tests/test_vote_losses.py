@@ -91,7 +91,7 @@ def test_each_term_equals_the_formula(family, votes):
     np.testing.assert_allclose(terms, slow_terms(slow, given, votes), rtol=1e-9)
 
 
-def test_reductions_are_over_questions_then_over_labelled_galaxies(family, votes):
+def test_reductions_are_over_questions_then_over_labeled_galaxies(family, votes):
     loss, slow, positive = family
     given = outputs(positive)
     total = slow_terms(slow, given, votes).sum()
@@ -168,8 +168,8 @@ def test_a_batch_without_labels_is_exactly_zero(family):
 def test_rows_without_labels_change_nothing(family, votes):
     loss, _, positive = family
     given = outputs(positive)
-    labelled = votes.any(dim=1)
-    torch.testing.assert_close(loss(given, votes, SIZES), loss(given[labelled], votes[labelled], SIZES))
+    labeled = votes.any(dim=1)
+    torch.testing.assert_close(loss(given, votes, SIZES), loss(given[labeled], votes[labeled], SIZES))
 
 
 # ---------------------------------------------------------------- laws

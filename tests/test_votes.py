@@ -104,7 +104,7 @@ def test_published_trees(name, question, parents):
     assert get_schema(name).parents[question] == parents
 
 
-def test_columns_are_named_as_in_the_catalogues():
+def test_columns_are_named_as_in_the_catalogs():
     assert get_schema("gz_decals_dr5").columns[-4:] == [
         "merging-dr5_none",
         "merging-dr5_minor-disturbance",
@@ -282,7 +282,7 @@ def test_a_malformed_schema_is_refused_by_everything_that_computes(questions, de
         *(lambda name=name: getattr(schema, name) for name in ("columns", "sizes", "n_answers", "parents", "roots")),
         *(
             lambda name=name: getattr(schema, name)(np.zeros((1, 4)))
-            for name in ("validate", "totals", "fractions", "entropy", "labelled", "asked", "split")
+            for name in ("validate", "totals", "fractions", "entropy", "labeled", "asked", "by_question")
         ),
         lambda: schema + FEW,
         lambda: FEW + schema,
@@ -333,7 +333,7 @@ def test_numbers_are_those_of_slow_loops(name):
             assert_allclose(
                 entropy[i, q], -sum(f * np.log(f) for f in expected if f > 0) if total else np.nan, atol=1e-12
             )
-    assert_array_equal(schema.labelled(votes), [i != 1 for i in range(len(votes))])
+    assert_array_equal(schema.labeled(votes), [i != 1 for i in range(len(votes))])
 
 
 @each_schema
@@ -376,7 +376,7 @@ def test_tables_are_matched_by_name_and_keep_their_index(name):
     table = pd.DataFrame(votes, columns=schema.columns, index=[f"galaxy {i}" for i in range(len(votes))])
     shuffled = table.sample(frac=1, axis=1, random_state=0)
     assert_array_equal(schema.validate(shuffled), votes)
-    assert_array_equal(schema.labelled(shuffled), schema.labelled(votes))
+    assert_array_equal(schema.labeled(shuffled), schema.labeled(votes))
     for method, names in [("totals", schema.questions), ("fractions", schema.columns), ("entropy", schema.questions)]:
         given = getattr(schema, method)(shuffled)
         assert list(given.index) == list(table.index)
@@ -398,7 +398,7 @@ def test_a_split_puts_together_again(name, kind):
         "table": pd.DataFrame(votes, columns=schema.columns).iloc[:, ::-1],
         "passes": votes[np.newaxis],
     }[kind]
-    blocks = schema.split(given)
+    blocks = schema.by_question(given)
     assert list(blocks) == list(schema.questions)
     assert tuple(block.shape[-1] for block in blocks.values()) == schema.sizes
     assert {type(block) for block in blocks.values()} == {type(given)}
@@ -407,7 +407,7 @@ def test_a_split_puts_together_again(name, kind):
 
 def test_a_split_of_another_width_is_refused():
     with pytest.raises(ValueError, match=r"values must have 7 columns; the shape is \(2, 3\)"):
-        FEW.split(np.zeros((2, 3)))
+        FEW.by_question(np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize("dtype", [bool, "uint8", ">i4", "float32", object, "Int64"])
@@ -438,7 +438,7 @@ def test_what_is_no_count_is_refused_with_its_place(value, sentence, as_table):
     votes = VOTES.astype(float)
     votes[1:, 4] = value
     given = pd.DataFrame(votes, columns=FEW.columns) if as_table else votes
-    for method in (FEW.validate, FEW.totals, FEW.fractions, FEW.entropy, FEW.labelled):
+    for method in (FEW.validate, FEW.totals, FEW.fractions, FEW.entropy, FEW.labeled):
         with pytest.raises(ValueError, match=sentence):
             method(given)
 

@@ -7,7 +7,7 @@ from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.masks import block_masks
 from skastro.augment.multiview import MultiView
 from skastro.augment.recipes import RECIPES, get_recipe, one_recipe
-from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
+from skastro.augment.sky import ColorJitter, GaussianBlur, Grayscale, PSFBlur, Redden
 from skastro.augment.spectra import ContiguousMask, ContinuumTilt, InverseVarianceNoise, Redshift
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Augment",
     "Background",
     "BandDropout",
-    "ColourJitter",
+    "ColorJitter",
     "ContiguousMask",
     "ContinuumTilt",
     "Crop",
@@ -23,7 +23,7 @@ __all__ = [
     "Flip",
     "GaussianBlur",
     "GaussianNoise",
-    "Grey",
+    "Grayscale",
     "HalfNormal",
     "HotPixels",
     "InverseVarianceNoise",

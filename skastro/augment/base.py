@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skastro.augment.geometry import GeometricStep, resample
 from skastro.augment.step import Step
-from skastro.images import centre_crop
+from skastro.images import center_crop
 from skastro.surveys import Survey
 
 __all__ = ["Augment"]
@@ -55,6 +55,7 @@ class Augment(BaseEstimator):
     def __init__(
         self,
         steps: Sequence[tuple[str, Any]] = (),
+        *,
         edge: str = "reflection",
         interpolation: str = "bilinear",
     ) -> None:
@@ -225,9 +226,9 @@ class Augment(BaseEstimator):
             if not isinstance(step, GeometricStep):
                 images = step.apply(images, **drew)
             elif not framed:
-                images = resample(images, torch.stack(matrices), size, self.edge, self.interpolation)
+                images = resample(images, torch.stack(matrices), size, edge=self.edge, interpolation=self.interpolation)
                 framed = True
-        return images if framed else centre_crop(images, size)
+        return images if framed else center_crop(images, size)
 
     def _active(self) -> Iterator[tuple[str, Step]]:
         return ((name, step) for name, step in self.steps if not isinstance(step, str))

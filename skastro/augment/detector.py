@@ -133,6 +133,7 @@ class GaussianNoise(LevelStep):
     def __init__(
         self,
         scale: tuple[float, float] | None = None,
+        *,
         sigma: float | Sequence[float] | Distribution | None = None,
         true: str | float | Sequence[float] | Distribution | None = None,
         p: float = 1.0,
@@ -208,6 +209,7 @@ class Background(LevelStep):
     def __init__(
         self,
         scale: tuple[float, float] = (-1.0, 1.0),
+        *,
         sigma: float | Sequence[float] | None = None,
         p: float = 1.0,
     ) -> None:
@@ -313,6 +315,7 @@ class SatelliteTrail(LevelStep):
     def __init__(
         self,
         brightness: tuple[float, float] = (2.0, 10.0),
+        *,
         width: float = 1.0,
         sigma: float | Sequence[float] | None = None,
         p: float = 0.1,
@@ -388,6 +391,7 @@ class HotPixels(LevelStep):
     def __init__(
         self,
         n: int = 3,
+        *,
         brightness: tuple[float, float] = (5.0, 50.0),
         sigma: float | Sequence[float] | None = None,
         p: float = 0.1,

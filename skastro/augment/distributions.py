@@ -147,6 +147,7 @@ class LogNormal(Distribution):
 
     def __init__(
         self,
+        *,
         shape: PerBandNumber = 1.0,
         loc: PerBandNumber = 0.0,
         scale: PerBandNumber = 1.0,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from skastro.augment.step import PROBABILITY, Limits, Step, chosen, uniform
-from skastro.images import centre_crop
+from skastro.images import center_crop
 
 __all__ = ["Crop", "Dihedral", "Flip", "GeometricStep", "Rotate", "Shift", "Zoom", "resample"]
 
@@ -20,7 +20,7 @@ class GeometricStep(Step):
     """A step that moves pixels by an affine map.
 
     Its matrix takes a position in the outgoing image to the position in the incoming one, in pixels (x, y) from
-    the centre of the window; a row that was not chosen has the identity.
+    the center of the window; a row that was not chosen has the identity.
     """
 
     @abstractmethod
@@ -38,7 +38,7 @@ class GeometricStep(Step):
         """
 
     def reach(self, x: float, y: float) -> tuple[float, float]:
-        """Tell how far from the centre pixels may come from, for a window of these half sides.
+        """Tell how far from the center pixels may come from, for a window of these half sides.
 
         Parameters
         ----------
@@ -83,6 +83,7 @@ def resample(
     images: Tensor,
     matrices: Tensor,
     size: tuple[int, int],
+    *,
     edge: str = "reflection",
     interpolation: str = "bilinear",
 ) -> Tensor:
@@ -117,9 +118,9 @@ def resample(
     total = matrices[0]
     for matrix in matrices[1:]:
         total = total @ matrix
-    cropped = centre_crop(images, size)
+    cropped = center_crop(images, size)
     grid = affine_grid(
-        normalised(total, (images.shape[2], images.shape[3]), size), [len(images), 1, *size], align_corners=False
+        normalized(total, (images.shape[2], images.shape[3]), size), [len(images), 1, *size], align_corners=False
     )
     moved = grid_sample(images, grid, interpolation, edge, align_corners=False)
     still = (total == torch.eye(3, device=total.device)).flatten(1).all(dim=1)
@@ -128,13 +129,13 @@ def resample(
     return torch.where(still[:, None, None, None], cropped, moved)
 
 
-def normalised(matrices: Tensor, frame: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def normalized(matrices: Tensor, frame: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Express maps in pixels as torch's maps between coordinates of -1 to 1.
 
     Parameters
     ----------
     matrices : Tensor of shape (n, 3, 3)
-        Maps in pixels from the window's centre.
+        Maps in pixels from the window's center.
     frame : tuple of int
         Height and width of the incoming images.
     size : tuple of int
@@ -146,16 +147,16 @@ def normalised(matrices: Tensor, frame: tuple[int, int], size: tuple[int, int]) 
     """
     (height, width), (rows, columns) = frame, size
     window = matrices.new_tensor([columns / 2, rows / 2])
-    # An odd margin leaves the central crop half a pixel off the centre of the frame.
-    centre = matrices.new_tensor([-((width - columns) % 2) / 2, -((height - rows) % 2) / 2])
+    # An odd margin leaves the central crop half a pixel off the center of the frame.
+    center = matrices.new_tensor([-((width - columns) % 2) / 2, -((height - rows) % 2) / 2])
     scale = matrices.new_tensor([2 / width, 2 / height])
     linear = matrices[:, :2, :2] * window * scale[:, None]
-    translation = (matrices[:, :2, 2] + centre) * scale
+    translation = (matrices[:, :2, 2] + center) * scale
     return torch.cat([linear, translation[:, :, None]], dim=2)
 
 
 class Rotate(GeometricStep):
-    """Rotation about the centre by an angle drawn evenly from ±`degrees`.
+    """Rotation about the center by an angle drawn evenly from ±`degrees`.
 
     Parameters
     ----------
@@ -273,7 +274,7 @@ class Dihedral(GeometricStep):
 
 
 class Shift(GeometricStep):
-    """Move the object off the centre by up to `pixels` along each axis.
+    """Move the object off the center by up to `pixels` along each axis.
 
     Parameters
     ----------
@@ -319,7 +320,7 @@ class Shift(GeometricStep):
 
 
 class Zoom(GeometricStep):
-    """Enlarge or shrink about the centre, as if the object were nearer or farther.
+    """Enlarge or shrink about the center, as if the object were nearer or farther.
 
     Parameters
     ----------
@@ -395,6 +396,7 @@ class Crop(GeometricStep):
     def __init__(
         self,
         scale: tuple[float, float] = (0.8, 1.0),
+        *,
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         p: float = 1.0,
     ) -> None:
@@ -413,10 +415,10 @@ class Crop(GeometricStep):
         cropped = chosen(n, self.p, generator)[:, None]
         return {
             "sides": torch.where(cropped, sides, 1.0),
-            "centre": torch.where(cropped, place * margin, 0.0),
+            "center": torch.where(cropped, place * margin, 0.0),
         }
 
-    def matrix(self, sides: Tensor, centre: Tensor) -> Tensor:  # noqa: D102
-        (x_side, y_side), (x, y) = sides.unbind(dim=1), centre.unbind(dim=1)
+    def matrix(self, sides: Tensor, center: Tensor) -> Tensor:  # noqa: D102
+        (x_side, y_side), (x, y) = sides.unbind(dim=1), center.unbind(dim=1)
         zero = torch.zeros_like(x)
         return affine(x_side, zero, zero, y_side, x, y)

@@ -16,6 +16,7 @@ def block_masks(
     n: int,
     grid: tuple[int, int],
     generator: torch.Generator,
+    *,
     share: float = 0.5,
     ratio: tuple[float, float] = (0.1, 0.5),
 ) -> Tensor:

@@ -27,7 +27,7 @@ class MultiView(BaseEstimator):
     n_local : int, default=0
         Number of local views.
     local_size : int or float, default=None
-        Side of the local views in pixels, or below 1 as a fraction of the global ones'. They are cut from the centre,
+        Side of the local views in pixels, or below 1 as a fraction of the global ones'. They are cut from the center,
         unless their recipe shifts or crops.
 
     References
@@ -47,6 +47,7 @@ class MultiView(BaseEstimator):
         self,
         first: Augment | None = None,
         second: Augment | None = None,
+        *,
         local: Augment | None = None,
         n_local: int = 0,
         local_size: float | None = None,

@@ -12,7 +12,7 @@ from skastro.augment.detector import GaussianNoise
 from skastro.augment.distributions import HalfNormal, LogNormal
 from skastro.augment.geometry import Crop, Dihedral, Flip, Rotate, Shift, Zoom
 from skastro.augment.multiview import MultiView
-from skastro.augment.sky import ColourJitter, GaussianBlur, Grey, PSFBlur, Redden
+from skastro.augment.sky import ColorJitter, GaussianBlur, Grayscale, PSFBlur, Redden
 
 __all__ = ["RECIPES", "get_recipe", "one_recipe"]
 
@@ -52,7 +52,7 @@ def galaxy(local: bool = False) -> Augment:
     --------
     >>> from skastro.augment.recipes import galaxy
     >>> [name for name, step in galaxy(local=True).steps]
-    ['noise', 'rotate', 'zoom', 'crop', 'flip', 'colour', 'blur']
+    ['noise', 'rotate', 'zoom', 'crop', 'flip', 'color', 'blur']
     """
     part = [
         ("rotate", Dihedral()),
@@ -69,7 +69,7 @@ def galaxy(local: bool = False) -> Augment:
             ("noise", GaussianNoise(scale=(0.0, 1.0))),
             *(part if local else whole),
             ("flip", Flip(p=0.5)),
-            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.2, p=0.8)),
+            ("color", ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, p=0.8)),
             ("blur", GaussianBlur(sigma=(0.1, 1.0), radius=3, p=0.1)),
         ]
     )
@@ -193,7 +193,7 @@ RECIPES: dict[str, Augment | MultiView] = {
             ("rotate", Rotate(degrees=180)),
             ("crop", Crop(scale=(0.8, 1.0))),
             ("flip", Flip(p=0.5)),
-            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.0, p=0.8)),
+            ("color", ColorJitter(brightness=0.4, contrast=0.4, saturation=0.0, p=0.8)),
             ("blur", GaussianBlur(sigma=(0.1, 2.0), radius=3, p=0.1)),
         ],
         edge="zeros",
@@ -221,7 +221,7 @@ RECIPES: dict[str, Augment | MultiView] = {
     "galaxy": galaxy(),
     # The same, and four local views of half the side, each of a part of the object, as in Caron et al. (2020). A clone,
     # since both recipes hold the same tuples.
-    "galaxy-crops": clone(MultiView(galaxy(), None, galaxy(local=True), n_local=4, local_size=0.5)),
+    "galaxy-crops": clone(MultiView(galaxy(), None, local=galaxy(local=True), n_local=4, local_size=0.5)),
     # Hayat et al. (2021), for SDSS images in ugriz.
     "sdss": sdss("passthrough"),
     "sdss-all": sdss(PSFBlur(HalfNormal(0.13), unit="arcsec", reference="r")),
@@ -241,7 +241,7 @@ RECIPES: dict[str, Augment | MultiView] = {
     # Parker et al. (2024), for cutouts of 152 pixels and ``size=144``: probabilities as in the paper, not as in its
     # code, which has them the wrong way round.
     "astrodino": MultiView(
-        astrodino(1.0, shift=4), astrodino(0.1, shift=4), astrodino(0.5, shift=46), n_local=8, local_size=60
+        astrodino(1.0, shift=4), astrodino(0.1, shift=4), local=astrodino(0.5, shift=46), n_local=8, local_size=60
     ),
     # The contrastive view of Walmsley et al. (2022), from their code, since the paper has no numbers. Theirs shifts the
     # hue too, which has no meaning in bands of flux.
@@ -251,8 +251,8 @@ RECIPES: dict[str, Augment | MultiView] = {
             ("rotate", Rotate(degrees=180)),
             ("crop", Crop(scale=(0.3, 0.85), ratio=(0.8, 1.2))),
             ("flip", Flip(p=0.5)),
-            ("colour", ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, p=0.8)),
-            ("grey", Grey(p=0.3)),
+            ("color", ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, p=0.8)),
+            ("grayscale", Grayscale(p=0.3)),
         ]
     ),
 }

@@ -1,4 +1,4 @@
-"""What happens to the light between the object and the detector: dust, seeing, and a change of colour."""
+"""What happens to the light between the object and the detector: dust, seeing, and a change of color."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -23,7 +23,7 @@ from skastro.augment.step import (
 )
 from skastro.surveys import Survey
 
-__all__ = ["ColourJitter", "GaussianBlur", "Grey", "PSFBlur", "Redden"]
+__all__ = ["ColorJitter", "GaussianBlur", "Grayscale", "PSFBlur", "Redden"]
 
 WIDTH = Interval(Real, 0, None, closed="left")
 # Kernels reach to this many standard deviations of the widest one.
@@ -125,7 +125,7 @@ class Redden(PixelStep):
 
     .. math:: x'_b = x_b \cdot 10^{-R_b\,E(B-V) / 2.5}
 
-    :class:`~skastro.surveys.Deredden` undoes it.
+    :class:`~skastro.preprocessing.Deredden` undoes it.
 
     Parameters
     ----------
@@ -170,6 +170,7 @@ class Redden(PixelStep):
     def __init__(
         self,
         ebv: tuple[float, float] | Distribution = (0.0, 0.5),
+        *,
         extinction: Sequence[float] | None = None,
         p: float = 1.0,
     ) -> None:
@@ -269,6 +270,7 @@ class PSFBlur(PixelStep):
     def __init__(
         self,
         sigma: tuple[float, float] | Distribution = HalfNormal(0.13),  # noqa: B008
+        *,
         unit: str = "arcsec",
         reference: str | None = "r",
         true: tuple[float, float] | Distribution | None = None,
@@ -369,7 +371,7 @@ class GaussianBlur(PixelStep):
         "p": [PROBABILITY],
     }
 
-    def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), radius: int = 3, p: float = 1.0) -> None:
+    def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), *, radius: int = 3, p: float = 1.0) -> None:
         self.sigma = sigma
         self.radius = radius
         self.p = p
@@ -384,7 +386,7 @@ class GaussianBlur(PixelStep):
         return convolve_some(images, kernel, blurred)
 
 
-class ColourJitter(PixelStep):
+class ColorJitter(PixelStep):
     r"""Random brightness, contrast and saturation, right for one band and for many.
 
     .. math:: x' = f_b\,(m_b + f_c\,(y - m_b)), \qquad y = \bar x + f_s\,(x - \bar x)
@@ -405,8 +407,8 @@ class ColourJitter(PixelStep):
 
     Examples
     --------
-    >>> from skastro.augment import ColourJitter
-    >>> ColourJitter(brightness=0.2).contrast
+    >>> from skastro.augment import ColorJitter
+    >>> ColorJitter(brightness=0.2).contrast
     0.4
     """
 
@@ -417,7 +419,9 @@ class ColourJitter(PixelStep):
         "p": [PROBABILITY],
     }
 
-    def __init__(self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, p: float = 0.8) -> None:
+    def __init__(
+        self, brightness: float = 0.4, *, contrast: float = 0.4, saturation: float = 0.4, p: float = 0.8
+    ) -> None:
         self.brightness = brightness
         self.contrast = contrast
         self.saturation = saturation
@@ -434,22 +438,22 @@ class ColourJitter(PixelStep):
         return factors
 
     def apply(self, images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:  # noqa: D102
-        # The three blends are one linear map of pixel, grey and mean: weights of a chosen identity are exact.
-        grey = images.mean(dim=1, keepdim=True)
+        # The three blends are one linear map of pixel, gray and mean: weights of a chosen identity are exact.
+        gray = images.mean(dim=1, keepdim=True)
         level = images.mean(dim=(2, 3), keepdim=True)
         pixel = per_image(brightness * contrast * saturation)
-        to_grey = per_image(brightness * contrast * (1 - saturation))
+        to_gray = per_image(brightness * contrast * (1 - saturation))
         to_level = per_image(brightness * (1 - contrast))
-        return pixel * images + to_grey * grey + to_level * level
+        return pixel * images + to_gray * gray + to_level * level
 
 
-class Grey(PixelStep):
+class Grayscale(PixelStep):
     """All bands become their mean: what is left to tell is the shape.
 
     Parameters
     ----------
     p : float, default=0.2
-        Probability that an image loses its colours. With one band nothing changes.
+        Probability that an image loses its colors. With one band nothing changes.
 
     References
     ----------
@@ -457,8 +461,8 @@ class Grey(PixelStep):
 
     Examples
     --------
-    >>> from skastro.augment import Grey
-    >>> Grey(p=0.3).p
+    >>> from skastro.augment import Grayscale
+    >>> Grayscale(p=0.3).p
     0.3
     """
 
@@ -468,7 +472,7 @@ class Grey(PixelStep):
         self.p = p
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
-        return {"greyed": chosen(shape[0], self.p, generator)}
+        return {"grayed": chosen(shape[0], self.p, generator)}
 
-    def apply(self, images: Tensor, greyed: Tensor) -> Tensor:  # noqa: D102
-        return torch.where(per_image(greyed), images.mean(dim=1, keepdim=True), images)
+    def apply(self, images: Tensor, grayed: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(per_image(grayed), images.mean(dim=1, keepdim=True), images)

@@ -108,6 +108,7 @@ class InverseVarianceNoise(PixelStep):
     def __init__(
         self,
         scale: tuple[float, float] = (0.0, 1.0),
+        *,
         ivar: float | Sequence[float] | np.ndarray | None = None,
         p: float = 1.0,
     ) -> None:
@@ -213,7 +214,7 @@ class Redshift(GridStep):
 
     Notes
     -----
-    Linear resampling lets a missing pixel (NaN) spoil its neighbours, by one on either side.
+    Linear resampling lets a missing pixel (NaN) spoil its neighbors, by one on either side.
 
     References
     ----------
@@ -238,6 +239,7 @@ class Redshift(GridStep):
     def __init__(
         self,
         z: tuple[float, float] = (-0.01, 0.01),
+        *,
         grid: float | Sequence[float] | np.ndarray = 1e-4,
         fill: str | float = "edge",
         p: float = 1.0,
@@ -259,7 +261,7 @@ class Redshift(GridStep):
         below, above = (
             images.gather(3, per_row(index.long()).expand(images.shape)) for index in (left, (left + 1).clamp(max=last))
         )
-        # A pixel that is hit exactly does not see its neighbour, which may be missing.
+        # A pixel that is hit exactly does not see its neighbor, which may be missing.
         moved = torch.where(per_row(share) > 0, torch.lerp(below, above, per_row(share)), below)
         moved = moved / (1 + z)[:, None, None, None]
         if self.fill == "edge":
@@ -317,6 +319,7 @@ class ContinuumTilt(GridStep):
     def __init__(
         self,
         slope: tuple[float, float] = (-0.5, 0.5),
+        *,
         grid: float | Sequence[float] | np.ndarray = 1e-4,
         p: float = 1.0,
     ) -> None:
@@ -372,7 +375,7 @@ class ContiguousMask(PixelStep):
         "p": [PROBABILITY],
     }
 
-    def __init__(self, n: int = 3, length: int = 30, fill: float = 0.0, p: float = 1.0) -> None:
+    def __init__(self, n: int = 3, *, length: int = 30, fill: float = 0.0, p: float = 1.0) -> None:
         self.n = n
         self.length = length
         self.fill = fill

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from skastro.augment.base import Augment
 from skastro.augment.geometry import Rotate, resample
-from skastro.images import centre_crop
+from skastro.images import center_crop
 
 __all__ = ["Views", "symmetries"]
 
 
 class Views:
-    """Draws normalised views of a batch.
+    """Draws normalized views of a batch.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Views:
 
 
 def symmetries(
-    images: Tensor, size: tuple[int, int], average: str | int | None, edge: str = "reflection"
+    images: Tensor, size: tuple[int, int], *, average: str | int | None, edge: str = "reflection"
 ) -> list[Tensor]:
     """Show the central window in every orientation that the sky might have given it.
 
@@ -73,10 +73,10 @@ def symmetries(
     --------
     >>> import torch
     >>> from skastro.augment.views import symmetries
-    >>> len(symmetries(torch.rand(2, 1, 8, 8), (6, 6), "dihedral"))
+    >>> len(symmetries(torch.rand(2, 1, 8, 8), (6, 6), average="dihedral"))
     8
     """
-    window = centre_crop(images, size)
+    window = center_crop(images, size)
     if average is None:
         return [window]
     if isinstance(average, str):
@@ -87,7 +87,7 @@ def symmetries(
 
 
 def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
-    """Rotate images about the centre of their window: exactly, if by a quarter turn.
+    """Rotate images about the center of their window: exactly, if by a quarter turn.
 
     Parameters
     ----------
@@ -109,4 +109,4 @@ def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
     if (4 * turn).is_integer() and (square or (2 * turn).is_integer()):
         return torch.rot90(window, int(4 * turn), (2, 3))
     degrees = torch.full((len(images),), 360 * turn, device=images.device)
-    return resample(images.float(), Rotate().matrix(degrees)[None], (window.shape[2], window.shape[3]), edge)
+    return resample(images.float(), Rotate().matrix(degrees)[None], (window.shape[2], window.shape[3]), edge=edge)

@@ -48,7 +48,7 @@ def load_images(
     paths : str, path-like or sequence of these
         A folder (all its images, sorted by name; other files are passed over), a file, or files in the order wanted.
     size : int or None, default=None
-        Side in pixels of the centre that is kept of each cutout; None keeps them whole, and then they must agree.
+        Side in pixels of the center that is kept of each cutout; None keeps them whole, and then they must agree.
     fill : float, "median" or None, default=None
         What takes the place of pixels that are not finite: a value, or the median of the other pixels of the same
         cutout and band. None refuses such cutouts.
@@ -93,7 +93,7 @@ def load_images(
     array(['galaxy.png'], dtype='<U10')
     """
     files = _files(paths)
-    images = [_mended(_centre(_read(file, hdu), size, file), fill, file) for file in files]
+    images = [_mended(_center(_read(file, hdu), size, file), fill, file) for file in files]
     _refuse_mixtures(files, images)
     return Bunch(images=np.stack(images), filenames=np.array([file.name for file in files]))
 
@@ -155,7 +155,7 @@ def _bands_first(data: np.ndarray) -> np.ndarray | None:
     return data.reshape(bands + list(data.shape[-2:])) if len(bands) == 1 else None
 
 
-def _centre(image: np.ndarray, size: int | None, file: Path) -> np.ndarray:
+def _center(image: np.ndarray, size: int | None, file: Path) -> np.ndarray:
     height, width = image.shape[1:]
     if size is None:
         return image
@@ -189,5 +189,5 @@ def _refuse_mixtures(files: list[Path], images: list[np.ndarray]) -> None:
         if image.shape[1:] != (height, width):
             raise ValueError(
                 f"{files[0]} has {height} × {width} pixels and {file} {image.shape[1]} × {image.shape[2]}: "
-                "size= keeps the centre of each."
+                "size= keeps the center of each."
             )

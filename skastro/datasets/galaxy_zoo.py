@@ -24,7 +24,7 @@ _CLASSES = {
 _DESCR = """\
 Galaxy Zoo 1
 ============
-Colour cutouts of galaxies of the Sloan Digital Sky Survey, 64 × 64 pixels, with classes from the votes of volunteers.
+Color cutouts of galaxies of the Sloan Digital Sky Survey, 64 × 64 pixels, with classes from the votes of volunteers.
 The red, green and blue channels are the i, r and g bands after a stretch for display. The angular size of the pixels is
 not recorded. At least one "don't know" picture is an error page of the image server, not a galaxy.
 
@@ -33,14 +33,14 @@ Credit: Lintott et al. 2008 (MNRAS 389, 1179) and 2011 (MNRAS 410, 166); images:
 
 
 @validate_params(
-    {"path": [str, PathLike], "classes": ["array-like"], "unlabelled": ["boolean"]},
+    {"path": [str, PathLike], "classes": ["array-like"], "unlabeled": ["boolean"]},
     prefer_skip_nested_validation=True,
 )
 def load_galaxy_zoo1(
     path: str | PathLike[str],
     *,
     classes: Sequence[str] = ("elliptical", "spiral", "edge-on", "merger"),
-    unlabelled: bool = False,
+    unlabeled: bool = False,
 ) -> Bunch:
     """Load Sloan cutouts with the classes of Galaxy Zoo 1.
 
@@ -51,8 +51,8 @@ def load_galaxy_zoo1(
     classes : sequence of str, default=("elliptical", "spiral", "edge-on", "merger")
         Classes to keep, in the order of their numbers in `target`; also ``"clockwise"`` and ``"anticlockwise"``
         (which ``"spiral"`` joins) and ``"don't know"``. A mirror image of a clockwise galaxy is anticlockwise.
-    unlabelled : bool, default=False
-        Whether to load the unlabelled cutouts too, from ``gz2_unlabelled.npz`` in the same folder.
+    unlabeled : bool, default=False
+        Whether to load the unlabeled cutouts too, from ``gz2_unlabelled.npz`` in the same folder.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def load_galaxy_zoo1(
             ``("red", "green", "blue")``.
         pixel_scale : None
             The scale is not recorded.
-        unlabelled_images : ndarray of shape (m, 3, 64, 64), uint8
-            Present where `unlabelled` is true.
+        unlabeled_images : ndarray of shape (m, 3, 64, 64), uint8
+            Present where `unlabeled` is true.
         DESCR : str
             What this is, and whom to thank.
 
@@ -123,9 +123,9 @@ def load_galaxy_zoo1(
         pixel_scale=None,
         DESCR=_DESCR,
     )
-    if unlabelled:
+    if unlabeled:
         more = read_npz(archive.with_name("gz2_unlabelled.npz"), "images")
-        zoo.unlabelled_images = _channels_first(more["images"])
+        zoo.unlabeled_images = _channels_first(more["images"])
     return zoo
 
 

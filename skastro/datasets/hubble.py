@@ -17,8 +17,8 @@ Objects of the Hubble eXtreme Deep Field
 ========================================
 Real galaxies (and a few stars) in the constellation Fornax, cut out of the picture that scikit-image carries as
 `skimage.data.hubble_deep_field`. It is a JPEG made to be looked at: three 8-bit channels after a stretch, not
-calibrated flux. Colour, radius, ellipticity and magnitude are measured on that picture: they order the objects sensibly
-and are worth nothing as photometry. The objects were found by thresholding: neighbours are in some cutouts, and a large
+calibrated flux. Color, radius, ellipticity and magnitude are measured on that picture: they order the objects sensibly
+and are worth nothing as photometry. The objects were found by thresholding: neighbors are in some cutouts, and a large
 galaxy may be several objects.
 
 Credit: NASA, ESA, G. Illingworth, D. Magee and P. Oesch (University of California, Santa Cruz), R. Bouwens (Leiden
@@ -39,7 +39,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
 
     The picture comes with scikit-image: nothing is downloaded. It is smoothed, pixels well above the background are
     gathered into objects, touching objects are parted by a watershed, and each object that is wholly surrounded
-    by the picture is cut out around its centre of light.
+    by the picture is cut out around its center of light.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
         bands : tuple of str
             ``("red", "green", "blue")``.
         positions : ndarray of shape (n, 2), float
-            Row and column of the centre of light in the picture, in pixels.
+            Row and column of the center of light in the picture, in pixels.
         properties : DataFrame of shape (n, 4)
-            `colour` (blue minus red magnitude: larger is redder), `radius` (of half the light, in pixels),
+            `color` (blue minus red magnitude: larger is redder), `radius` (of half the light, in pixels),
             `ellipticity` (1 − axis ratio) and `magnitude` (−2.5 log10 of the counts above the background in the three
             channels, averaged).
         pixel_scale : float
@@ -86,7 +86,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
     >>> field.images.shape[1:], field.images.dtype
     ((3, 32, 32), dtype('uint8'))
     >>> list(field.properties)
-    ['colour', 'radius', 'ellipticity', 'magnitude']
+    ['color', 'radius', 'ellipticity', 'magnitude']
     """
     picture = data.hubble_deep_field()
     flux = picture - np.median(picture, axis=(0, 1))
@@ -101,7 +101,7 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
         images=np.ascontiguousarray(np.moveaxis(np.stack(cutouts), -1, 1)),
         bands=_BANDS,
         positions=objects[["row", "column"]].to_numpy(),
-        properties=objects[["colour", "radius", "ellipticity", "magnitude"]],
+        properties=objects[["color", "radius", "ellipticity", "magnitude"]],
         pixel_scale=0.14,
         DESCR=_DESCR,
     )
@@ -143,7 +143,7 @@ def _measure(labels: np.ndarray, flux: np.ndarray) -> pd.DataFrame:
         {
             "row": table["centroid_weighted-0"],
             "column": table["centroid_weighted-1"],
-            "colour": 2.5 * np.log10(red / blue),
+            "color": 2.5 * np.log10(red / blue),
             "radius": table["_half_light_radius"],
             "ellipticity": 1 - table["axis_minor_length"] / table["axis_major_length"],
             "magnitude": -2.5 * np.log10(ndimage.sum_labels(light, labels, table["label"])),
@@ -152,7 +152,7 @@ def _measure(labels: np.ndarray, flux: np.ndarray) -> pd.DataFrame:
 
 
 def _half_light_radius(mask: np.ndarray, light: np.ndarray) -> float:
-    """Distance from the centre of light within which half of it lies, in pixels."""
+    """Distance from the center of light within which half of it lies, in pixels."""
     points, weights = np.argwhere(mask), light[mask]
     distance = np.hypot(*(points - np.average(points, axis=0, weights=weights)).T)
     order = np.argsort(distance)

@@ -22,7 +22,7 @@ subtracted, so that only the lines are left. Most objects were observed several 
 alike, so training and test sides must be split by `groups`, or accuracies come out far too high. Two objects are of
 type Ibn.
 
-Credit: the spectral library of the Modjaz group, DOI 10.5281/zenodo.58766 (MIT licence).
+Credit: the spectral library of the Modjaz group, DOI 10.5281/zenodo.58766 (MIT license).
 """
 _PAIRS = """\
 Galaxies with an image and a spectrum

@@ -146,7 +146,7 @@ def _sources(n: int, seed: int, side: float) -> pd.DataFrame:
 
 
 def _beads(sources: pd.DataFrame, seed: int) -> np.ndarray:
-    """Centre x, y and standard deviation (arcsec) and flux of every bead: (n, 4, 2 · beads + 1)."""
+    """Center x, y and standard deviation (arcsec) and flux of every bead: (n, 4, 2 · beads + 1)."""
     s = {name: column.to_numpy()[:, None] for name, column in sources.items()}
     rng = np.random.default_rng(seed)
     knots = np.exp(0.4 * rng.standard_normal((len(sources), 2, _BEADS)))

@@ -20,7 +20,7 @@ The spectra are simulated too, of all the light of a galaxy: nothing is lost bes
 of the images, carry a break at 4000 Å, absorption lines and emission lines. The break and the lines of metals grow with
 age and metallicity, those of hydrogen fade with age. Emission follows the star formation rate, its ratios the
 metallicity, and the dust of the young stars reddens it. Ages and metallicities show in these features alone, and the
-images are without them: their colours differ by hundredths of a magnitude, where emission is strong by tenths. The
+images are without them: their colors differ by hundredths of a magnitude, where emission is strong by tenths. The
 resolution of 2,000 is finer than the pixels, which have 800. Noise is that of the galaxy's photons and of the sky,
 whose lines crowd the red; cosmic rays hit one pixel in 200.
 
@@ -238,10 +238,10 @@ def _extinction(wavelength: np.ndarray) -> np.ndarray:
     return np.interp(wavelength, _MILKY_WAY.index, _MILKY_WAY)
 
 
-def _profile(centre: np.ndarray, sigma: float) -> np.ndarray:
+def _profile(center: np.ndarray, sigma: float) -> np.ndarray:
     """Mean over each pixel of Gaussian lines (1/Å) of unit area and of this width relative to their wavelength."""
     width = np.hypot(sigma, _SIGMA_PER_FWHM / _RESOLUTION)
-    return np.diff(special.ndtr((_EDGES - np.log(centre)) / width)) / _WIDTHS
+    return np.diff(special.ndtr((_EDGES - np.log(center)) / width)) / _WIDTHS
 
 
 def _sky() -> np.ndarray:

@@ -33,7 +33,7 @@ _BANDS = pd.DataFrame(
 _DEPTH_SEEING = 1.3  # arcsec, in which those depths were reached
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
-# Of all that was drawn, what a catalogue would list.
+# Of all that was drawn, what a catalog would list.
 _PROPERTIES = [
     "log_mass",
     "log_ssfr",
@@ -58,7 +58,7 @@ Six kinds (elliptical, spiral, barred spiral, ring, edge-on, merger) of two stel
 H0 = 70 km/s/Mpc and matter density 0.3. Distance dims a galaxy, shrinks it and reddens it. Its own dust reddens its
 young stars; the Milky Way's dust (E(B−V), Schlafly & Finkbeiner coefficients) reddens all of it. The optics blur each
 band with a Gaussian whose width falls with wavelength to the power 0.3, and the sky adds Gaussian noise at the depth of
-the Sloan survey. Shot noise of the galaxies, neighbours, stars and artefacts are left out.
+the Sloan survey. Shot noise of the galaxies, neighbors, stars and artifacts are left out.
 
 Images are in nanomaggies per pixel (magnitude = 22.5 − 2.5 log10 flux).
 """
@@ -247,8 +247,8 @@ def _photograph(
     """Images without noise, a chunk of galaxies at a time."""
     images = np.empty((len(galaxies), len(filters), size, size), np.float32)
     frame = slice(_MARGIN, _MARGIN + size)
-    colour = (filters["wavelength"] / _BANDS.at["r", "wavelength"]).to_numpy() ** -0.3
-    sigma = seeing * _SIGMA_PER_FWHM / pixel_scale * np.outer(galaxies["relative_seeing"], colour)
+    color = (filters["wavelength"] / _BANDS.at["r", "wavelength"]).to_numpy() ** -0.3
+    sigma = seeing * _SIGMA_PER_FWHM / pixel_scale * np.outer(galaxies["relative_seeing"], color)
     for start in range(0, len(galaxies), _CHUNK):
         rows = slice(start, start + _CHUNK)
         waves = fft.rfft2(universe.light(galaxies.iloc[rows], size + 2 * _MARGIN, pixel_scale))

@@ -109,7 +109,7 @@ def cast_votes(
     people = turnout.integers(fewest, most, size=len(probabilities), endpoint=True)
     campaign = choice.integers(len(campaigns), size=len(probabilities))
     votes = pd.DataFrame(0, index=probabilities.index, columns=schema.columns)
-    shares = schema.split(probabilities)
+    shares = schema.by_question(probabilities)
     for (question, pairs), rng in zip(schema.parents.items(), others, strict=True):
         if pairs:
             asked = votes[[f"{parent}_{answer}" for parent, answer in pairs]].sum(axis=1).clip(upper=people).to_numpy()

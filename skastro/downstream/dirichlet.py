@@ -34,7 +34,7 @@ LIMIT = 12.0  # of the logarithm of a concentration: beyond, log-gammas lose the
 Layer = tuple[Tensor, Tensor]
 
 
-def tells_votes(model: BaseEstimator) -> bool:
+def predicts_votes(model: BaseEstimator) -> bool:
     """Tell whether a classifier's head gives concentrations; once fitted, whether the head in use does.
 
     Parameters
@@ -84,7 +84,7 @@ class VoteClassifierMixin(ClassifierMixin):
         fractions = self._fractions(X)
         if self.schema_ is None:
             return self.classes_[fractions.argmax(axis=1)]
-        blocks = self.schema_.split(fractions)
+        blocks = self.schema_.by_question(fractions)
         best = [np.array(self.schema_.questions[name])[block.argmax(axis=1)] for name, block in blocks.items()]
         return self._as_given(np.column_stack(best), X, list(blocks))
 
@@ -111,7 +111,7 @@ class VoteClassifierMixin(ClassifierMixin):
             fractions = fractions * np.repeat(self.schema_.asked(fractions), self.schema_.sizes, axis=1)
         return self._as_given(fractions, X, self.classes_)
 
-    @available_if(tells_votes)
+    @available_if(predicts_votes)
     def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:
         r"""Give the Dirichlet concentrations :math:`\alpha`, from which all else follows.
 
@@ -126,7 +126,7 @@ class VoteClassifierMixin(ClassifierMixin):
         """
         return self._as_given(self._concentrations(X), X, self.classes_)
 
-    @available_if(tells_votes)
+    @available_if(predicts_votes)
     def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
         r"""Give the central interval of each fraction, which follows a beta distribution.
 
@@ -156,7 +156,7 @@ class VoteClassifierMixin(ClassifierMixin):
         others = np.maximum(per_question(alpha, self._sizes) - alpha, 1e-300)  # a single class has none
         return np.stack([betaincinv(alpha, others, (1 + side * level) / 2) for side in (-1, 1)], axis=-1)
 
-    @available_if(tells_votes)
+    @available_if(predicts_votes)
     def sample(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draw fractions from the distributions.
 
@@ -176,7 +176,7 @@ class VoteClassifierMixin(ClassifierMixin):
         """
         rng = check_random_state(random_state)
         alpha = np.repeat(self._concentrations(X), n_samples, axis=0)
-        # Normalised gamma variates; by way of logarithms, because those of small concentrations underflow.
+        # Normalized gamma variates; by way of logarithms, because those of small concentrations underflow.
         log_gamma = np.log(rng.standard_gamma(alpha + 1)) + np.log(1 - rng.uniform(size=alpha.shape)) / alpha
         starts = np.cumsum([0, *self._sizes[:-1]])
         largest = np.repeat(np.maximum.reduceat(log_gamma, starts, axis=1), self._sizes, axis=1)
@@ -207,7 +207,7 @@ class VoteClassifierMixin(ClassifierMixin):
             return super().score(X, y, sample_weight)
         return -dirichlet_nll(self.count_votes(y), self._concentrations(X), self.schema_, sample_weight=sample_weight)
 
-    @available_if(tells_votes)
+    @available_if(predicts_votes)
     def count_votes(self, y: Any) -> np.ndarray:
         """Check votes, and put them in the order of the columns of `predict_proba`.
 
@@ -274,11 +274,11 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
     r"""Predict how volunteers vote, with error bars, from rows of numbers such as embeddings.
 
     Each galaxy gets a Dirichlet distribution over the answers to each question, from a linear model or a small network
-    of its standardised features,
+    of its standardized features,
 
     .. math:: \ln \alpha = W x + b.
 
-    What is minimised is the weighted sum of the negative log-likelihoods of the votes under the Dirichlet-multinomial
+    What is minimized is the weighted sum of the negative log-likelihoods of the votes under the Dirichlet-multinomial
     distribution, with a penalty,
 
     .. math:: L = -\sum_i w_i \sum_q \ln p(k_{iq} \mid \alpha_{iq}) + \frac{\lambda d}{2} \lVert W \rVert^2,
@@ -377,6 +377,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
     def __init__(
         self,
         schema: str | VoteSchema | None = None,
+        *,
         hidden_layer_sizes: Sequence[int] = (),
         alpha: float = 1.0,
         max_iter: int = 1000,
@@ -433,7 +434,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
             weight = self._weigh_votes(votes, _check_sample_weight(sample_weight, X, ensure_non_negative=True))
             rows = np.flatnonzero(weight)
             self.scaler_ = StandardScaler().fit(X[rows], sample_weight=weight[rows])
-            self._minimise(self.scaler_.transform(X[rows]), votes[rows], weight[rows])
+            self._minimize(self.scaler_.transform(X[rows]), votes[rows], weight[rows])
         return self
 
     def _concentrations(self, X: Any) -> np.ndarray:
@@ -446,7 +447,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
     def _fractions(self, X: Any) -> np.ndarray:
         return self._expected(self._concentrations(X))
 
-    def _minimise(self, X: np.ndarray, votes: np.ndarray, weight: np.ndarray) -> None:
+    def _minimize(self, X: np.ndarray, votes: np.ndarray, weight: np.ndarray) -> None:
         """Find the layers by L-BFGS over all rows at once."""
         widths = [X.shape[1], *self.hidden_layer_sizes, votes.shape[1]]
         rows, counts, total = torch.from_numpy(X), torch.from_numpy(votes), weight.sum()
@@ -514,7 +515,7 @@ def concentrations(rows: Tensor, layers: Sequence[Layer]) -> Tensor:
     Parameters
     ----------
     rows : Tensor of shape (n, n_features)
-        Standardised features.
+        Standardized features.
     layers : sequence of tuple of Tensor
         Weights and biases.
 

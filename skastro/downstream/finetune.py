@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from skastro.augment import Augment
-from skastro.downstream.dirichlet import VoteClassifierMixin, tells_votes
+from skastro.downstream.dirichlet import VoteClassifierMixin, predicts_votes
 from skastro.downstream.photoz import RedshiftBins
 from skastro.downstream.tuning import FineTuner
 from skastro.encoders import VoteHead
@@ -31,7 +31,7 @@ __all__ = ["FineTuneClassifier", "FineTuneRegressor"]
 class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     r"""Classify images, or predict how volunteers vote on them, with an encoder and a head, trained together.
 
-    ``head="softmax"`` minimises the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
+    ``head="softmax"`` minimizes the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
     ``head="dirichlet"`` takes counts of votes and gives every galaxy a Dirichlet distribution over the answers to each
     question: its loss is that of :class:`DirichletClassifier`, whose answers it has too.
 
@@ -66,7 +66,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`: standardise; divide by the noise, take asinh, then standardise; or neither.
+        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the answers over the eight flips and quarter turns, or over that many rotations.
     class_weight : dict or "balanced", default=None
@@ -88,7 +88,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     lr : float, default=2.5e-4
         Peak learning rate of the head.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules (cosine or milestones), precision, callbacks.
+        The rarer knobs: optimizer, schedules (cosine or milestones), precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -172,6 +172,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     def __init__(
         self,
         encoder: Any = "resnet18",
+        *,
         head: str = "softmax",
         schema: str | VoteSchema | None = None,
         dropout: float = 0.2,
@@ -269,7 +270,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     def _fractions(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        if tells_votes(self):
+        if predicts_votes(self):
             return self._expected(self._concentrations(X))
         return self._answers(X, nn.Softmax(dim=1))
 
@@ -312,12 +313,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         return weight
 
     def _build_output(self, width: int, out: int) -> nn.Module:
-        if tells_votes(self):
+        if predicts_votes(self):
             return VoteHead(width, out, torch.Generator().manual_seed(int(torch.randint(1 << 62, ()))), self.dropout)
         return nn.Linear(width, out)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if tells_votes(self):
+        if predicts_votes(self):
             return dirichlet_multinomial_nll(outputs, target, self._sizes, reduction="none").sum(dim=1)
         target = target.long() if target.ndim == 1 else target
         return cross_entropy(outputs, target, label_smoothing=self.label_smoothing, reduction="none")
@@ -365,14 +366,14 @@ def get_head(head: str | RedshiftBins) -> str | RedshiftBins:
     return RedshiftBins() if head == "redshift-bins" else head
 
 
-def _tells_redshifts(model: "FineTuneRegressor") -> bool:
+def _predicts_redshifts(model: "FineTuneRegressor") -> bool:
     return isinstance(getattr(model, "bins_", get_head(model.head)), RedshiftBins)
 
 
 class FineTuneRegressor(RegressorMixin, FineTuner):
     r"""Estimate values from images with an encoder and a head, trained together.
 
-    ``head="linear"`` minimises the squared error of the standardised values. ``head="redshift-bins"`` minimises the
+    ``head="linear"`` minimizes the squared error of the standardized values. ``head="redshift-bins"`` minimizes the
     cross-entropy over bins of redshift and gives a distribution; see `skastro.downstream.RedshiftBins`.
 
     Parameters
@@ -401,7 +402,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`: standardise; divide by the noise, take asinh, then standardise; or neither.
+        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the answers over the eight flips and quarter turns, or over that many rotations.
     early_stopping : bool, default=False
@@ -417,7 +418,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     lr : float, default=2.5e-4
         Peak learning rate of the head.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules (cosine or milestones), precision, callbacks.
+        The rarer knobs: optimizer, schedules (cosine or milestones), precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -472,6 +473,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     def __init__(
         self,
         encoder: Any = "resnet18",
+        *,
         head: str | RedshiftBins = "linear",
         n_layers: int | str = "all",
         layer_decay: float = 1.0,
@@ -555,12 +557,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         -------
         ndarray of shape (n,) or (n, n_outputs)
         """
-        if _tells_redshifts(self):
+        if _predicts_redshifts(self):
             pdf, _ = self.predict_pdf(X)
             return self.bins_.estimate(pdf)
         return self._answers(X, nn.Identity()).reshape(-1, *self._mean.shape) * self._std + self._mean
 
-    @available_if(_tells_redshifts)
+    @available_if(_predicts_redshifts)
     def predict_pdf(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Give the distribution of each redshift, for ``head="redshift-bins"``.
 
@@ -579,7 +581,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         pdf = self._answers(X, nn.Softmax(dim=1)).astype(np.float64)
         return pdf / pdf.sum(axis=1, keepdims=True), self.bins_.edges
 
-    @available_if(_tells_redshifts)
+    @available_if(_predicts_redshifts)
     def predict_interval(self, X: Any, level: float = 0.68) -> np.ndarray:
         """Give the central interval of each redshift, for ``head="redshift-bins"``.
 
@@ -599,7 +601,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # after the few steps of scikit-learn's checks
-        tags.target_tags.multi_output = not _tells_redshifts(self)
+        tags.target_tags.multi_output = not _predicts_redshifts(self)
         return tags
 
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -617,6 +619,6 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         return nn.Linear(width, out)
 
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if _tells_redshifts(self):
+        if _predicts_redshifts(self):
             return cross_entropy(outputs, target.long(), reduction="none")
         return mse_loss(outputs.view_as(target), target, reduction="none").reshape(len(target), -1).mean(dim=1)

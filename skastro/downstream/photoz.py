@@ -19,7 +19,7 @@ class RedshiftBins(BaseEstimator):
     r"""Equal bins of redshift, and what a distribution over them says about one object.
 
     A redshift becomes a class by its bin, and probabilities :math:`p_i` of the bins become a redshift again, by
-    default their expectation over the centres :math:`c_i`:
+    default their expectation over the centers :math:`c_i`:
 
     .. math:: \delta = \frac{z_\mathrm{high} - z_\mathrm{low}}{n_\mathrm{bins}}, \qquad
         i(z) = \left\lfloor \frac{z - z_\mathrm{low}}{\delta} \right\rfloor, \qquad
@@ -34,7 +34,7 @@ class RedshiftBins(BaseEstimator):
     high : float, default=0.4
         Redshift at which the last bin ends; it belongs to that bin.
     point : {"mean", "mode", "median"}, default="mean"
-        What `estimate` gives: the expectation, the centre of the most probable bin, or the redshift that has half
+        What `estimate` gives: the expectation, the center of the most probable bin, or the redshift that has half
         of the probability below it.
 
     References
@@ -62,7 +62,7 @@ class RedshiftBins(BaseEstimator):
         "point": [StrOptions({"mean", "mode", "median"})],
     }
 
-    def __init__(self, n_bins: int = 180, low: float = 0.0, high: float = 0.4, point: str = "mean") -> None:
+    def __init__(self, n_bins: int = 180, *, low: float = 0.0, high: float = 0.4, point: str = "mean") -> None:
         self.n_bins = n_bins
         self.low = low
         self.high = high
@@ -87,7 +87,7 @@ class RedshiftBins(BaseEstimator):
         return np.linspace(self.low, self.high, self.n_bins + 1)
 
     @property
-    def centres(self) -> np.ndarray:
+    def centers(self) -> np.ndarray:
         """The middle of each bin: ndarray of shape (n_bins,)."""
         edges = self.edges
         return (edges[:-1] + edges[1:]) / 2
@@ -146,8 +146,8 @@ class RedshiftBins(BaseEstimator):
         """
         if self.point == "median":
             return self.quantile(pdf, 0.5)
-        pdf, centres = self._probabilities(pdf), self.centres
-        return pdf @ centres if self.point == "mean" else centres[pdf.argmax(axis=1)]
+        pdf, centers = self._probabilities(pdf), self.centers
+        return pdf @ centers if self.point == "mean" else centers[pdf.argmax(axis=1)]
 
     def quantile(self, pdf: Any, q: float) -> np.ndarray:
         """Find the redshift that has a share `q` of the probability below it.
@@ -220,7 +220,7 @@ class RedshiftBins(BaseEstimator):
 class PhotoZRegressor(RegressorMixin, BaseEstimator):
     """Photometric redshifts, each with its distribution, by classification into bins of redshift.
 
-    A head for a pipeline: its input is rows of numbers, such as embeddings or colours. Any classifier with
+    A head for a pipeline: its input is rows of numbers, such as embeddings or colors. Any classifier with
     probabilities learns the bin of each redshift; `RedshiftBins` has the formulas. Bins without a training object
     have probability 0, and if all objects are in one bin, every prediction is that bin.
 
@@ -228,7 +228,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
     ----------
     classifier : classifier with `predict_proba`, default=None
         What learns the bins; it is cloned. None is ``LogisticRegression(C=10, max_iter=1000)``, a linear head: it
-        wants standardised features.
+        wants standardized features.
     n_bins : int, default=180
         Number of bins, at least 2.
     low : float, default=0.0
@@ -260,11 +260,11 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
     >>> from sklearn.neighbors import KNeighborsClassifier
     >>> from skastro.downstream import PhotoZRegressor
     >>> redshift = np.linspace(0, 0.4, 200)
-    >>> colour = np.sqrt(redshift)[:, np.newaxis]
-    >>> head = PhotoZRegressor(KNeighborsClassifier(9), n_bins=20).fit(colour, redshift)
-    >>> head.predict(colour[[20, 100]]).round(3)
+    >>> color = np.sqrt(redshift)[:, np.newaxis]
+    >>> head = PhotoZRegressor(KNeighborsClassifier(9), n_bins=20).fit(color, redshift)
+    >>> head.predict(color[[20, 100]]).round(3)
     array([0.041, 0.201])
-    >>> head.predict_interval(colour[[20, 100]], level=0.5).round(3)
+    >>> head.predict_interval(color[[20, 100]], level=0.5).round(3)
     array([[0.031, 0.051],
            [0.191, 0.211]])
     """
@@ -275,7 +275,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
     }
 
     def __init__(
-        self, classifier: Any = None, n_bins: int = 180, low: float = 0.0, high: float = 0.4, point: str = "mean"
+        self, classifier: Any = None, *, n_bins: int = 180, low: float = 0.0, high: float = 0.4, point: str = "mean"
     ) -> None:
         self.classifier = classifier
         self.n_bins = n_bins
@@ -289,7 +289,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Embeddings, colours or other numbers.
+            Embeddings, colors or other numbers.
         y : array-like of shape (n,)
             Redshifts.
         sample_weight : array-like of shape (n,), default=None
@@ -312,7 +312,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
             If redshifts are outside the bins, how many: they are put into the first or the last.
         """
         self._validate_params()
-        bins = RedshiftBins(self.n_bins, self.low, self.high, self.point)
+        bins = RedshiftBins(self.n_bins, low=self.low, high=self.high, point=self.point)
         bins.check()
         X = self._rows(X, reset=True)
         check_consistent_length(X, y)
@@ -328,7 +328,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Embeddings, colours or other numbers.
+            Embeddings, colors or other numbers.
 
         Returns
         -------
@@ -343,7 +343,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Embeddings, colours or other numbers.
+            Embeddings, colors or other numbers.
 
         Returns
         -------
@@ -364,7 +364,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, n_features)
-            Embeddings, colours or other numbers.
+            Embeddings, colors or other numbers.
         level : float, default=0.68
             Probability inside, more than 0 and at most 1.
 
@@ -391,6 +391,6 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         if np.ptp(classes) == 0:  # many classifiers refuse a single class
             return DummyClassifier()
         if self.classifier is None:
-            # Few objects per bin make the usual C=1 too cautious: on simulated colours 10 beat it at every size.
+            # Few objects per bin make the usual C=1 too cautious: on simulated colors 10 beat it at every size.
             return LogisticRegression(C=10, max_iter=1000)
         return clone(self.classifier)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor, nn
 
 from skastro.base import BaseModel, restored_on_error
-from skastro.training import Best, Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
+from skastro.training import EarlyStopping, Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
 
 __all__ = ["FlowPosterior", "NegativeLogProbability", "build_flow"]
 
@@ -77,9 +77,9 @@ class NegativeLogProbability(Objective):
         Parameters
         ----------
         features : Tensor of shape (n, n_features)
-            Standardised.
+            Standardized.
         target : Tensor of shape (n, n_outputs)
-            Standardised.
+            Standardized.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
 
     .. math:: q(y \mid x) = \frac{1}{K} \sum_{k=1}^{K} q_k(y \mid x).
 
-    A head for a pipeline: its input is rows of numbers, such as embeddings. Features and values are standardised
+    A head for a pipeline: its input is rows of numbers, such as embeddings. Features and values are standardized
     inside; all answers are in the units of the values.
 
     Parameters
@@ -132,14 +132,14 @@ class FlowPosterior(RegressorMixin, BaseModel):
     Attributes
     ----------
     flows_ : nn.ModuleList
-        The flows, on the CPU, from standardised features to distributions of standardised values.
+        The flows, on the CPU, from standardized features to distributions of standardized values.
     flow_sizes_ : list of dict
         ``n_transforms`` and ``hidden_dim`` of each.
     history_ : list of dict of ndarray of shape (n_epochs,)
-        Of each flow ``loss`` and ``validation_loss``, the mean negative log-probability of standardised values,
+        Of each flow ``loss`` and ``validation_loss``, the mean negative log-probability of standardized values,
         ``lr`` and ``images_per_s``, which counts rows.
     feature_scaler_, target_scaler_ : StandardScaler
-        How features and values are standardised.
+        How features and values are standardized.
     n_outputs_ : int
         Number of values.
     n_features_in_ : int
@@ -207,6 +207,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
     def __init__(
         self,
         n_estimators: int = 5,
+        *,
         n_transforms: int | tuple[int, int] = (3, 6),
         hidden_dim: int | tuple[int, int] = (32, 128),
         validation_fraction: float = 0.2,
@@ -256,7 +257,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             are too few; nothing has been trained then.
         """
         self._validate_params()
-        self._knobs()
+        self._training_config()
         resolve_device(self.device)
         ranges = {name: limits(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
         with restored_on_error(self):
@@ -282,7 +283,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         ndarray of shape (n,) or (n, n_outputs), float64
             As `y` was in `fit`.
         """
-        return self._summarise(X, lambda draws: draws.mean(axis=1))
+        return self._summarize(X, lambda draws: draws.mean(axis=1))
 
     def predict_interval(self, X: Any, level: float = 0.68) -> np.ndarray:
         """Give the central interval of each value: as much probability below it as above it.
@@ -307,7 +308,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         if not 0 < level < 1:
             raise ValueError(f"level must be between 0 and 1; got {level}.")
         ends = [(1 - level) / 2, (1 + level) / 2]
-        return self._summarise(X, lambda draws: np.moveaxis(np.quantile(draws, ends, axis=1), 0, -1))
+        return self._summarize(X, lambda draws: np.moveaxis(np.quantile(draws, ends, axis=1), 0, -1))
 
     def sample(self, X: Any, n_samples: int = 1000, random_state: Any = 0) -> np.ndarray:
         """Draw from each posterior.
@@ -395,7 +396,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return tags
 
     def _learn_scales(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Check the data, learn how they are standardised, and do so."""
+        """Check the data, learn how they are standardized, and do so."""
         X, y = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
         )
@@ -415,7 +416,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         rng, device = np.random.RandomState(seed), resolve_device(self.device)
         size = {name: int(rng.randint(low, high + 1)) for name, (low, high) in ranges.items()}
         trained_on, held_out = self._split(len(features), seed)
-        knobs, monitor = self._knobs(), Monitor()
+        knobs, monitor = self._training_config(), Monitor()
         if knobs.precision == "auto":  # bfloat16 blurs the knots of the splines
             knobs.set_params(precision="fp32")
         unseen_X, unseen_y = (torch.from_numpy(rows[held_out]).float().to(device) for rows in (features, target))
@@ -428,7 +429,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
                     lambda batch: [batch],
                     {"images": features, "target": target},
                     monitor=monitor,
-                    best=Best(held_out_loss, self.n_iter_no_change, monitor.history),
+                    best=EarlyStopping(held_out_loss, self.n_iter_no_change, monitor.history),
                     subset=trained_on,
                     training=knobs,
                     max_epochs=self.max_epochs,
@@ -454,13 +455,13 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return nn.ModuleList(build_flow(self.n_outputs_, self.n_features_in_, **size) for size in self.flow_sizes_)
 
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
-        """Give the flows in double precision, where sums in another order agree, and the standardised features."""
+        """Give the flows in double precision, where sums in another order agree, and the standardized features."""
         check_is_fitted(self)
         features = self.feature_scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
         device = resolve_device(self.device)
         return copy.deepcopy(self.flows_).to(device, torch.float64), torch.from_numpy(features).to(device)
 
-    def _summarise(self, X: Any, summary: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _summarize(self, X: Any, summary: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Describe each posterior by draws that are evenly spread, and the same for every row."""
         flows, features = self._ready(X)
         points = quasi_normal(len(flows), self.n_outputs_)
@@ -540,9 +541,9 @@ def log_densities(flow: nn.Module, features: Tensor, target: Tensor) -> Tensor:
     flow : nn.Module
         From features to a distribution.
     features : Tensor of shape (n, n_features)
-        Standardised.
+        Standardized.
     target : Tensor of shape (n, n_outputs)
-        Standardised.
+        Standardized.
 
     Returns
     -------
@@ -573,5 +574,5 @@ def quasi_normal(n_sequences: int, n_outputs: int) -> np.ndarray:
         torch.quasirandom.SobolEngine(n_outputs, scramble=True, seed=seed).draw(n_points, dtype=torch.float64)
         for seed in range(n_sequences)
     ]
-    # Points lie on a grid of 2^-30 that holds 0, which is minus infinity: its cells' centres do not.
+    # Points lie on a grid of 2^-30 that holds 0, which is minus infinity: its cells' centers do not.
     return torch.special.ndtri(torch.stack(sequences) + 2.0**-31).numpy()

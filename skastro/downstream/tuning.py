@@ -20,11 +20,11 @@ from skastro.augment.views import Views
 from skastro.base import ImageEmbedder, ImageModel, restored_on_error
 from skastro.encoders import Normalizer, blocks, get_encoder, split
 from skastro.images import check_pixels
-from skastro.training import Best, Monitor, Objective, Rows, draw_seed, local_seed, resolve_device
+from skastro.training import ArrayDataset, EarlyStopping, Monitor, Objective, draw_seed, local_seed, resolve_device
 
 __all__ = ["FineTuner", "FineTuning", "HeldOut"]
 
-KEPT_BYTES = 1 << 31  # of the frozen part's output, above which it is computed anew in each epoch
+CACHE_BYTES = 1 << 31  # of the frozen part's output, above which it is computed anew in each epoch
 
 LEARNED = (  # what a fitted embedder knows of its images
     "image_shape_",
@@ -182,7 +182,7 @@ class HeldOut:
     ) -> None:
         self.objective = objective
         self.views = views
-        self.arrays = Rows(arrays, torch.device("cpu"))
+        self.arrays = ArrayDataset(arrays, torch.device("cpu"))
         self.rows = torch.from_numpy(rows).split(batch_size)
         self.device = device
 
@@ -227,11 +227,11 @@ class FineTuner(ImageModel, ABC):
 
     @abstractmethod
     def _build_output(self, width: int, out: int) -> nn.Module:
-        """Make what turns normalised features into outputs, with fresh weights."""
+        """Make what turns normalized features into outputs, with fresh weights."""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         self._validate_params()
-        self._knobs()
+        self._training_config()
         resolve_device(self.device)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -292,7 +292,7 @@ class FineTuner(ImageModel, ABC):
         if self.early_stopping:
             rows, held_out = self._hold_out(rows, arrays["target"], seed)
             evaluate = HeldOut(objective, still, arrays, held_out, self.batch_size, resolve_device(self.device))
-            best = Best(evaluate, self.n_iter_no_change, monitor.history)
+            best = EarlyStopping(evaluate, self.n_iter_no_change, monitor.history)
         try:
             self._train(objective, views, arrays, monitor, best=best, subset=rows)
         finally:  # also when Ctrl-C interrupts: what was learned stays
@@ -319,13 +319,13 @@ class FineTuner(ImageModel, ABC):
             # Noise, because two images that happen to be alike would hide a path around the cut.
             few = torch.randn(2, self.image_shape_[0], *self.size_, generator=torch.Generator().manual_seed(0))
             parts = split(encoder.eval(), trained[-1], few)
-            if parts is None or parts[0](few[:1]).nbytes * len(images) > KEPT_BYTES:
+            if parts is None or parts[0](few[:1]).nbytes * len(images) > CACHE_BYTES:
                 return encoder, images
             trunk, tail = parts
         return tail, self._run(trunk, images)
 
     def _view(self, recipe: Augment, seed: int) -> Callable[[Tensor], list[Tensor]]:
-        """Draw one normalised view of each image."""
+        """Draw one normalized view of each image."""
         device = resolve_device(self.device)
         generator = torch.Generator(device).manual_seed(seed)
         return Views([(recipe, self.size_)], Normalizer(self.normalizer_).to(device), generator)

@@ -1,4 +1,4 @@
-"""Networks with weights: encoders, their blocks, heads, normalisation."""
+"""Networks with weights: encoders, their blocks, heads, normalization."""
 
 from skastro.encoders.attention import AttentionPool
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
@@ -7,14 +7,14 @@ from skastro.encoders.images import ImageEncoder, get_encoder
 from skastro.encoders.lines import ConvAttention
 from skastro.encoders.patches import embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
-from skastro.encoders.tokens import ImageTokens, KeptTokens, RowToken, SpectrumTokens
+from skastro.encoders.tokens import CachedTokens, ImageTokens, RowToken, SpectrumTokens
 
 __all__ = [
     "AttentionPool",
+    "CachedTokens",
     "ConvAttention",
     "ImageEncoder",
     "ImageTokens",
-    "KeptTokens",
     "Normalizer",
     "PrototypeHead",
     "RowToken",

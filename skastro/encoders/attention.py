@@ -9,7 +9,7 @@ __all__ = ["AttentionPool"]
 class AttentionPool(nn.Module):
     r"""Cross-attention of one learned query over tokens, then layer norm and two linear layers beside a shortcut.
 
-    Each of :math:`h` heads weighs the tokens :math:`x_t` (standardised, once `standardise` has measured some) by its
+    Each of :math:`h` heads weighs the tokens :math:`x_t` (standardized, once `standardize` has measured some) by its
     part of the query, and sums their values:
 
     .. math:: a_t = \operatorname{softmax}_t \frac{q^\top W_k x_t}{\sqrt{d / h}}, \qquad
@@ -103,7 +103,7 @@ class AttentionPool(nn.Module):
         """
         return self._attention((tokens - self.mean) / self.std, mask)
 
-    def standardise(self, tokens: Tensor, mask: Tensor | None = None) -> None:
+    def standardize(self, tokens: Tensor, mask: Tensor | None = None) -> None:
         """Measure the mean and the standard deviation of each feature, to see every token in their units from now on.
 
         Parameters

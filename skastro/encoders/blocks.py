@@ -86,7 +86,7 @@ class Trunk(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
-            Normalised images.
+            Normalized images.
 
         Returns
         -------

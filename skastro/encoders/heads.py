@@ -1,4 +1,4 @@
-"""Small networks around an encoder: projection heads and input normalisation."""
+"""Small networks around an encoder: projection heads and input normalization."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 __all__ = ["Normalizer", "PrototypeHead", "VoteHead", "mlp"]
 
 
-def mlp(width: int, hidden: int, out: int, norm: bool = True) -> nn.Sequential:
+def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequential:
     """Make the two-layer head of contrastive learning: linear, batch norm, ReLU, linear.
 
     Parameters
@@ -62,8 +62,8 @@ class PrototypeHead(nn.Module):
 
     References
     ----------
-    Caron et al. (2021), section 3.1 and appendix C: a weight-normalised last layer of norm 1 after an L2
-    normalisation is the cosine. Batch norm is an option there.
+    Caron et al. (2021), section 3.1 and appendix C: a weight-normalized last layer of norm 1 after an L2
+    normalization is the cosine. Batch norm is an option there.
 
     Examples
     --------
@@ -164,7 +164,7 @@ class VoteHead(nn.Module):
 
 
 class Normalizer(nn.Module):
-    r"""Stretch and standardise each band: :math:`(s(x) - \mu_b) / \sigma_b`.
+    r"""Stretch and standardize each band: :math:`(s(x) - \mu_b) / \sigma_b`.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ class Normalizer(nn.Module):
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise a batch.
+        """Normalize a batch.
 
         Parameters
         ----------

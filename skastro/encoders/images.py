@@ -42,7 +42,7 @@ class ImageEncoder(BaseEstimator):
         Mean and maximum over the feature maps of the last four stages (of a ViT, blocks), from fine to coarse; those
         of the last one alone; or the network's own pooling (the mean over the feature map, a ViT's class token).
     init : {"auto", "kaiming"} or None, default="auto"
-        None is timm's initialisation, which starts each residual block of a ResNet as the identity.
+        None is timm's initialization, which starts each residual block of a ResNet as the identity.
         ``"kaiming"`` draws convolutions from He's normal distribution and starts all norms at 1, which helps an
         encoder that is trained briefly or not at all. ``"auto"`` is ``"kaiming"`` for ResNets, else None.
     patch : int, default=None
@@ -71,6 +71,7 @@ class ImageEncoder(BaseEstimator):
     def __init__(
         self,
         name: str = "resnet10t",
+        *,
         stem: str | None = None,
         pool: str = "stages",
         init: str | None = "auto",
@@ -110,7 +111,7 @@ class ImageEncoder(BaseEstimator):
             if size[0] != 1:
                 raise ValueError(f"{CONV_ATTENTION!r} is for spectra, images of one line; these are {size[0]} high.")
             return ConvAttention(bands)
-        sketch = sketch_of(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
+        sketch = meta_network(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
         if self.patch is not None and not is_vit(sketch):
             raise ValueError(f"patch= is for ViTs; {self.name!r} is a network of another kind: leave patch=None.")
         if sketch is None:
@@ -195,7 +196,7 @@ class TimmEncoder(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
-            Normalised images.
+            Normalized images.
 
         Returns
         -------
@@ -213,7 +214,7 @@ class TimmEncoder(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
-            Normalised images.
+            Normalized images.
 
         Returns
         -------
@@ -250,7 +251,7 @@ class TimmEncoder(nn.Module):
         return self.frame or (max(height, SMALLEST), max(width, SMALLEST))
 
 
-def sketch_of(name: str) -> Any:
+def meta_network(name: str) -> Any:
     """Make a timm network without weights, to look at.
 
     Parameters
@@ -265,8 +266,8 @@ def sketch_of(name: str) -> Any:
 
     Examples
     --------
-    >>> from skastro.encoders.images import sketch_of
-    >>> [sketch_of(name).feature_info[-1]["reduction"] for name in ("vit_small_patch14_dinov2", "test_resnet")]
+    >>> from skastro.encoders.images import meta_network
+    >>> [meta_network(name).feature_info[-1]["reduction"] for name in ("vit_small_patch14_dinov2", "test_resnet")]
     [14, 32]
     """
     with torch.device("meta"):
@@ -357,7 +358,7 @@ def is_vit(network: nn.Module | None) -> bool:
 
 
 def kaiming(module: nn.Module) -> None:
-    """Initialise one layer: He's normal distribution for convolutions, one and zero for norms.
+    """Initialize one layer: He's normal distribution for convolutions, one and zero for norms.
 
     Parameters
     ----------

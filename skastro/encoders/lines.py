@@ -59,7 +59,7 @@ class ConvAttention(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (n, bands, 1, n_wavelengths)
-            Normalised spectra.
+            Normalized spectra.
 
         Returns
         -------

@@ -90,14 +90,14 @@ def embed_patches(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     encoder : nn.Module
         That has patches.
     images : Tensor of shape (n, bands, height, width)
-        Normalised images.
+        Normalized images.
 
     Returns
     -------
     rows : Tensor of shape (n, d)
         What the encoder gives.
     patches : Tensor of shape (n, patches, width)
-        What the last block gives for each patch, normalised; row by row from the upper left.
+        What the last block gives for each patch, normalized; row by row from the upper left.
 
     Examples
     --------

@@ -63,6 +63,7 @@ class SpectrumEncoder(BaseEstimator):
 
     def __init__(
         self,
+        *,
         depth: int = 4,
         width: int = 128,
         heads: int = 4,
@@ -154,7 +155,7 @@ def get_spectrum_encoder(encoder: "SpectrumEncoder | None") -> "SpectrumEncoder"
 
 
 class SpectrumTransformer(nn.Module):
-    r"""A transformer that reads a standardised spectrum and knows which pixels are missing.
+    r"""A transformer that reads a standardized spectrum and knows which pixels are missing.
 
     Parameters
     ----------
@@ -180,10 +181,10 @@ class SpectrumTransformer(nn.Module):
         self.stride = stride
         self.embed = nn.Linear(2 * token, width)
         self.level = nn.Linear(2, width)
-        self.positions = nn.Parameter(waves(n_tokens + 1, width))
+        self.positions = nn.Parameter(sinusoidal_positions(n_tokens + 1, width))
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        self.pool = PoolOfSeen(maximum=pool == "avgmax")
+        self.pool = MaskedPool(maximum=pool == "avgmax")
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=(2 * module.in_features * depth) ** -0.5)
@@ -195,7 +196,7 @@ class SpectrumTransformer(nn.Module):
         Parameters
         ----------
         flux : Tensor of shape (n, n_wavelengths)
-            Standardised flux, zero where it is not seen.
+            Standardized flux, zero where it is not seen.
         seen : Tensor of bool, shape (n, n_wavelengths)
             False where a pixel is missing or masked.
         level : Tensor of shape (n, 2)
@@ -245,7 +246,7 @@ class SpectrumTransformer(nn.Module):
         return total / count
 
 
-class PoolOfSeen(nn.Module):
+class MaskedPool(nn.Module):
     """Mean, and maximum where asked, over the tokens that hold something.
 
     Parameters
@@ -279,7 +280,7 @@ class PoolOfSeen(nn.Module):
         return torch.cat([mean, tokens.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
 
 
-def waves(n: int, width: int) -> Tensor:
+def sinusoidal_positions(n: int, width: int) -> Tensor:
     """Sines and cosines of positions, from one cycle in six places to one in 60,000.
 
     Parameters

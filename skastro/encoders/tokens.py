@@ -6,9 +6,9 @@ from torch.nn.functional import pad
 
 from skastro.encoders.images import TimmEncoder
 from skastro.encoders.spectra import SpectrumTransformer
-from skastro.images import centre_crop
+from skastro.images import center_crop
 
-__all__ = ["ImageTokens", "KeptTokens", "RowToken", "SpectrumTokens"]
+__all__ = ["CachedTokens", "ImageTokens", "RowToken", "SpectrumTokens"]
 
 
 class ImageTokens(nn.Module):
@@ -19,7 +19,7 @@ class ImageTokens(nn.Module):
     Parameters
     ----------
     encoder : nn.Module
-        From normalised images to rows of features.
+        From normalized images to rows of features.
     normalizer : nn.Module
         Of raw pixels.
     size : tuple of int
@@ -47,7 +47,7 @@ class ImageTokens(nn.Module):
         mask : None
             All tokens count.
         """
-        window = self.normalizer(centre_crop(images, self.size)).contiguous(memory_format=torch.channels_last)
+        window = self.normalizer(center_crop(images, self.size)).contiguous(memory_format=torch.channels_last)
         if isinstance(self.encoder, TimmEncoder):
             return self.encoder.tokens(window), None
         return self.encoder(window)[:, None], None
@@ -59,7 +59,7 @@ class SpectrumTokens(nn.Module):
     Parameters
     ----------
     encoder : SpectrumTransformer
-        From standardised spectra to tokens.
+        From standardized spectra to tokens.
     """
 
     def __init__(self, encoder: SpectrumTransformer) -> None:
@@ -72,7 +72,7 @@ class SpectrumTokens(nn.Module):
         Parameters
         ----------
         flux, weights : Tensor of shape (n, n_wavelengths)
-            Standardised flux, and the weights of the pixels; zero is missing.
+            Standardized flux, and the weights of the pixels; zero is missing.
         level : Tensor of shape (n, 2)
             What stands for each spectrum's mean and scale.
 
@@ -107,7 +107,7 @@ class RowToken(nn.Module):
         return rows[:, None], None
 
 
-class KeptTokens(nn.Module):
+class CachedTokens(nn.Module):
     """Tokens that were computed before."""
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -29,7 +29,7 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
     References
     ----------
-    Grill et al. (2020), equation 2. Equation 2 of Slijepcevic et al. (2023) leaves the normalisation out of the
+    Grill et al. (2020), equation 2. Equation 2 of Slijepcevic et al. (2023) leaves the normalization out of the
     print; the paper's code has it.
 
     Examples
@@ -42,7 +42,7 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.mean(2 - 2 * cosine_similarity(prediction.float(), target.detach().float(), dim=-1))
 
 
-def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor, complete: Tensor | None = None) -> Tensor:
+def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor) -> Tensor:
     r"""Find, by each object in one modality, the same object in the other, and back.
 
     .. math:: L = -\frac{1}{2n} \sum_i \left[\log \frac{e^{s(x_i, y_i)}}{\sum_j e^{s(x_i, y_j)}}
@@ -55,8 +55,6 @@ def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor, complete: Te
         Embeddings :math:`x` and :math:`y` of the same objects in two modalities.
     scale : float or Tensor
         :math:`\sigma`, an inverse temperature; as a tensor it may be learned.
-    complete : Tensor of bool of shape (n,), default=None
-        False where a modality is missing: such a row takes no part, and what stands there does not matter.
 
     Returns
     -------
@@ -75,8 +73,6 @@ def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor, complete: Te
     >>> clip_loss(torch.ones(5, 3), torch.ones(5, 3), scale=15.5).item()  # ln 5
     1.6094...
     """
-    if complete is not None:
-        first, second = first[complete], second[complete]
     first, second = (normalize(rows.float(), dim=1) for rows in (first, second))
     with torch.autocast(first.device.type, enabled=False):
         similarities = scale * (first @ second.T)

@@ -92,7 +92,7 @@ def ibot_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float
 
 
 def koleo_loss(rows: Tensor) -> Tensor:
-    r"""Keep each row away from its nearest neighbour, so that rows spread over all directions.
+    r"""Keep each row away from its nearest neighbor, so that rows spread over all directions.
 
     .. math:: L = -\frac{1}{n} \sum_i \log\Bigl(\min_{j \neq i} \lVert \hat x_i - \hat x_j \rVert + 10^{-8}\Bigr),
               \qquad \hat x = x / \lVert x \rVert
@@ -125,7 +125,7 @@ def koleo_loss(rows: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sinkhorn(logits: Tensor, temperature: float | Tensor, iterations: int = 3) -> Tensor:
+def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3) -> Tensor:
     r"""Turn the teacher's logits into probabilities that use all prototypes alike.
 
     The nearest matrix to :math:`e^{\ell / \tau}` whose rows sum to 1 and whose columns sum to n / K: columns and rows

@@ -13,7 +13,7 @@ __all__ = ["dirichlet_multinomial_nll", "hybrid_loss", "multinomial_nll", "soft_
 
 
 def dirichlet_multinomial_nll(
-    concentrations: Tensor, votes: Tensor, sizes: Sequence[int], reduction: str = "sum"
+    concentrations: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum"
 ) -> Tensor:
     r"""Score the votes of each question under a Dirichlet distribution of the answers' probabilities.
 
@@ -117,7 +117,7 @@ def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tenso
     return contrastive + weight * torch.where(unit > 0, size / unit, 0.0) * supervised
 
 
-def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], reduction: str = "sum") -> Tensor:
+def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum") -> Tensor:
     r"""Score the votes of each question under one probability per answer.
 
     With :math:`k_i` votes for answer :math:`i`, :math:`N = \sum_i k_i` and the softmax :math:`p` of the question's
@@ -164,7 +164,7 @@ def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], reducti
     return _reduce(answers - torch.lgamma(total + 1), total > 0, logits, reduction)
 
 
-def soft_label_cross_entropy(logits: Tensor, votes: Tensor, sizes: Sequence[int], reduction: str = "sum") -> Tensor:
+def soft_label_cross_entropy(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum") -> Tensor:
     r"""Compare the vote fractions of each question with one probability per answer.
 
     .. math:: L = -\sum_i \frac{k_i}{N} \ln p_i

@@ -17,7 +17,7 @@ __all__ = ["morphology_scores", "morphology_table"]
 
 
 def morphology_scores(
-    fractions: ArrayLike, predicted: ArrayLike, high_quality: tuple[float, float] = (0.2, 0.8)
+    fractions: ArrayLike, predicted: ArrayLike, *, high_quality: tuple[float, float] = (0.2, 0.8)
 ) -> dict[str, float]:
     r"""Compare predicted vote fractions of one answer with those of the volunteers.
 
@@ -83,6 +83,7 @@ def morphology_scores(
 def morphology_table(
     fractions: ArrayLike,
     predicted: ArrayLike,
+    *,
     votes: ArrayLike | None = None,
     min_votes: float = 0,
     high_quality: tuple[float, float] = (0.2, 0.8),
@@ -142,7 +143,10 @@ def morphology_table(
         raise ValueError(f"names must hold one name for each of the {fractions.shape[1]} answers; got {len(names)}.")
     if min_votes > 0:
         fractions = np.where(_check_votes(votes, fractions.shape) >= min_votes, fractions, np.nan)
-    rows = [morphology_scores(true, guess, high_quality) for true, guess in zip(fractions.T, predicted.T, strict=True)]
+    rows = [
+        morphology_scores(true, guess, high_quality=high_quality)
+        for true, guess in zip(fractions.T, predicted.T, strict=True)
+    ]
     return pd.DataFrame(rows, index=pd.Index(names))
 
 

@@ -122,7 +122,7 @@ def sigma_mad(z_true: ArrayLike, z_pred: ArrayLike) -> float:
     return 1.4826 * float(np.median(np.abs(delta - np.median(delta))))
 
 
-def photoz_outliers(z_true: ArrayLike, z_pred: ArrayLike, threshold: float = 0.05) -> float:
+def photoz_outliers(z_true: ArrayLike, z_pred: ArrayLike, *, threshold: float = 0.05) -> float:
     r"""Fraction :math:`\eta` of objects with :math:`|\Delta z|` above a threshold.
 
     Parameters
@@ -254,6 +254,7 @@ def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
 def photoz_table(
     z_true: ArrayLike,
     z_pred: ArrayLike,
+    *,
     pdf: ArrayLike | None = None,
     edges: ArrayLike | None = None,
     by: int | ArrayLike | None = None,
@@ -283,7 +284,7 @@ def photoz_table(
     Returns
     -------
     DataFrame
-        One row per bin, labelled by its interval, and a last row "all", which also counts objects outside the
+        One row per bin, labeled by its interval, and a last row "all", which also counts objects outside the
         bins. Columns ``n``, ``bias``, ``sigma_mad`` and ``outliers``; with a pdf also ``crps``, the mean, and
         ``coverage_50`` …, the fraction of objects whose truth lies in the central interval of that probability.
         A bin without objects has NaN.
@@ -380,8 +381,8 @@ def _density_scores(
         raise ValueError("pdf and edges belong together; one of them is missing.")
     if not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels must lie between 0 and 1; got {levels}.")
-    off_centre = 2 * np.abs(pit(z_true, pdf, edges) - 0.5)
-    covered = {f"coverage_{100 * level:g}": np.where(off_centre <= level, 1.0, 0.0) for level in levels}
+    off_center = 2 * np.abs(pit(z_true, pdf, edges) - 0.5)
+    covered = {f"coverage_{100 * level:g}": np.where(off_center <= level, 1.0, 0.0) for level in levels}
     return pd.DataFrame({"crps": crps(z_true, pdf, edges)} | covered)
 
 
@@ -410,6 +411,6 @@ def _photoz_row(z_true: np.ndarray, z_pred: np.ndarray, per_object: pd.DataFrame
         "n": len(z_true),
         "bias": photoz_bias(z_true, z_pred),
         "sigma_mad": sigma_mad(z_true, z_pred),
-        "outliers": photoz_outliers(z_true, z_pred, threshold),
+        "outliers": photoz_outliers(z_true, z_pred, threshold=threshold),
         **per_object.mean().to_dict(),
     }

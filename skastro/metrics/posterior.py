@@ -20,6 +20,7 @@ CHUNK = 1 << 20  # numbers looked at in one go
 def tarp(
     y_true: ArrayLike,
     samples: ArrayLike,
+    *,
     references: ArrayLike | None = None,
     n_levels: int = 101,
     random_state: Any = 0,
@@ -84,9 +85,9 @@ def tarp(
     >>> import numpy as np
     >>> from skastro.metrics import tarp
     >>> rng = np.random.default_rng(0)
-    >>> centre = rng.normal(size=(500, 1, 2))
-    >>> y_true = centre[:, 0] + rng.normal(size=(500, 2))
-    >>> right, narrow = (tarp(y_true, centre + width * rng.normal(size=(500, 200, 2))) for width in (1.0, 0.5))
+    >>> center = rng.normal(size=(500, 1, 2))
+    >>> y_true = center[:, 0] + rng.normal(size=(500, 2))
+    >>> right, narrow = (tarp(y_true, center + width * rng.normal(size=(500, 200, 2))) for width in (1.0, 0.5))
     >>> bool(right.p_value > 0.05), bool(narrow.p_value < 0.001), bool(narrow.area < 0)
     (True, True, True)
     """
@@ -116,7 +117,7 @@ def tarp(
     )
 
 
-def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, random_state: Any = 0) -> Bunch:
+def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -> Bunch:
     r"""Rank each true value among the draws from its posterior: simulation-based calibration (SBC).
 
     .. math:: r_{ij} = \sum_{s=1}^{S} \mathbf 1\left[y_{isj} < y_{ij}\right]
@@ -215,9 +216,9 @@ def _count_nearer(y_true: np.ndarray, samples: np.ndarray, references: np.ndarra
     scale[scale == 0] = 1
     nearer, as_near = np.empty(len(y_true)), np.empty(len(y_true))
     for rows in gen_batches(len(y_true), max(1, CHUNK // samples[0].size)):
-        centre = references[rows, np.newaxis]
-        distance = np.sum(((samples[rows] - centre) / scale) ** 2, axis=-1)
-        radius = np.sum(((y_true[rows, np.newaxis] - centre) / scale) ** 2, axis=-1)
+        center = references[rows, np.newaxis]
+        distance = np.sum(((samples[rows] - center) / scale) ** 2, axis=-1)
+        radius = np.sum(((y_true[rows, np.newaxis] - center) / scale) ** 2, axis=-1)
         nearer[rows] = np.sum(distance < radius, axis=1)
         as_near[rows] = np.sum(distance == radius, axis=1)
     return nearer, as_near

@@ -14,7 +14,7 @@ TIE = 8  # similarities within so many roundings of the larger one are one
 
 
 def retrieval_ranks(
-    queries: ArrayLike, gallery: ArrayLike | None = None, labels: ArrayLike | None = None
+    queries: ArrayLike, gallery: ArrayLike | None = None, *, labels: ArrayLike | None = None
 ) -> np.ndarray:
     r"""Rank the right answer to each query among all rows of a gallery, by cosine similarity.
 
@@ -83,7 +83,7 @@ def retrieval_ranks(
 
 
 def retrieval_score(
-    queries: ArrayLike, gallery: ArrayLike | None = None, k: int = 10, labels: ArrayLike | None = None
+    queries: ArrayLike, gallery: ArrayLike | None = None, *, k: int = 10, labels: ArrayLike | None = None
 ) -> dict[str, float]:
     """Measure how often a right answer is among the k nearest rows of a gallery, by cosine similarity.
 
@@ -135,11 +135,11 @@ def retrieval_score(
     {'n': 100, 'n_missing': 0, 'recall': 0.88, 'median_rank': 1.0}
     """
     _check_k(k)
-    return _summary(retrieval_ranks(queries, gallery, labels), {"recall": k})
+    return _summary(retrieval_ranks(queries, gallery, labels=labels), {"recall": k})
 
 
 def retrieval_table(
-    embeddings: Mapping[str, ArrayLike], k: Sequence[int] = (1, 5, 10), labels: ArrayLike | None = None
+    embeddings: Mapping[str, ArrayLike], *, k: Sequence[int] = (1, 5, 10), labels: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Measure retrieval from each modality in each, its own included.
 
@@ -198,10 +198,10 @@ def retrieval_table(
 
 def _pair_ranks(embeddings: Mapping[str, ArrayLike], query: str, gallery: str, labels: ArrayLike | None) -> np.ndarray:
     if query != gallery:
-        return retrieval_ranks(embeddings[query], embeddings[gallery], labels)
+        return retrieval_ranks(embeddings[query], embeddings[gallery], labels=labels)
     if labels is None:
         return np.full(len(np.asarray(embeddings[query])), np.nan)
-    return retrieval_ranks(embeddings[query], None, labels)
+    return retrieval_ranks(embeddings[query], None, labels=labels)
 
 
 def _summary(ranks: np.ndarray, columns: Mapping[str, int]) -> dict[str, float]:

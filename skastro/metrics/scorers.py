@@ -101,6 +101,7 @@ def get_scorer_names() -> list[str]:
 
 def make_vote_scorer(
     name: str,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,
@@ -118,7 +119,7 @@ def make_vote_scorer(
         ``"neg_vote_fraction_rmse"``: by :func:`vote_fraction_rmse`. ``"vote_accuracy"``, ``"vote_precision"``,
         ``"vote_recall"``, ``"vote_f1"``, ``"vote_auc"`` and ``"neg_vote_outliers"``: the columns of
         :func:`vote_scores`, averaged over the questions for which they are defined. ``"vote_coverage"``: by
-        :func:`vote_coverage`, to look at and not to maximise; ``"neg_vote_coverage_error"``: minus its distance from
+        :func:`vote_coverage`, to look at and not to maximize; ``"neg_vote_coverage_error"``: minus its distance from
         `level`.
     question : str, default=None
         The one question to score; None is all.

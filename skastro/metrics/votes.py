@@ -31,6 +31,7 @@ def dirichlet_nll(
     votes: ArrayLike,
     concentrations: ArrayLike,
     schema: str | VoteSchema | None = None,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,
@@ -85,7 +86,7 @@ def dirichlet_nll(
     """
     votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
     concentrations = _check_concentrations(concentrations, votes, schema)
-    blocks = zip(schema.split(votes).values(), schema.split(concentrations).values(), strict=True)
+    blocks = zip(schema.by_question(votes).values(), schema.by_question(concentrations).values(), strict=True)
     log_p = sum(dirichlet_multinomial.logpmf(k, a, k.sum(axis=1)) for k, a in blocks)
     weight = np.ones(len(votes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
     check_lengths(votes=votes, sample_weight=weight)
@@ -99,6 +100,7 @@ def vote_fraction_rmse(
     votes: ArrayLike,
     predicted: ArrayLike,
     schema: str | VoteSchema | None = None,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,
@@ -153,6 +155,7 @@ def vote_table(
     votes: ArrayLike,
     predicted: ArrayLike,
     schema: str | VoteSchema | None = None,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,
@@ -214,6 +217,7 @@ def vote_scores(
     votes: ArrayLike,
     predicted: ArrayLike,
     schema: str | VoteSchema | None = None,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,
@@ -275,7 +279,7 @@ def vote_scores(
     predicted = _per_answer("predicted", predicted, votes, schema)
     answers = _answer_table(votes, predicted, schema, high_quality).groupby(level="question", sort=False)
     table = answers.mean().assign(n=answers["n"].first(), rmse=np.sqrt(answers["rmse"].agg(lambda r: np.mean(r**2))))
-    truth, guess = schema.split(schema.fractions(votes)), schema.split(predicted)
+    truth, guess = schema.by_question(schema.fractions(votes)), schema.by_question(predicted)
     for question in schema.questions:
         agreed = np.any(truth[question] > high_quality[1], axis=1)
         right = truth[question][agreed].argmax(axis=1) == guess[question][agreed].argmax(axis=1)
@@ -288,6 +292,7 @@ def vote_coverage(
     votes: ArrayLike,
     concentrations: ArrayLike,
     schema: str | VoteSchema | None = None,
+    *,
     question: str | None = None,
     min_volunteers: int = 1,
     min_asked: float = 0.0,

@@ -46,8 +46,8 @@ def property_scores(
     properties : DataFrame of shape (n, n_properties), Series or mapping of str to array-like of shape (n,)
         What is to be told, by name.
     heads : mapping of str to estimator, default=None
-        Regressors by name. None is ``"k-NN"``, the mean of 64 neighbours weighted by their inverse distance, and
-        ``"MLP"``, one hidden layer of 32, each on standardised features.
+        Regressors by name. None is ``"k-NN"``, the mean of 64 neighbors weighted by their inverse distance, and
+        ``"MLP"``, one hidden layer of 32, each on standardized features.
     cv : int, splitter or iterable, default=5
         Folds.
     groups : array-like of shape (n,), default=None
@@ -75,7 +75,7 @@ def property_scores(
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", table 2; the number of neighbours
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", table 2; the number of neighbors
     and their weights are those of its code.
 
     Examples
@@ -115,13 +115,13 @@ def property_scores(
 
 
 def _heads() -> dict[str, Any]:
-    neighbours = KNeighborsRegressor(64, weights="distance")
+    neighbors = KNeighborsRegressor(64, weights="distance")
     network = MLPRegressor(
         hidden_layer_sizes=(32,), learning_rate_init=3e-3, early_stopping=True, max_iter=500, random_state=0
     )
     scaled = TransformedTargetRegressor(network, transformer=StandardScaler())
     return {
-        "k-NN": make_pipeline(StandardScaler(), neighbours),
+        "k-NN": make_pipeline(StandardScaler(), neighbors),
         "MLP": make_pipeline(StandardScaler(), scaled),
     }
 

@@ -46,7 +46,7 @@ def label_sweep(
 
     The experiment of figure 1 of [1]_ and figure 4 of [2]_. In each fold, the steps of a pipeline that learn
     without labels are fitted once, on *all* training rows; the rest of the pipeline, its head, is then fitted
-    on 72 labelled rows, on 145, and so on, and scored on the test rows.
+    on 72 labeled rows, on 145, and so on, and scored on the test rows.
 
     A pipeline is cut in three:
 
@@ -54,12 +54,12 @@ def label_sweep(
       transform `X` once for the whole sweep. Methods that share a frozen embedder share its features.
     - The transformers that follow, as long as their tags do not require a target
       (``get_tags(step).target_tags.required``), are fitted on all training rows of the fold with ``y=None``:
-      they see no label, not even those of the labelled rows. The pipeline's `memory` keeps them.
+      they see no label, not even those of the labeled rows. The pipeline's `memory` keeps them.
     - The head is the rest, at least the last step. The tag is the rule: it sends
       :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` to the head, but says nothing of
       :class:`~sklearn.feature_selection.SelectKBest`. A pipeline as last step marks the head without the tag.
 
-    An estimator that is no pipeline is a head, fitted whole on the labelled rows; so is a search over one.
+    An estimator that is no pipeline is a head, fitted whole on the labeled rows; so is a search over one.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def label_sweep(
         Needs ``sklearn.set_config(enable_metadata_routing=True)``. Arrays have n rows, and each call gets
         those it needs; scalars are handed on as they are.
     n_repeats : int, default=1
-        How many times the labelled rows of each fold are drawn. Pretraining is not repeated.
+        How many times the labeled rows of each fold are drawn. Pretraining is not repeated.
     scoring : str, callable, list or tuple of str, mapping or None, default=None
         One metric: a name that :func:`~skastro.metrics.get_scorer` knows, a scorer, or ``None``, the head's
         `score`. Or several: a list of names, or a mapping of names of your own to such metrics.
     random_state : int, RandomState instance or None, default=None
-        Draws the labelled rows; an int draws the same ones each time.
+        Draws the labeled rows; an int draws the same ones each time.
     verbose : int, default=0
         1 shows a bar over all fits of heads: the method, its fold and the time left.
 
@@ -119,7 +119,7 @@ def label_sweep(
 
     Notes
     -----
-    The labelled rows are the same for every method, so methods can be compared in pairs, and they are nested:
+    The labeled rows are the same for every method, so methods can be compared in pairs, and they are nested:
     the 72 are among the 145. For classifiers they keep the proportions of the classes (the divisors of
     Webster and Sainte-Laguë), with at least one row of each class as soon as the count allows. More repeats
     leave the first ones as they were.
@@ -204,13 +204,13 @@ def _cut(estimator: Any, scorers: dict[str, Any]) -> _Method:
     steps = [(name, "passthrough" if step is None else step) for name, step in pipe.steps]
     transformers = [step for _, step in steps[:-1]]
     n_frozen = len(list(takewhile(_is_frozen, transformers)))
-    n_unlabelled = len(list(takewhile(_needs_no_label, transformers)))
-    head = pipe[-1] if n_unlabelled == len(transformers) else pipe[n_unlabelled:]
+    n_unlabeled = len(list(takewhile(_needs_no_label, transformers)))
+    head = pipe[-1] if n_unlabeled == len(transformers) else pipe[n_unlabeled:]
     # The memory of a pipeline never keeps the last step, so what is worth keeping must not come last.
     end = (steps[-1][0], "passthrough")
     return _Method(
         frozen=Pipeline([*steps[:n_frozen], end]),
-        pretraining=Pipeline([*steps[n_frozen:n_unlabelled], end], memory=pipe.memory, verbose=pipe.verbose),
+        pretraining=Pipeline([*steps[n_frozen:n_unlabeled], end], memory=pipe.memory, verbose=pipe.verbose),
         head=head,
         scorer=check_scoring(head, scorers),
         metadata=defaultdict(lambda: defaultdict(dict)),
@@ -285,7 +285,7 @@ def _check_inner_requests(method: _Method, metadata: Mapping[str, Any]) -> None:
 def _draw(
     y: Any, splits: list, counts: np.ndarray, n_repeats: int, stratify: bool, rng: np.random.RandomState
 ) -> list[list[tuple[int, int, np.ndarray]]]:
-    """Choose, for each fold, the labelled rows: count, repeat and places in the training set."""
+    """Choose, for each fold, the labeled rows: count, repeat and places in the training set."""
     labels = [_safe_indexing(y, train) for train, _ in splits]
     orders = [[_label_order(fold, stratify, rng) for fold in labels] for _ in range(n_repeats)]
     return [
@@ -313,10 +313,10 @@ def _fit_fold(
     features, place, unseen, pretraining = _pretrain(method, X, train, test)
     y_test, score_params = _safe_indexing(y, test), _at(test, method.metadata["scorer"]["score"])
     for count, repeat, chosen in draws:
-        labelled, labels = _safe_indexing(features, place[chosen]), _safe_indexing(y, train[chosen])
+        labeled, labels = _safe_indexing(features, place[chosen]), _safe_indexing(y, train[chosen])
         fit_params = _at(train[chosen], method.metadata["head"]["fit"])
         start = perf_counter()
-        head = clone(method.head).fit(labelled, labels, **fit_params)
+        head = clone(method.head).fit(labeled, labels, **fit_params)
         seconds = pretraining + perf_counter() - start
         scores = method.scorer(head, unseen, y_test, **score_params)
         scores = {name: float(score) for name, score in scores.items()}

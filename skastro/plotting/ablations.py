@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from skastro.plotting.style import COLOURS, pyplot, score_label
+from skastro.plotting.style import COLORS, pyplot, score_label
 
 __all__ = ["AblationDisplay"]
 
@@ -189,10 +189,10 @@ def _tabulate(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_steps(ax: Any, on: np.ndarray) -> None:
-    styles = ((on, _TICK, COLOURS[0], 8), (~on, "x", "0.7", 5))
-    for chosen, marker, colour, size in styles:
+    styles = ((on, _TICK, COLORS[0], 8), (~on, "x", "0.7", 5))
+    for chosen, marker, color, size in styles:
         rows, columns = np.nonzero(chosen)
-        style = {"marker": marker, "color": colour, "markersize": size, "linestyle": "none", "fillstyle": "none"}
+        style = {"marker": marker, "color": color, "markersize": size, "linestyle": "none", "fillstyle": "none"}
         ax.plot(columns, rows, **style)
     n_rows, n_columns = on.shape
     ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5))
@@ -203,7 +203,7 @@ def _draw_steps(ax: Any, on: np.ndarray) -> None:
 def _draw_scores(ax: Any, table: pd.DataFrame) -> None:
     rows = np.arange(len(table))
     style = {"marker": "o", "markersize": 5, "linestyle": "none", "elinewidth": 1, "capsize": 2.5}
-    ax.errorbar(table["mean"].to_numpy(), rows, xerr=table["sem"].to_numpy(), color=COLOURS[0], **style)
+    ax.errorbar(table["mean"].to_numpy(), rows, xerr=table["sem"].to_numpy(), color=COLORS[0], **style)
     for mean in table.loc[table["setting"] == "all", "mean"]:
         ax.axvline(mean, color="black", linewidth=0.8, linestyle="--", zorder=0)
     ax.grid(axis="y", color="0.93")

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skastro.images import as_pixels, centre_crop, check_finite, check_shape, fold, measure_bands
+from skastro.images import as_pixels, center_crop, check_finite, check_shape, fold, measure_bands
 from skastro.plotting.pictures import check_images, draw_image
 from skastro.plotting.style import pyplot
 
@@ -63,7 +63,7 @@ class AugmentationDisplay:
         bands: Sequence[int] | None = None,
         figure: Any = None,
     ) -> Self:
-        """Draw views of images as an embedder would in training, before it normalises them.
+        """Draw views of images as an embedder would in training, before it normalizes them.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class AugmentationDisplay:
         random_state : int, RandomState instance or None, default=None
             Draws the views; an int draws the same picture each time.
         bands : sequence of one or three int, default=None
-            The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands
+            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
             as they come, and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw; ``None`` makes a new figure.
@@ -106,7 +106,7 @@ class AugmentationDisplay:
         if n_views < 1:
             raise ValueError(f"n_views must be at least 1; got {n_views}.")
         views = _draw_views(as_pixels(images), augment, survey, window, n_views, random_state)
-        return cls(centre_crop(images, window), views).plot(bands=bands, figure=figure)
+        return cls(center_crop(images, window), views).plot(bands=bands, figure=figure)
 
     def plot(self, *, bands: Sequence[int] | None = None, figure: Any = None) -> Self:
         """Draw one row per image: the original, then its views.
@@ -117,7 +117,7 @@ class AugmentationDisplay:
         Parameters
         ----------
         bands : sequence of one or three int, default=None
-            The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands
+            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
             as they come, and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw; ``None`` makes a new figure.
@@ -155,7 +155,7 @@ def _draw_views(
         raise ValueError(f"The survey has {len(survey.bands)} bands, the images have {images.shape[1]}.")
     recipe = one_recipe(augment).fit(images, survey, measure_bands(images)["noise"])
     alone = [
-        (name, Augment([(name, step)], recipe.edge, recipe.interpolation))
+        (name, Augment([(name, step)], edge=recipe.edge, interpolation=recipe.interpolation))
         for name, step in recipe.steps
         if step != "passthrough"
     ]

@@ -1,4 +1,4 @@
-"""Images beside their nearest neighbours."""
+"""Images beside their nearest neighbors."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from skastro.plotting.pictures import check_images, draw_image
-from skastro.plotting.style import COLOURS, pyplot
+from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["LookAlikesDisplay"]
 
@@ -87,7 +87,7 @@ class LookAlikesDisplay:
         n_neighbors : int, default=5
             How many look-alikes of each; the image itself is not one.
         bands : sequence of one or three int, default=None
-            The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands
+            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
             as they come, and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw; ``None`` makes a new figure.
@@ -101,7 +101,7 @@ class LookAlikesDisplay:
         ------
         ValueError
             If images and embedding differ in length, if the images are no such arrays, if a query is no row
-            of theirs, or if there are not as many neighbours.
+            of theirs, or if there are not as many neighbors.
         """
         queries = np.atleast_1d(queries)
         _check_look_alikes(np.shape(images), np.shape(embedding), queries, n_neighbors)
@@ -123,7 +123,7 @@ class LookAlikesDisplay:
         Parameters
         ----------
         bands : sequence of one or three int, default=None
-            The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands
+            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
             as they come, and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw; ``None`` makes a new figure.
@@ -143,7 +143,7 @@ class LookAlikesDisplay:
             self.axes_, self.queries, self.neighbors, self.similarities, strict=True
         ):
             draw_image(axes[0], self.images[query], bands, f"image {query}")
-            axes[0].spines[:].set(visible=True, color=COLOURS[1], linewidth=2)
+            axes[0].spines[:].set(visible=True, color=COLORS[1], linewidth=2)
             for ax, neighbor, similarity in zip(axes[1:], neighbors, similarities, strict=True):
                 draw_image(ax, self.images[neighbor], bands, f"cos {similarity:.3f}")
         return self

@@ -135,7 +135,7 @@ class PhotoZDisplay:
         return cls.from_predictions(z_true, z_pred, sample=sample, threshold=threshold, figure=figure)
 
     def plot(self, *, sample: int | None = 50_000, figure: Any = None) -> Self:
-        """Draw the objects, coloured by their density, and the median and the central 68 % of their residuals.
+        """Draw the objects, colored by their density, and the median and the central 68 % of their residuals.
 
         The numbers, the median and the band are those of all objects, also of those that are not shown. The median
         is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far
@@ -178,7 +178,7 @@ class PhotoZDisplay:
     def _draw_one_to_one(self, ax: Any, z_true: np.ndarray, z_pred: np.ndarray) -> None:
         limits = [z_true.min(), z_true.max()]
         ax.plot(limits, limits, color="black", linewidth=1)
-        outliers = photoz_outliers(z_true, z_pred, self.threshold)
+        outliers = photoz_outliers(z_true, z_pred, threshold=self.threshold)
         scores = (
             f"⟨Δz⟩ = {photoz_bias(z_true, z_pred):.4f}\n"
             f"$σ_{{MAD}}$ = {sigma_mad(z_true, z_pred):.4f}\n"
@@ -188,9 +188,9 @@ class PhotoZDisplay:
         ax.set_ylabel("Photometric redshift")
 
     def _draw_trend(self, ax: Any, z_true: np.ndarray, residuals: np.ndarray) -> None:
-        centres, low, median, high = _trend(z_true, residuals)
-        ax.fill_between(centres, low, high, color="black", alpha=0.25, linewidth=0)
-        ax.plot(centres, median, color="black", linewidth=1.5)
+        centers, low, median, high = _trend(z_true, residuals)
+        ax.fill_between(centers, low, high, color="black", alpha=0.25, linewidth=0)
+        ax.plot(centers, median, color="black", linewidth=1.5)
         for level in (-self.threshold, self.threshold):
             ax.axhline(level, color="black", linewidth=0.8, linestyle="--")
         limit = max(2.5 * self.threshold, 1.2 * np.abs([low, high]).max(initial=0))

@@ -47,7 +47,7 @@ def draw_image(
     image : ndarray of shape (height, width) or (bands, height, width)
         8-bit or flux.
     bands : sequence of one or three int, or None
-        The bands to show: one in grey, or three as red, green and blue. ``None`` shows one or three bands as they
+        The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they
         come, and the mean of any other number of bands.
     title : str
         What to write above it.
@@ -77,7 +77,7 @@ def _pixels(image: Any, bands: Sequence[int] | None) -> np.ndarray:
 
 
 def _stretch(image: np.ndarray, limits: np.ndarray, softening: float = 0.1) -> np.ndarray:
-    """Map to 0 … 1 by the arcsinh of the mean of the bands, which keeps the colours (Lupton et al. 2004)."""
+    """Map to 0 … 1 by the arcsinh of the mean of the bands, which keeps the colors (Lupton et al. 2004)."""
     low, high = limits
     light = np.clip(np.nan_to_num(image - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     mean = np.maximum(light.mean(axis=0), np.finfo(np.float32).tiny)

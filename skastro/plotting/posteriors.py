@@ -10,11 +10,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skastro.metrics import sbc_ranks, tarp
-from skastro.plotting.style import COLOURS, pyplot
+from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
 
-SURE = 0.99  # probability that the grey bands leave to right posteriors, point by point
+SURE = 0.99  # probability that the gray bands leave to right posteriors, point by point
 
 
 class CoverageDisplay:
@@ -100,7 +100,7 @@ class CoverageDisplay:
         ValueError
             As :func:`skastro.metrics.tarp`.
         """
-        test = tarp(y_true, samples, references, random_state=random_state)
+        test = tarp(y_true, samples, references=references, random_state=random_state)
         return cls(test.levels, test.coverage, n=len(test.fractions), p_value=test.p_value).plot(ax=ax)
 
     @classmethod
@@ -169,7 +169,7 @@ class CoverageDisplay:
         low, high = _band(self.n, levels) / self.n
         ax.fill_between(levels, low, high, color="black", alpha=0.15, linewidth=0)
         ax.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
-        (self.line_,) = ax.plot(levels, self.coverage, color=COLOURS[0], linewidth=1.8)
+        (self.line_,) = ax.plot(levels, self.coverage, color=COLORS[0], linewidth=1.8)
         told = f"{self.n:,} objects\n{_p_label(self.p_value)}"
         ax.text(0.05, 0.95, told, transform=ax.transAxes, va="top", linespacing=1.4)
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="Credibility level", ylabel="Expected coverage", aspect="equal")
@@ -355,7 +355,7 @@ class RankDisplay:
         for ax, column, name, p in zip(self.axes_, ranks.T, names, np.ravel(self.p_value), strict=True):
             ax.stairs(high, edges, baseline=low, fill=True, color="black", alpha=0.15, linewidth=0)
             ax.axhline(1, color="black", linewidth=1, linestyle="--")
-            ax.stairs(np.histogram(column, edges)[0] / expected, edges, color=COLOURS[0], linewidth=1.8)
+            ax.stairs(np.histogram(column, edges)[0] / expected, edges, color=COLORS[0], linewidth=1.8)
             ax.set(title=f"{name}: {_p_label(p)}", xlabel="Rank of the truth", xlim=(edges[0], edges[-1]))
             ax.spines[["top", "right"]].set_visible(False)
         self.axes_[0].set(ylabel="Objects over expected", ylim=(0, None))
@@ -594,8 +594,8 @@ def _range(values: np.ndarray, truth: float) -> tuple[float, float]:
 def _draw_value(ax: Any, values: np.ndarray, truth: float, span: tuple[float, float]) -> None:
     low, median, high = np.percentile(values, (16, 50, 84))
     counts, edges = np.histogram(values, bins=40, range=span)
-    ax.stairs(counts, edges, color=COLOURS[0], linewidth=1.5)
-    ax.axvline(truth, color=COLOURS[1], linewidth=1.2)
+    ax.stairs(counts, edges, color=COLORS[0], linewidth=1.5)
+    ax.axvline(truth, color=COLORS[1], linewidth=1.2)
     digits = max(0, 2 - int(np.floor(np.log10(max(high - low, 1e-12)))))
     title = f"{median:z.{digits}f} (-{median - low:.{digits}f}, +{high - median:.{digits}f})"
     ax.set_title(title.replace("-", "−"), fontsize="small")
@@ -609,11 +609,11 @@ def _draw_pair(
     counts, *edges = np.histogram2d(pair[:, 0], pair[:, 1], bins=40, range=list(spans))
     density = gaussian_filter(counts, 1)
     heights = np.unique(_heights(density, levels))  # contours want them ascending
-    centres = [(e[:-1] + e[1:]) / 2 for e in edges]
-    ax.contourf(*centres, density.T, [*heights, np.inf], colors=COLOURS[0], alpha=0.25)
-    ax.contour(*centres, density.T, heights, colors=COLOURS[0], linewidths=1.2)
-    ax.axvline(truth[0], color=COLOURS[1], linewidth=1.2)
-    ax.axhline(truth[1], color=COLOURS[1], linewidth=1.2)
+    centers = [(e[:-1] + e[1:]) / 2 for e in edges]
+    ax.contourf(*centers, density.T, [*heights, np.inf], colors=COLORS[0], alpha=0.25)
+    ax.contour(*centers, density.T, heights, colors=COLORS[0], linewidths=1.2)
+    ax.axvline(truth[0], color=COLORS[1], linewidth=1.2)
+    ax.axhline(truth[1], color=COLORS[1], linewidth=1.2)
     ax.set(xlim=spans[0], ylim=spans[1])
 
 

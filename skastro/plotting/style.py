@@ -1,11 +1,11 @@
-"""What all displays share: colours, markers, names of axes, and matplotlib itself."""
+"""What all displays share: colors, markers, names of axes, and matplotlib itself."""
 
 from typing import Any
 
 __all__ = ["pyplot", "score_label"]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; the markers serve black-and-white prints.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's colors, which color-blind readers tell apart; the markers serve black-and-white prints.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from skastro.model_selection import label_sweep
-from skastro.plotting.style import COLOURS, MARKERS, pyplot, score_label
+from skastro.plotting.style import COLORS, MARKERS, pyplot, score_label
 
 __all__ = ["LabelSweepDisplay"]
 
@@ -223,10 +223,10 @@ def _stack_panels(n_panels: int) -> np.ndarray:
 
 
 def _draw_sweep(ax: Any, frame: pd.DataFrame) -> list[Any]:
-    styles = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+    styles = zip(cycle(COLORS), cycle(MARKERS), strict=False)
     lines = [
-        _draw_line(ax, name, rows, colour, marker)
-        for (name, rows), (colour, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
+        _draw_line(ax, name, rows, color, marker)
+        for (name, rows), (color, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
     ]
     ax.set_xscale("log")
     if ax.xaxis.get_tick_params().get("labelbottom", True):  # else the panel below has the same axis
@@ -252,9 +252,9 @@ def _tick_labels(ax: Any, counts: np.ndarray) -> list[str]:
     return labels[::-1]
 
 
-def _draw_line(ax: Any, name: Any, rows: pd.DataFrame, colour: str, marker: str) -> Any:
+def _draw_line(ax: Any, name: Any, rows: pd.DataFrame, color: str, marker: str) -> Any:
     scores = rows.groupby("n_labels")["score"].agg(["mean", "sem"])
     counts, means = scores.index.to_numpy(), scores["mean"].to_numpy()
-    (line,) = ax.plot(counts, means, color=colour, marker=marker, markersize=5, linewidth=1.5, label=str(name))
-    ax.errorbar(counts, means, scores["sem"], fmt="none", ecolor=colour, elinewidth=1, capsize=2.5)
+    (line,) = ax.plot(counts, means, color=color, marker=marker, markersize=5, linewidth=1.5, label=str(name))
+    ax.errorbar(counts, means, scores["sem"], fmt="none", ecolor=color, elinewidth=1, capsize=2.5)
     return line

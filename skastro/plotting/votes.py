@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from skastro.metrics import morphology_scores
-from skastro.plotting.style import COLOURS, pyplot
+from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["VoteScatterDisplay"]
 
@@ -132,7 +132,7 @@ class VoteScatterDisplay:
             If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
             number of votes is negative.
         """
-        scores = morphology_scores(self.fractions, self.predicted, self.high_quality)
+        scores = morphology_scores(self.fractions, self.predicted, high_quality=self.high_quality)
         weights = _vote_weights(self.votes, len(self.fractions))
         if ax is None:
             _, ax = pyplot().subplots(figsize=(4.75, 4.75), layout="constrained")
@@ -142,7 +142,7 @@ class VoteScatterDisplay:
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
         # The more points, the fainter each, so that a crowd shows as a shade.
         opacity = weights * np.clip(30 / np.sqrt(len(weights)), 0.15, 0.8)
-        style = {"color": COLOURS[0], "linewidths": 0, "rasterized": True}
+        style = {"color": COLORS[0], "linewidths": 0, "rasterized": True}
         ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
         box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
         ax.text(low + 0.02, 0.99, _score_text(scores), va="top", linespacing=1.4, bbox=box)

@@ -16,7 +16,7 @@ from skastro.training import Objective, Training, ema_update
 
 __all__ = ["BYOL", "BYOLEmbedder"]
 
-HASTE = 10.0  # of the predictor's learning rate over the encoder's
+PREDICTOR_LR_FACTOR = 10.0  # of the predictor's learning rate over the encoder's
 
 
 class BYOL(Objective):
@@ -89,7 +89,7 @@ class BYOL(Objective):
         -------
         dict
         """
-        return {f"predictor.{name}": HASTE for name, _ in self.predictor.named_parameters()}
+        return {f"predictor.{name}": PREDICTOR_LR_FACTOR for name, _ in self.predictor.named_parameters()}
 
     def update(self, rate: float) -> None:
         """Move the target network after a step.
@@ -119,8 +119,8 @@ class BYOLEmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
@@ -134,7 +134,7 @@ class BYOLEmbedder(ImageEmbedder):
     lr : float, default=1e-3
         Peak learning rate of encoder and projector; the predictor's is ten times that.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, rate of the target network, precision, callbacks.
+        The rarer knobs: optimizer, schedules, rate of the target network, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -203,6 +203,7 @@ class BYOLEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
         augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

@@ -20,7 +20,17 @@ from skastro.missing import present
 from skastro.pretrain.pooled import PooledEmbedder, Tower, take_names
 from skastro.pretrain.sides import as_embedder, as_specification, fit_there, is_named, takes_gaps, untrained
 from skastro.spectra import check_lengths
-from skastro.training import Best, Monitor, Objective, Rows, Training, draw_seed, local_seed, resolve_device, train
+from skastro.training import (
+    ArrayDataset,
+    EarlyStopping,
+    Monitor,
+    Objective,
+    Training,
+    draw_seed,
+    local_seed,
+    resolve_device,
+    train,
+)
 
 __all__ = ["CLIP", "AstroCLIPEmbedder"]
 
@@ -115,7 +125,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
     lr : float, default=5e-4
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, precision, callbacks.
+        The rarer knobs: optimizer, schedules, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -215,6 +225,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         self,
         image: Any = "resnet10t",
         spectrum: Any = None,
+        *,
         embedding_dim: int = 512,
         heads: int = 4,
         scale: float = 15.5,
@@ -274,7 +285,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             that are NaN in part, a frozen embedder of other bands or wavelengths); nothing has been trained then.
         """
         self._validate_params()
-        self._knobs()
+        self._training_config()
         resolve_device(self.device)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
@@ -363,12 +374,12 @@ class AstroCLIPEmbedder(BaseEmbedder):
     def _pool(self, recipe: Any, X: Any, ivar: Any, there: np.ndarray, seed: int) -> PooledEmbedder:
         return PooledEmbedder(
             fit_there(recipe, X, ivar, there),
-            self.embedding_dim,
-            self.heads,
-            self.batch_size,
-            Training(precision=self._knobs().precision),
-            self.device,
-            seed,
+            embedding_dim=self.embedding_dim,
+            heads=self.heads,
+            batch_size=self.batch_size,
+            training=Training(precision=self._training_config().precision),
+            device=self.device,
+            random_state=seed,
         ).fit(X, ivar=ivar)
 
     def _hold_out(self, pairs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -404,8 +415,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
         arrays |= {f"spectrum{place}": array for place, array in enumerate(spectra)}
         if len(held_out):
             watched = torch.from_numpy(held_out).tensor_split(-(-len(held_out) // self.batch_size))
-            evaluate = partial(mean_loss, objective, Rows(arrays, torch.device("cpu")), watched)
-            best = Best(evaluate, self.n_iter_no_change, monitor.history)
+            evaluate = partial(mean_loss, objective, ArrayDataset(arrays, torch.device("cpu")), watched)
+            best = EarlyStopping(evaluate, self.n_iter_no_change, monitor.history)
         try:
             with local_seed(seed):
                 self._train(objective, arrays, trained, monitor, best)
@@ -422,7 +433,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         arrays: Mapping[str, np.ndarray],
         pairs: np.ndarray,
         monitor: Monitor,
-        best: Best | None,
+        best: EarlyStopping | None,
     ) -> None:
         if self.max_epochs == 0:
             return
@@ -433,7 +444,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             monitor=monitor,
             best=best,
             subset=pairs,
-            training=self._knobs(),
+            training=self._training_config(),
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             lr=self.lr,
@@ -442,7 +453,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         )
 
 
-def mean_loss(objective: CLIP, rows: Rows, batches: Sequence[Tensor]) -> float:
+def mean_loss(objective: CLIP, rows: ArrayDataset, batches: Sequence[Tensor]) -> float:
     """Compute the loss on pairs that are not trained on, the mean over their batches."""
     objective.eval()
     device = objective.log_scale.device

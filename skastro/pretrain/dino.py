@@ -20,7 +20,7 @@ __all__ = ["DINO", "DINOEmbedder", "see"]
 
 BOTTLENECK = 256  # features that are compared with the prototypes
 STUDENT = 0.1  # temperature of the student
-CENTRE = 0.9  # of the centres that stays at each step
+CENTER = 0.9  # of the centers that stays at each step
 WARM = 0.15  # of all steps, in which the teacher's temperature rises
 FROZEN = 0.01  # of all steps, in which the prototypes stand still: one epoch of the papers' hundred
 
@@ -31,7 +31,7 @@ class DINO(Objective):
     Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
     The teacher sees two global views, the student these and any local ones. From each view the student tells what the
     teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
-    of all images, its logits are centred, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
+    of all images, its logits are centerd, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
     :math:`c`, or balanced by `skastro.losses.sinkhorn`.
 
     Two parts may be added. iBOT hides patches of the global views from the student, and a second head tells what the
@@ -64,7 +64,7 @@ class DINO(Objective):
         Source of the masks, on the device of the images.
     """
 
-    centres: Tensor
+    centers: Tensor
     temperature: Tensor
     thawed: Tensor
 
@@ -95,7 +95,7 @@ class DINO(Objective):
         self.temperatures = temperatures
         self.weights = {"dino_loss": 1.0, "ibot_loss": ibot, "koleo_loss": koleo}
         self.generator = generator
-        self.register_buffer("centres", torch.zeros(len(self.online) - 1, prototypes))
+        self.register_buffer("centers", torch.zeros(len(self.online) - 1, prototypes))
         self.register_buffer("temperature", torch.tensor(float(temperatures[0])))
         self.register_buffer("thawed", torch.tensor(1.0))
 
@@ -147,7 +147,7 @@ class DINO(Objective):
         self.thawed.fill_(float(step >= FROZEN * steps))
 
     def update(self, rate: float) -> None:
-        """After a step, move the teacher, and the centres towards the means of its logits.
+        """After a step, move the teacher, and the centers towards the means of its logits.
 
         Parameters
         ----------
@@ -155,18 +155,18 @@ class DINO(Objective):
             Fraction of the teacher that stays.
         """
         ema_update(self.target, self.online, rate)
-        self.centres.lerp_(torch.stack(self.means), 1 - CENTRE)
+        self.centers.lerp_(torch.stack(self.means), 1 - CENTER)
 
     def _mask(self, views: Tensor) -> Tensor:
         return block_masks(len(views), patch_grid(self.online[0], (views.shape[2], views.shape[3])), self.generator)
 
     def _teach(self, logits: Tensor) -> Tensor:
         """Turn the teacher's logits into probabilities that are not the same for all."""
-        centre = self.centres[len(self.means)]
+        center = self.centers[len(self.means)]
         self.means.append(logits.detach().mean(dim=0))
         if self.centering == "sinkhorn":
             return sinkhorn(logits, self.temperature)
-        return torch.softmax((logits - centre) / self.temperature, dim=-1)
+        return torch.softmax((logits - center) / self.temperature, dim=-1)
 
 
 def see(
@@ -179,7 +179,7 @@ def see(
     encoder : nn.Module
         Of the student or the teacher.
     views : Tensor of shape (n, bands, height, width)
-        Normalised images.
+        Normalized images.
     mask : Tensor of bool of shape (n, patches), or None
         Without it there are no patches.
     token : Tensor of shape (width,), default=None
@@ -217,8 +217,8 @@ class DINOEmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
@@ -242,7 +242,7 @@ class DINOEmbedder(ImageEmbedder):
     lr : float, default=3e-4
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, rate of the teacher, precision, callbacks.
+        The rarer knobs: optimizer, schedules, rate of the teacher, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -326,6 +326,7 @@ class DINOEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "vit_tiny_patch16_224",
+        *,
         augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

@@ -95,8 +95,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     schema : str, VoteSchema or None, default=None
@@ -116,7 +116,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
     lr : float, default=1e-3
         Peak learning rate of encoder, projector and the head for votes; the predictor's is ten times that.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, rate of the target network, precision, callbacks.
+        The rarer knobs: optimizer, schedules, rate of the target network, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -157,7 +157,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
 
     Notes
     -----
-    The mean of the supervised loss is over the labelled rows of a batch. The published code divides by their number
+    The mean of the supervised loss is over the labeled rows of a batch. The published code divides by their number
     twice, and by zero where there is none; a batch without labels is one of BYOL here.
 
     References
@@ -194,6 +194,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
         augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

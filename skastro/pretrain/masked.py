@@ -20,12 +20,12 @@ from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_s
 from skastro.encoders.tokens import SpectrumTokens
 from skastro.losses import masked_mse
 from skastro.missing import scatter
-from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardise
+from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
 from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
 
 __all__ = ["MaskedSpectrum", "MaskedSpectrumEmbedder", "Masks"]
 
-CHUNK = 4096  # spectra standardised in one go
+CHUNK = 4096  # spectra standardized in one go
 
 
 class Masks:
@@ -54,7 +54,7 @@ class Masks:
 
 
 class MaskedSpectrum(Objective):
-    """The objective of masked modelling; see `skastro.losses.masked_mse`.
+    """The objective of masked modeling; see `skastro.losses.masked_mse`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class MaskedSpectrum(Objective):
         Parameters
         ----------
         flux : Tensor of shape (n, n_wavelengths)
-            Standardised spectra.
+            Standardized spectra.
         hidden : Tensor of bool, shape (n, n_wavelengths)
             What to hide and to fill in.
         weights : Tensor of shape (n, n_wavelengths)
@@ -97,7 +97,7 @@ class MaskedSpectrum(Objective):
 class MaskedSpectrumEmbedder(BaseEmbedder):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
-    Each spectrum is standardised by its own mean and scale, which a token of its own tells the network; segments of it
+    Each spectrum is standardized by its own mean and scale, which a token of its own tells the network; segments of it
     are hidden, and the network predicts them from the rest. A pixel that is NaN, or whose inverse variance is zero, is
     missing: the network is told so, and no loss is taken there. Zero is a value.
 
@@ -120,7 +120,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     lr : float, default=1e-3
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, precision, callbacks.
+        The rarer knobs: optimizer, schedules, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -194,6 +194,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     def __init__(
         self,
         encoder: SpectrumEncoder | None = None,
+        *,
         n_masks: int = 6,
         mask_length: int = 60,
         floor: float = 0.1,
@@ -241,7 +242,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
             If a parameter, the spectra or `ivar` cannot be used; nothing has been trained then.
         """
         self._validate_params()
-        self._knobs()
+        self._training_config()
         device = resolve_device(self.device)
         with restored_on_error(self):
             flux, ivar = self._check_spectra(X, ivar, reset=True)
@@ -379,7 +380,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
         mean, scale = self._levels(flux, weights)
         level = (np.column_stack(as_level(mean, scale)) - self.level_[0]) / self.level_[1]
         return {
-            "images": standardise(flux, weights, mean, scale),
+            "images": standardize(flux, weights, mean, scale),
             "weights": weights.astype(np.float32),
             "level": level.astype(np.float32),
         }
@@ -405,7 +406,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
             Masks(self.n_masks, self.mask_length, torch.Generator(device).manual_seed(seed)),
             self._all_arrays(flux, ivar),
             monitor=monitor,
-            training=self._knobs(),
+            training=self._training_config(),
             max_epochs=self.max_epochs,
             batch_size=self.batch_size,
             lr=self.lr,

@@ -28,7 +28,7 @@ class MoCo(Objective):
     loss asks each query for its own key among the K keys of earlier images that wait in a queue; see
     `skastro.losses.info_nce`. After each step the batch's keys take the place of the oldest.
 
-    Were query and key normalised with the statistics of the same batch, those would betray which belong together.
+    Were query and key normalized with the statistics of the same batch, those would betray which belong together.
     So keys are encoded in random groups of about 32 images, at least two, each with its own statistics, as on the
     paper's eight GPUs.
 
@@ -122,8 +122,8 @@ class MoCoEmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     projection_dim : int, default=128
@@ -142,7 +142,7 @@ class MoCoEmbedder(ImageEmbedder):
     lr : float, default=0.03
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser (``"auto"`` is SGD with momentum 0.9, as in the paper), schedules, rate of the key
+        The rarer knobs: optimizer (``"auto"`` is SGD with momentum 0.9, as in the paper), schedules, rate of the key
         network (the paper's constant 0.999 suits some 10,000 steps or more), precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
@@ -186,7 +186,7 @@ class MoCoEmbedder(ImageEmbedder):
     queue_length=62_000, training=Training(ema=0.999, ema_schedule="constant")`` is the paper's.
     Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
 
-    Keys are normalised in random groups of about 32 images, so that batch-norm statistics do not betray which query
+    Keys are normalized in random groups of about 32 images, so that batch-norm statistics do not betray which query
     belongs to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once
     per step, after the loss, with one view's keys only, also when the loss is symmetric.
 
@@ -217,6 +217,7 @@ class MoCoEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
         augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

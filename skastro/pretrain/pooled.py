@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from skastro.base import BaseEmbedder, BaseModel, ImageEmbedder, restored_on_error
-from skastro.encoders import AttentionPool, KeptTokens, RowToken
+from skastro.encoders import AttentionPool, CachedTokens, RowToken
 from skastro.images import as_pixels
 from skastro.missing import present, scatter
 from skastro.pretrain.masked import MaskedSpectrumEmbedder
@@ -25,7 +25,7 @@ from skastro.training import Training, draw_seed, local_seed, resolve_device
 __all__ = ["PooledEmbedder", "Tower"]
 
 MEASURED = 64  # rows whose tokens set the units of a pool
-KEPT_BYTES = 1 << 31  # of the tokens of a frozen embedder, above which they are computed anew in each epoch
+CACHE_BYTES = 1 << 31  # of the tokens of a frozen embedder, above which they are computed anew in each epoch
 
 
 class Tower(nn.Module):
@@ -136,6 +136,7 @@ class PooledEmbedder(BaseEmbedder):
     def __init__(
         self,
         embedder: FrozenEstimator,
+        *,
         embedding_dim: int = 512,
         heads: int = 4,
         batch_size: int = 256,
@@ -174,7 +175,7 @@ class PooledEmbedder(BaseEmbedder):
             If a parameter or the data cannot be used.
         """
         self._validate_params()
-        self._knobs()
+        self._training_config()
         embedder = self.embedder.estimator
         check_is_fitted(embedder)
         with restored_on_error(self):
@@ -298,21 +299,21 @@ class PooledEmbedder(BaseEmbedder):
         if not frozen:
             self.embedder = FrozenEstimator(copy.deepcopy(self.embedder.estimator))
             return Tower(token_network(self.embedder.estimator), self.head_, frozen), inputs
-        tokens = self._standardise(inputs, pairs[:: -(-len(pairs) // MEASURED)], how)
-        if len(pairs) * sum(part[:1].nbytes for part in tokens) > KEPT_BYTES:
+        tokens = self._standardize(inputs, pairs[:: -(-len(pairs) // MEASURED)], how)
+        if len(pairs) * sum(part[:1].nbytes for part in tokens) > CACHE_BYTES:
             network = copy.deepcopy(token_network(self.embedder.estimator)).requires_grad_(False)
             return Tower(network, self.head_, frozen), inputs
         kept = [np.zeros((len(there), *part.shape[1:]), dtype=np.float32) for part in tokens]
         for chosen, batch in self._tokens(inputs, pairs, how):
             for array, part in zip(kept, filter(torch.is_tensor, batch), strict=True):
                 array[chosen] = part.float().cpu().numpy()
-        return Tower(KeptTokens(), self.head_, frozen), kept
+        return Tower(CachedTokens(), self.head_, frozen), kept
 
-    def _standardise(self, inputs: list[np.ndarray], rows: np.ndarray, how: BaseModel) -> list[Tensor]:
+    def _standardize(self, inputs: list[np.ndarray], rows: np.ndarray, how: BaseModel) -> list[Tensor]:
         """Let the pool measure the tokens of some rows, and give these."""
         batches = [[part for part in batch if part is not None] for _, batch in self._tokens(inputs, rows, how)]
         tokens = [torch.cat(parts).cpu() for parts in zip(*batches, strict=True)]
-        self.head_.standardise(*tokens)
+        self.head_.standardize(*tokens)
         return tokens
 
     def _build_head(self) -> AttentionPool:

@@ -71,8 +71,8 @@ class SimCLREmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
@@ -89,7 +89,7 @@ class SimCLREmbedder(ImageEmbedder):
     lr : float, default=1e-3
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, precision, callbacks.
+        The rarer knobs: optimizer, schedules, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -146,6 +146,7 @@ class SimCLREmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
         augment: str | Augment | MultiView | None = "galaxy",
         survey: str | Survey | None = None,
         size: int | None = None,

@@ -150,8 +150,8 @@ class VoteEmbedder(ImageEmbedder):
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
     normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardise; divide by the noise, take asinh, then
-        standardise; or neither.
+        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
+        standardize; or neither.
     average : {"dihedral"}, int or None, default=None
         Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     schema : str, VoteSchema or None, default=None
@@ -164,7 +164,7 @@ class VoteEmbedder(ImageEmbedder):
     lr : float, default=1e-3
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimiser, schedules, precision, callbacks.
+        The rarer knobs: optimizer, schedules, precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     verbose : int, default=0
@@ -203,7 +203,7 @@ class VoteEmbedder(ImageEmbedder):
 
     Notes
     -----
-    This is what the paper calls "Pretrained". Its views are flips, rotations and crops off the centre: the default
+    This is what the paper calls "Pretrained". Its views are flips, rotations and crops off the center: the default
     recipe, with `size` smaller than the cutouts.
 
     References
@@ -235,6 +235,7 @@ class VoteEmbedder(ImageEmbedder):
     def __init__(
         self,
         encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
         augment: str | Augment | None = "supervised",
         survey: str | Survey | None = None,
         size: int | None = None,

@@ -1,22 +1,22 @@
-"""Runs an objective: batches, precision, optimiser, schedules, history, progress. The only importer of skorch."""
+"""Runs an objective: batches, precision, optimizer, schedules, history, progress. The only importer of skorch."""
 
-from skastro.training.batches import Batches, Rows
-from skastro.training.callbacks import Best, Clock, EnoughError, Monitor, Progress, base_lr, spread
+from skastro.training.batches import ArrayDataset, BatchSampler
+from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
+from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
-from skastro.training.knobs import Training, get_training
 from skastro.training.loop import Learner, LossAsGiven, Objective, auto_epochs, ema_update, make_optimizer, train
 
 __all__ = [
-    "Batches",
-    "Best",
-    "Clock",
-    "EnoughError",
+    "ArrayDataset",
+    "BatchSampler",
+    "EarlyStopping",
     "Learner",
     "LossAsGiven",
     "Monitor",
     "Objective",
     "Progress",
-    "Rows",
+    "ScheduleCallback",
+    "StopTraining",
     "Training",
     "auto_epochs",
     "base_lr",

@@ -9,10 +9,10 @@ from torch.utils.data import Dataset, Sampler
 
 from skastro.images import as_pixels
 
-__all__ = ["Batches", "Rows"]
+__all__ = ["ArrayDataset", "BatchSampler"]
 
 
-class Rows(Dataset):
+class ArrayDataset(Dataset):
     """Arrays of equal length, indexed by a whole batch at once.
 
     Parameters
@@ -40,7 +40,7 @@ class Rows(Dataset):
         return {name: torch.from_numpy(as_pixels(array[rows.numpy()])) for name, array in self.arrays.items()}, 0
 
 
-class Batches(Sampler):
+class BatchSampler(Sampler):
     """Shuffled rows in batches of nearly equal size, never a batch of one.
 
     Parameters

@@ -14,14 +14,14 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skastro.training.knobs import Training
+from skastro.training.config import Training
 
-__all__ = ["Best", "Clock", "EnoughError", "Monitor", "Progress", "base_lr", "spread"]
+__all__ = ["EarlyStopping", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
 
 MONITORED = 256  # embeddings looked at after each epoch
 
 
-class Clock(Callback):
+class ScheduleCallback(Callback):
     """Sets the learning rate before each step, tells the objective the time, and moves its target network after.
 
     Parameters
@@ -65,9 +65,9 @@ class Monitor(Callback):
     ----------
     history : dict of list of float
         One value per finished epoch: ``loss`` and the objective's parts of it (each the mean over the batches where it
-        is not NaN), ``lr`` (of the last step), ``images_per_s``; of an encoder also ``embedding_std`` (of L2-normalised
+        is not NaN), ``lr`` (of the last step), ``images_per_s``; of an encoder also ``embedding_std`` (of L2-normalized
         embeddings times √d: about 1 when they point everywhere, 0 when they are all the same) and ``effective_rank``
-        (exponential of the entropy of the normalised singular values).
+        (exponential of the entropy of the normalized singular values).
 
     References
     ----------
@@ -135,11 +135,11 @@ class Monitor(Callback):
             )
 
 
-class EnoughError(Exception):
-    """Raised by `Best` to end training early; `train` catches it."""
+class StopTraining(Exception):  # noqa: N818 no error, but the way to leave the loop
+    """Raised by `EarlyStopping` to end training early; `train` catches it."""
 
 
-class Best(Callback):
+class EarlyStopping(Callback):
     """Watches the loss on held-out rows, ends training when it no longer falls, and restores the best epoch.
 
     Parameters
@@ -169,7 +169,7 @@ class Best(Callback):
             self.lowest_, self.since_ = self.losses_[-1], 0
             self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
         if self.since_ >= self.patience:
-            raise EnoughError
+            raise StopTraining
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         net.module_.objective.load_state_dict(self.weights_)
@@ -232,7 +232,7 @@ def spread(embedding: Tensor) -> tuple[float, float]:
     Returns
     -------
     std : float
-        Mean standard deviation of the L2-normalised embeddings, times √d.
+        Mean standard deviation of the L2-normalized embeddings, times √d.
     effective_rank : float
         From 1 to min(n, d).
 

@@ -1,4 +1,4 @@
-"""The loop: an objective, its views and an optimiser, run by skorch."""
+"""The loop: an objective, its views and an optimizer, run by skorch."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from skastro.training.batches import Batches, Rows
-from skastro.training.callbacks import Best, Clock, EnoughError, Monitor, Progress
+from skastro.training.batches import ArrayDataset, BatchSampler
+from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
+from skastro.training.config import Training
 from skastro.training.device import uses_bf16
-from skastro.training.knobs import Training
 
 __all__ = ["Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
 
@@ -75,7 +75,7 @@ class Learner(nn.Module):
     objective : Objective
         From views (and targets by name) to a loss.
     views : callable
-        From raw images, and those further arrays that its ``metadata`` names, to a sequence of normalised views.
+        From raw images, and those further arrays that its ``metadata`` names, to a sequence of normalized views.
     bf16 : bool
         Run the objective under bfloat16 autocast.
     """
@@ -131,7 +131,7 @@ class LossAsGiven(nn.Module):
 def make_optimizer(
     groups: Sequence[Mapping[str, Any]], lr: float, name: str, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Make an optimiser by name that decays matrices and kernels only.
+    """Make an optimizer by name that decays matrices and kernels only.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def train(
     arrays: Mapping[str, np.ndarray],
     *,
     monitor: Monitor,
-    best: Best | None = None,
+    best: EarlyStopping | None = None,
     subset: np.ndarray | None = None,
     training: Training,
     max_epochs: int | str,
@@ -235,13 +235,13 @@ def train(
     objective : Objective
         From views to a loss.
     views : callable
-        From raw images on the device, and those further arrays that its ``metadata`` names, to a sequence of normalised
+        From raw images on the device, and those further arrays that its ``metadata`` names, to a sequence of normalized
         views.
     arrays : mapping of str to ndarray
         ``images``, what the views take beside them, and any targets, of equal length.
     monitor : Monitor
         Receives the history, also of a fit that is interrupted.
-    best : Best, default=None
+    best : EarlyStopping, default=None
         Ends training early and restores the best epoch.
     subset : ndarray of int, default=None
         Rows to train on; None is all.
@@ -258,11 +258,11 @@ def train(
     verbose : int
         Above zero, show a progress bar.
     """
-    rows = Rows(arrays, device)
+    rows = ArrayDataset(arrays, device)
     chosen = len(rows) if subset is None else torch.from_numpy(subset)
-    sampler = Batches(chosen, batch_size, torch.default_generator)
+    sampler = BatchSampler(chosen, batch_size, torch.default_generator)
     epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
-    callbacks = [monitor, Clock(training, lr, epochs * len(sampler), epochs)]
+    callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
@@ -291,7 +291,7 @@ def train(
     net.initialize()
     net.notify("on_train_begin", X=rows, y=None)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(EnoughError):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
             net.fit_loop(rows, epochs=epochs)
     finally:
         net.notify("on_train_end", X=rows, y=None)

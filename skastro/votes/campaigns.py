@@ -1,4 +1,4 @@
-"""The campaigns of Galaxy Zoo: what volunteers were asked, with the columns as the catalogues name them."""
+"""The campaigns of Galaxy Zoo: what volunteers were asked, with the columns as the catalogs name them."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -180,13 +180,13 @@ def get_schema(schema: str | VoteSchema) -> VoteSchema:
 
     Notes
     -----
-    Columns are those of the published catalogues. Trees are those that volunteers walked, also where the tables of
+    Columns are those of the published catalogs. Trees are those that volunteers walked, also where the tables of
     Zoobot, which let a question wait for one answer at most, say less:
 
     - Galaxy Zoo 2 and UKIDSS ask about bar, bulge and spiral arms only of discs that are not edge-on, and of all but
-      artefacts whether something is odd;
+      artifacts whether something is odd;
     - Hubble and CANDELS ask how tight the arms are, and how many, only where arms were seen;
-    - whether a galaxy merges is asked of smooth and of featured ones, not of artefacts.
+    - whether a galaxy merges is asked of smooth and of featured ones, not of artifacts.
 
     ``"gz_evo"`` has the 65 questions and 206 answers of Walmsley et al. (2022). Later tables, here ``"gz_evo_public"``,
     leave out the number of clumps in CANDELS and Hubble, and so do ``"gz_candels"`` and ``"gz_hubble"``: 63 and 194.

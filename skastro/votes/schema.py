@@ -288,7 +288,7 @@ class VoteSchema(BaseEstimator):
         terms = special.entr(self._fractions(self._counts(votes)))
         return _as_given(np.add.reduceat(terms, self._starts(), axis=1), votes, list(self.questions))
 
-    def labelled(self, votes: Any) -> np.ndarray:
+    def labeled(self, votes: Any) -> np.ndarray:
         """Tell which objects have any vote at all.
 
         Parameters
@@ -333,7 +333,7 @@ class VoteSchema(BaseEstimator):
 
         References
         ----------
-        Walmsley et al. (2023), "Galaxy Zoo DESI": the proportion of volunteers asked, which its catalogue lists beside
+        Walmsley et al. (2023), "Galaxy Zoo DESI": the proportion of volunteers asked, which its catalog lists beside
         each predicted fraction.
 
         Examples
@@ -353,7 +353,7 @@ class VoteSchema(BaseEstimator):
         columns = list(self.questions)
         return _as_given(np.stack([probability[question] for question in columns], axis=1), fractions, columns)
 
-    def split(self, values: Any) -> dict[str, Any]:
+    def by_question(self, values: Any) -> dict[str, Any]:
         """Cut a table with a column per answer into one block per question.
 
         Parameters

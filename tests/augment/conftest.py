@@ -19,7 +19,7 @@ def noise(seeded):
 
 @pytest.fixture
 def blob():
-    """Draw a Gaussian of unit height at (x, y) pixels from the centre of a frame, as (1, 1, height, width)."""
+    """Draw a Gaussian of unit height at (x, y) pixels from the center of a frame, as (1, 1, height, width)."""
 
     def draw(frame, x=0.0, y=0.0, sigma=(2.0, 2.0)):
         height, width = frame

@@ -12,7 +12,7 @@ from skastro.augment import (
     Augment,
     Background,
     BandDropout,
-    ColourJitter,
+    ColorJitter,
     Crop,
     Dihedral,
     Flip,
@@ -55,7 +55,7 @@ def test_a_replaced_step_takes_its_parameters_in_the_same_call(augment):
     assert augment.get_params()["noise__radius"] == 5
 
 
-@pytest.mark.parametrize("name", ["nose", "rotate__degree", "colour__p"])
+@pytest.mark.parametrize("name", ["nose", "rotate__degree", "color__p"])
 def test_unknown_parameters_are_refused(augment, name):
     with pytest.raises(ValueError, match="Invalid parameter"):
         augment.set_params(**{name: 1})
@@ -98,8 +98,8 @@ def test_passthrough_removes_a_step(augment, noise, seeded):
 
 
 def test_steps_act_in_their_order(noise, seeded):
-    images, jitter, blur = noise(4, 2, 12, 12), ColourJitter(p=1.0), GaussianBlur(sigma=(1.0, 2.0))
-    recipe = Augment([("colour", jitter), ("blur", blur)])
+    images, jitter, blur = noise(4, 2, 12, 12), ColorJitter(p=1.0), GaussianBlur(sigma=(1.0, 2.0))
+    recipe = Augment([("color", jitter), ("blur", blur)])
     drawn = recipe.draw(images, (12, 12), seeded())
     view = recipe.apply(images, drawn, (12, 12))
     torch.testing.assert_close(view, blur.apply(jitter.apply(images, **drawn[0]), **drawn[1]))
@@ -152,14 +152,14 @@ def test_refusals(settings, sentence):
             "low limit of LogNormal must not exceed the high one",
         ),
         (
-            GaussianNoise(sigma=LogNormal((1.0, 1.0), (0.0, 0.0, 0.0))),
+            GaussianNoise(sigma=LogNormal(shape=(1.0, 1.0), loc=(0.0, 0.0, 0.0))),
             r"must be for the same bands; they have \[2, 3\]",
         ),
         (GaussianNoise(sigma=Uniform(2.0, 1.0)), "low limit of Uniform must not exceed the high one; got 2.0, 1.0"),
         (Background(scale=(1.0, np.inf)), "The 'scale' parameter of Background"),
         (Background(sigma="one"), "The 'sigma' parameter of Background"),
         (BandDropout(p=2), "The 'p' parameter of BandDropout"),
-        (ColourJitter(contrast=-0.1), "The 'contrast' parameter of ColourJitter"),
+        (ColorJitter(contrast=-0.1), "The 'contrast' parameter of ColorJitter"),
         (Crop(scale=(0.5, 1.1)), r"The 'scale' parameter of Crop must be a pair \(low, high\) .* \(0.0, 1.0\]"),
         (Crop(ratio=(0.0, 1.0)), "The 'ratio' parameter of Crop"),
         (Dihedral(p=-0.1), "The 'p' parameter of Dihedral"),
@@ -211,7 +211,9 @@ def test_a_step_without_constraints_takes_anything(noise, seeded):
 
 
 def test_parameters_of_distributions_are_reached_by_name():
-    augment = Augment([("psf", PSFBlur()), ("noise", GaussianNoise(sigma=LogNormal((0.2, 0.3), 0.0, (1.0, 2.0))))])
+    augment = Augment(
+        [("psf", PSFBlur()), ("noise", GaussianNoise(sigma=LogNormal(shape=(0.2, 0.3), loc=0.0, scale=(1.0, 2.0))))]
+    )
     augment.set_params(psf__sigma__scale=0.2, noise__sigma__high=5.0)
     assert augment.get_params()["psf__sigma__scale"] == 0.2
     assert augment.get_params()["noise__sigma__high"] == 5.0

@@ -88,7 +88,7 @@ def test_noise_is_one_multiple_per_image(seeded):
 
 
 def test_levels_are_drawn_per_image_and_band(seeded):
-    sigma = LogNormal((0.1, 0.2), 0.0, (1.0, 10.0), high=(1.5, 12.0))
+    sigma = LogNormal(shape=(0.1, 0.2), loc=0.0, scale=(1.0, 10.0), high=(1.5, 12.0))
     step = GaussianNoise(sigma=sigma).fit(np.ones((1, 2, 8, 8)))
     drawn = step.draw((20_000, 2, 1, 1), seeded())["sigma"]
     torch.testing.assert_close(drawn.median(dim=0).values, torch.tensor([1.0, 10.0]), rtol=0.01, atol=0)

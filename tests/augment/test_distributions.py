@@ -18,7 +18,7 @@ NOISE = {
 CASES = {
     "uniform": (Uniform(0.2, 0.7), stats.uniform(0.2, 0.5)),
     "half-normal": (HalfNormal(0.13), stats.halfnorm(scale=0.13)),
-    "log-normal": (LogNormal(0.67306, 0.001146, 0.03338), stats.lognorm(0.67306, 0.001146, 0.03338)),
+    "log-normal": (LogNormal(shape=0.67306, loc=0.001146, scale=0.03338), stats.lognorm(0.67306, 0.001146, 0.03338)),
     "per band": (LogNormal(**NOISE), stats.lognorm(*(np.array(values) for values in NOISE.values()))),
     "uniform per band": (Uniform((0.0, 1.0, 2.0), (1.0, 3.0, 2.5)), stats.uniform([0.0, 1.0, 2.0], [1.0, 2.0, 0.5])),
     "half-normal per band": (HalfNormal((1.0, 2.0, 3.0)), stats.halfnorm(scale=[1.0, 2.0, 3.0])),
@@ -62,9 +62,9 @@ def test_a_log_normal_is_clipped_to_its_limits(seeded):
     drawn = clipped.draw((500_000, 3), seeded())
     assert drawn[:, 0].min() == np.float32(0.001094)
     assert (drawn <= torch.tensor([0.013, 0.018, 0.061])).all()
-    assert LogNormal(1.0, high=2.0).draw((1000,), seeded()).max() == 2.0
-    assert LogNormal(1.0, low=0.5).draw((1000,), seeded()).min() == 0.5
-    assert LogNormal(1.0, high=2.0).largest() == 2.0
+    assert LogNormal(shape=1.0, high=2.0).draw((1000,), seeded()).max() == 2.0
+    assert LogNormal(shape=1.0, low=0.5).draw((1000,), seeded()).min() == 0.5
+    assert LogNormal(shape=1.0, high=2.0).largest() == 2.0
 
 
 def test_a_pair_of_limits_is_uniform(seeded):
@@ -76,6 +76,6 @@ def test_a_pair_of_limits_is_uniform(seeded):
 
 
 def test_amounts_are_not_negative(seeded):
-    drawn = sample(LogNormal(0.1, loc=-1.0), (10_000,), seeded())
+    drawn = sample(LogNormal(shape=0.1, loc=-1.0), (10_000,), seeded())
     assert drawn.min() == 0
     assert (drawn == 0).float().mean() == pytest.approx(0.5, abs=0.03)

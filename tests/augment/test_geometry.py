@@ -9,13 +9,13 @@ import torch
 
 from skastro.augment import Augment, Crop, Dihedral, Flip, GaussianNoise, Rotate, Shift, Zoom
 
-# Where a step moves a point (x, y from the centre, y down), from the parameters that it drew.
+# Where a step moves a point (x, y from the center, y down), from the parameters that it drew.
 LANDS = {
     "rotate": lambda x, y, degrees: turned(x, y, torch.deg2rad(degrees)),
     "flip": lambda x, y, across, down: (torch.where(across, -x, x), torch.where(down, -y, y)),
     "shift": lambda x, y, pixels: (x - pixels[:, 0], y - pixels[:, 1]),
     "zoom": lambda x, y, scale: (x * scale, y * scale),
-    "crop": lambda x, y, sides, centre: ((x - centre[:, 0]) / sides[:, 0], (y - centre[:, 1]) / sides[:, 1]),
+    "crop": lambda x, y, sides, center: ((x - center[:, 0]) / sides[:, 0], (y - center[:, 1]) / sides[:, 1]),
 }
 STEPS = {
     "rotate": Rotate(),
@@ -101,7 +101,7 @@ def test_zoom_multiplies_the_size_of_the_object(scale, blob):
 
 
 def test_crop_fills_the_frame_with_the_window(blob):
-    view = moved(blob((40, 30), 3.0, 2.0, (5.0, 5.0)), (40, 30), crop={"sides": [0.5, 0.8], "centre": [4.0, -1.0]})
+    view = moved(blob((40, 30), 3.0, 2.0, (5.0, 5.0)), (40, 30), crop={"sides": [0.5, 0.8], "center": [4.0, -1.0]})
     truth = blob((40, 30), (3.0 - 4.0) / 0.5, (2.0 + 1.0) / 0.8, (5.0 / 0.5, 5.0 / 0.8))
     torch.testing.assert_close(view, truth, rtol=0, atol=0.01)
 
@@ -130,7 +130,7 @@ def test_crop_windows_have_the_area_asked_and_lie_inside(scale, ratio, seeded):
     assert scale[1] - 0.01 < area.max() <= scale[1] + 1e-6
     assert ratio[0] - 1e-6 <= aspect.min() <= aspect.max() <= ratio[1] + 1e-6
     half = torch.tensor([10.0, 15.0])
-    reach = drawn["centre"].abs() + drawn["sides"] * half
+    reach = drawn["center"].abs() + drawn["sides"] * half
     assert (reach <= half + 1e-4).all()
     assert (reach.amax(dim=0) > half - 0.1).all()
 

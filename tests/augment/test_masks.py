@@ -34,11 +34,11 @@ def test_patches_hang_together():
     drawn = masks(500, (12, 12), share=1.0).float()
     scattered = drawn[:, torch.randperm(144, generator=torch.Generator().manual_seed(0))]
 
-    def neighbours(mask):
+    def neighbors(mask):
         side_by_side = mask.view(-1, 12, 12)
         return (side_by_side[:, :, 1:] * side_by_side[:, :, :-1]).sum() / mask.sum()
 
-    assert neighbours(drawn) > 1.8 * neighbours(scattered)
+    assert neighbors(drawn) > 1.8 * neighbors(scattered)
 
 
 def test_the_generator_alone_decides():

@@ -17,7 +17,7 @@ each_embedder = pytest.mark.parametrize("embedder", [BYOLEmbedder, MoCoEmbedder,
 
 def test_views_are_first_second_and_local_ones():
     small = Augment()
-    views = MultiView(FIRST, SECOND, small, n_local=3, local_size=20).views((32, 30))
+    views = MultiView(FIRST, SECOND, local=small, n_local=3, local_size=20).views((32, 30))
     assert views == [(FIRST, (32, 30)), (SECOND, (32, 30))] + 3 * [(small, (20, 20))]
 
 

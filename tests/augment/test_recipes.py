@@ -6,13 +6,13 @@ import torch
 
 from skastro import FineTuneClassifier
 from skastro.augment import RECIPES, Augment, Flip, get_recipe, one_recipe
-from skastro.images import centre_crop
+from skastro.images import center_crop
 from skastro.plotting import AugmentationDisplay
 from skastro.surveys import get_survey
 
 VOCABULARY = {
     *("extinction", "psf", "noise", "rotate", "flip", "shift", "zoom"),
-    *("crop", "colour", "grey", "blur", "background", "artefact", "bands"),
+    *("crop", "color", "grayscale", "blur", "background", "artifact", "bands"),
 }
 SURVEYS = {"sdss": "sdss", "sdss-all": "sdss", "legacy": "legacy", "astrodino": "legacy"}
 each_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -41,7 +41,7 @@ def test_every_recipe_makes_views(name, bands, noise, seeded):
         views = recipe(images, size, seeded())
         assert views.shape == (6, bands, *size)
         assert views.isfinite().all()
-        assert not torch.allclose(views, centre_crop(images, size), atol=1e-3)
+        assert not torch.allclose(views, center_crop(images, size), atol=1e-3)
 
 
 @each_recipe
@@ -57,12 +57,12 @@ def test_the_object_in_the_table_is_never_handed_out(name):
 
 def test_table_1_of_slijepcevic_2023():
     params = get_recipe("radio").get_params()
-    assert active(params) == ["rotate", "crop", "flip", "colour", "blur"]
+    assert active(params) == ["rotate", "crop", "flip", "color", "blur"]
     assert (params["rotate__degrees"], params["rotate__p"]) == (180, 1)  # 0 to 360
     assert params["crop__scale"] == (0.8, 1.0)
     assert params["flip__p"] == 0.5
-    assert params["colour__p"] == 0.8
-    assert params["colour__brightness"] == params["colour__contrast"] == 0.8 * 0.5  # s = 0.5
+    assert params["color__p"] == 0.8
+    assert params["color__brightness"] == params["color__contrast"] == 0.8 * 0.5  # s = 0.5
     assert (params["blur__p"], params["blur__sigma"], params["blur__radius"]) == (0.1, (0.1, 2.0), 3)
     assert params["edge"] == "zeros"
 
@@ -109,9 +109,9 @@ def test_the_views_of_parker_2024():
 
 def test_the_view_in_the_code_of_walmsley_2022():
     params = get_recipe("galaxy-zoo").get_params()
-    assert active(params) == ["rotate", "crop", "flip", "colour", "grey"]
+    assert active(params) == ["rotate", "crop", "flip", "color", "grayscale"]
     assert (params["crop__scale"], params["crop__ratio"]) == ((0.3, 0.85), (0.8, 1.2))
-    assert (params["colour__brightness"], params["colour__p"], params["grey__p"]) == (0.8 * 0.5, 0.8, 0.3)
+    assert (params["color__brightness"], params["color__p"], params["gray__p"]) == (0.8 * 0.5, 0.8, 0.3)
 
 
 def test_several_kinds_of_view_are_refused_where_one_recipe_is_needed(noise):

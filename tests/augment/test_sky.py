@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from skastro.augment import ColourJitter, GaussianBlur, HalfNormal, LogNormal, PSFBlur, Redden
+from skastro.augment import ColorJitter, GaussianBlur, HalfNormal, LogNormal, PSFBlur, Redden
 from skastro.augment.sky import convolve, gaussian_kernel
-from skastro.surveys import SURVEYS, Deredden, Survey, get_survey
+from skastro.preprocessing import Deredden
+from skastro.surveys import SURVEYS, Survey, get_survey
 
 # ---------------------------------------------------------------- Redden
 
@@ -42,7 +43,7 @@ def test_reddening_is_drawn_within_its_limits_or_from_its_distribution(seeded):
     ebv = Redden(ebv=(0.1, 0.4)).draw(shape, seeded())["ebv"]
     assert 0.1 <= ebv.min() < 0.101
     assert 0.399 < ebv.max() <= 0.4
-    stein = LogNormal(0.67306, 0.001146, 0.03338, high=1.0)
+    stein = LogNormal(shape=0.67306, loc=0.001146, scale=0.03338, high=1.0)
     ebv = Redden(ebv=stein).draw(shape, seeded())["ebv"]
     assert abs(ebv.median() - 0.034526) < 1e-3
     assert Redden(ebv=LogNormal(loc=-5.0)).draw(shape, seeded())["ebv"].min() == 0
@@ -143,7 +144,7 @@ def test_without_a_reference_bands_are_alike_and_pixels_need_no_survey(seeded):
 
 
 def test_widths_per_band_are_drawn_per_band_and_not_scaled(seeded):
-    widths = LogNormal((0.2, 0.3, 0.35), (1.08, 1.24, 1.19), (1.3, 0.9, 0.8), high=(5.0, 4.5, 4.25))
+    widths = LogNormal(shape=(0.2, 0.3, 0.35), loc=(1.08, 1.24, 1.19), scale=(1.3, 0.9, 0.8), high=(5.0, 4.5, 4.25))
     step = PSFBlur(widths, unit="pixel").fit(np.ones((1, 3, 4, 4)))
     sigma = step.draw((20_000, 3, 4, 4), seeded())["sigma"]
     torch.testing.assert_close(sigma.median(dim=0).values, torch.tensor([2.38, 2.14, 1.99]), rtol=0.02, atol=0)
@@ -151,14 +152,14 @@ def test_widths_per_band_are_drawn_per_band_and_not_scaled(seeded):
 
 
 def test_no_draw_is_wider_than_the_kernel_can_hold(seeded):
-    step = PSFBlur(LogNormal(1.0), unit="pixel", reference=None).fit(None)
+    step = PSFBlur(LogNormal(shape=1.0), unit="pixel", reference=None).fit(None)
     sigma = step.draw((100_000, 1, 4, 4), seeded())["sigma"]
     assert step.radius_ == np.ceil(4 * np.exp(3.0902))
     assert sigma.max().item() == pytest.approx(np.exp(3.0902))
 
 
 def test_target_seeing_adds_what_is_missing(blob, seeded):
-    survey = Survey(("g", "r"), 0.5, (4770.0, 6231.0))
+    survey = Survey(("g", "r"), pixel_scale=0.5, wavelengths=(4770.0, 6231.0))
     step = PSFBlur((1.2, 1.2), true=(0.8, 0.8)).fit(None, survey=survey)
     missing = np.sqrt(1.2**2 - 0.8**2) / 0.5 * np.array([(4770 / 6231) ** -0.3, 1.0])
     drawn = step.draw((3, 2, 61, 61), seeded())
@@ -228,32 +229,32 @@ def test_blur_of_nothing_is_the_image(noise, seeded):
     assert torch.equal(step.apply(images, **step.draw(images.shape, seeded())), images)
 
 
-# ---------------------------------------------------------------- ColourJitter
+# ---------------------------------------------------------------- ColorJitter
 
 
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_jitter_equals_the_formula(bands, noise, seeded):
     images = noise(8, bands, 6, 7) + 1
-    step = ColourJitter(p=0.7)
+    step = ColorJitter(p=0.7)
     drawn = step.draw(images.shape, seeded())
     view = step.apply(images, **drawn)
     factors = [drawn[name].double().numpy() for name in ("brightness", "contrast", "saturation")]
     for x, came, f_b, f_c, f_s in zip(images.double().numpy(), view, *factors, strict=True):
-        grey = x.mean(axis=0)
-        y = np.stack([grey + f_s * (band - grey) for band in x])
+        gray = x.mean(axis=0)
+        y = np.stack([gray + f_s * (band - gray) for band in x])
         truth = np.stack([f_b * (x[b].mean() + f_c * (y[b] - x[b].mean())) for b in range(bands)])
         np.testing.assert_allclose(came, truth, atol=2e-6)
 
 
 def test_saturation_of_one_band_does_nothing(noise, seeded):
     images = noise(8, 1, 10, 10)
-    step = ColourJitter(brightness=0, contrast=0, saturation=0.9, p=1.0)
+    step = ColorJitter(brightness=0, contrast=0, saturation=0.9, p=1.0)
     torch.testing.assert_close(step.apply(images, **step.draw(images.shape, seeded())), images, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("width", "low", "high"), [(0.4, 0.6, 1.4), (1.5, 0.0, 2.5)])
 def test_factors_stay_within_their_limits_and_reach_them(width, low, high, seeded):
-    drawn = ColourJitter(width, width, width, p=1.0).draw((4000, 1, 2, 2), seeded())
+    drawn = ColorJitter(width, contrast=width, saturation=width, p=1.0).draw((4000, 1, 2, 2), seeded())
     for factor in drawn.values():
         assert low <= factor.min() < low + 0.01
         assert high - 0.01 < factor.max() <= high
@@ -262,9 +263,9 @@ def test_factors_stay_within_their_limits_and_reach_them(width, low, high, seede
 
 def test_brightness_scales_and_contrast_keeps_the_mean(noise):
     images, one = noise(2, 3, 8, 8) + 1, torch.ones(2)
-    jitter = ColourJitter()
+    jitter = ColorJitter()
     torch.testing.assert_close(jitter.apply(images, 1.3 * one, one, one), 1.3 * images)
     flat = jitter.apply(images, one, 0 * one, one)
     torch.testing.assert_close(flat, images.mean(dim=(2, 3), keepdim=True).expand_as(flat))
-    grey = jitter.apply(images, one, one, 0 * one)
-    torch.testing.assert_close(grey, images.mean(dim=1, keepdim=True).expand_as(grey), atol=1e-5, rtol=0)
+    gray = jitter.apply(images, one, one, 0 * one)
+    torch.testing.assert_close(gray, images.mean(dim=1, keepdim=True).expand_as(gray), atol=1e-5, rtol=0)

@@ -165,7 +165,7 @@ def test_what_comes_in_from_beyond_the_grid(grid, wavelengths, fill, low, high):
 
 
 @each_grid
-def test_a_missing_pixel_stays_one_and_spoils_its_neighbours_only(grid, wavelengths):
+def test_a_missing_pixel_stays_one_and_spoils_its_neighbors_only(grid, wavelengths):
     spectra = torch.ones(1, 1, 1, 200)
     spectra[..., 90] = torch.nan
     step = Redshift(grid=grid)

@@ -12,7 +12,7 @@ from skastro.augment import (
     Augment,
     Background,
     BandDropout,
-    ColourJitter,
+    ColorJitter,
     ContiguousMask,
     ContinuumTilt,
     Crop,
@@ -20,7 +20,7 @@ from skastro.augment import (
     Flip,
     GaussianBlur,
     GaussianNoise,
-    Grey,
+    Grayscale,
     HotPixels,
     InverseVarianceNoise,
     LogNormal,
@@ -41,7 +41,7 @@ from skastro.surveys import Survey
 STEPS = [
     Background(sigma=0.2),
     BandDropout(p=0.5),
-    ColourJitter(p=1.0),
+    ColorJitter(p=1.0),
     ContiguousMask(n=2, length=3),
     ContinuumTilt(grid=1e-2),
     Crop(scale=(0.3, 0.9)),
@@ -49,12 +49,12 @@ STEPS = [
     Flip(p=0.7),
     GaussianBlur(),
     GaussianNoise(sigma=0.2),
-    Grey(p=0.5),
-    GaussianNoise(sigma=LogNormal(0.5, 0.0, 0.2), true=Uniform(0.0, 0.1)),
+    Grayscale(p=0.5),
+    GaussianNoise(sigma=LogNormal(shape=0.5, loc=0.0, scale=0.2), true=Uniform(0.0, 0.1)),
     HotPixels(sigma=0.2, p=1.0),
     InverseVarianceNoise(ivar=25.0),
     PSFBlur(sigma=(0.2, 0.6)),
-    PSFBlur(sigma=LogNormal(0.5, 0.0, 1.0, high=3.0), true=(0.0, 0.5), unit="pixel"),
+    PSFBlur(sigma=LogNormal(shape=0.5, loc=0.0, scale=1.0, high=3.0), true=(0.0, 0.5), unit="pixel"),
     Redden(ebv=(0.1, 0.5)),
     Redshift(grid=1e-2),
     Redshift(z=(-0.1, 0.1), grid=1e-2, fill=0.0),
@@ -87,7 +87,10 @@ each_shape = pytest.mark.parametrize(("shape", "size"), SHAPES, ids=str)
 def survey_of(bands):
     """Invent a survey."""
     return Survey(
-        tuple("rugiz")[:bands], 0.4, (6231, 3543, 4770, 7625, 9134)[:bands], (2.3, 4.2, 3.3, 1.7, 1.3)[:bands]
+        tuple("rugiz")[:bands],
+        pixel_scale=0.4,
+        wavelengths=(6231, 3543, 4770, 7625, 9134)[:bands],
+        extinction=(2.3, 4.2, 3.3, 1.7, 1.3)[:bands],
     )
 
 
@@ -154,7 +157,7 @@ def test_8_bit_pixels_are_taken_as_numbers(step, noise, seeded):
 
 @each_shape
 @each_step
-def test_rows_do_not_depend_on_their_neighbours(step, shape, size, noise, seeded):
+def test_rows_do_not_depend_on_their_neighbors(step, shape, size, noise, seeded):
     images, augment = noise(*shape), alone(step, shape[1])
     drawn = augment.draw(images, size, seeded())
     rows = torch.tensor([2, 0])

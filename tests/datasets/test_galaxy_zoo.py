@@ -33,7 +33,7 @@ def test_fields(folder):
     assert zoo.bands == ("red", "green", "blue")
     assert zoo.pixel_scale is None
     assert "Lintott" in zoo.DESCR
-    assert "unlabelled_images" not in zoo
+    assert "unlabeled_images" not in zoo
 
 
 def test_channels_come_first(folder):
@@ -47,12 +47,12 @@ def test_classes_number_the_target(folder):
     assert zoo.objid.tolist() == [f"{i:020}" for i in (2, 4, 8, 10)]
 
 
-def test_unlabelled_come_from_the_same_folder(folder):
-    zoo = load_galaxy_zoo1(folder / "gz1_sdss.npz", unlabelled=True)
-    assert zoo.unlabelled_images.shape == (4, 3, 64, 64)
+def test_unlabeled_come_from_the_same_folder(folder):
+    zoo = load_galaxy_zoo1(folder / "gz1_sdss.npz", unlabeled=True)
+    assert zoo.unlabeled_images.shape == (4, 3, 64, 64)
     (folder / "gz2_unlabelled.npz").unlink()
     with pytest.raises(FileNotFoundError, match="gz2_unlabelled"):
-        load_galaxy_zoo1(folder, unlabelled=True)
+        load_galaxy_zoo1(folder, unlabeled=True)
 
 
 @pytest.mark.parametrize("classes", [["spirals"], [], ["elliptical", "ring"]])
@@ -68,12 +68,12 @@ def test_overlapping_classes_are_refused(folder, classes):
 
 
 def test_lacking_array_is_named(folder):
-    with pytest.raises(ValueError, match=r"gz2_unlabelled\.npz lacks the arrays label, label_names, objid"):
+    with pytest.raises(ValueError, match=r"gz2_unlabeled\.npz lacks the arrays label, label_names, objid"):
         load_galaxy_zoo1(folder / "gz2_unlabelled.npz")
 
 
 def test_real_archives(shared_data):
-    zoo = load_galaxy_zoo1(shared_data, unlabelled=True)
+    zoo = load_galaxy_zoo1(shared_data, unlabeled=True)
     assert np.bincount(zoo.target).tolist() == [540, 510, 420, 69]
     assert zoo.images.shape == (1539, 3, 64, 64)
-    assert zoo.unlabelled_images.shape == (1735, 3, 64, 64)
+    assert zoo.unlabeled_images.shape == (1735, 3, 64, 64)

@@ -20,7 +20,7 @@ def test_fields(field):
     assert field.images.dtype == np.uint8
     assert field.bands == ("red", "green", "blue")
     assert field.positions.shape == (n, 2)
-    assert list(field.properties) == ["colour", "radius", "ellipticity", "magnitude"]
+    assert list(field.properties) == ["color", "radius", "ellipticity", "magnitude"]
     assert np.isfinite(field.properties).all(axis=None)
     assert "not\ncalibrated" in field.DESCR
     assert "NASA" in field.DESCR
@@ -32,16 +32,16 @@ def test_cutouts_are_the_picture_around_the_positions(field):
         np.testing.assert_array_equal(image, picture[row - 16 : row + 16, column - 16 : column + 16].transpose(2, 0, 1))
 
 
-def test_each_object_is_at_the_centre_of_its_cutout(field):
+def test_each_object_is_at_the_center_of_its_cutout(field):
     light = field.images[:100].mean(axis=1)
     assert np.median(light[:, 14:18, 14:18].mean(axis=(1, 2)) / light.mean(axis=(1, 2))) > 2
 
 
 def test_measurements_agree_with_the_pixels(field):
-    centre = field.images[:, :, 12:20, 12:20].astype(float).mean(axis=(2, 3))
-    red_over_blue = np.log(centre[:, 0] / centre[:, 2])
-    assert stats.spearmanr(red_over_blue, field.properties["colour"]).statistic > 0.8
-    assert stats.spearmanr(centre.mean(axis=1), field.properties["magnitude"]).statistic < -0.8
+    center = field.images[:, :, 12:20, 12:20].astype(float).mean(axis=(2, 3))
+    red_over_blue = np.log(center[:, 0] / center[:, 2])
+    assert stats.spearmanr(red_over_blue, field.properties["color"]).statistic > 0.8
+    assert stats.spearmanr(center.mean(axis=1), field.properties["magnitude"]).statistic < -0.8
     assert field.properties["ellipticity"].between(0, 1).all()
     assert field.properties["radius"].between(0.3, 50).all()
 

@@ -111,7 +111,7 @@ def test_folder_is_sorted_and_a_list_keeps_its_order(tmp_path):
     assert listed.filenames.tolist() == ["c.png", "a.png"]
 
 
-def test_crop_keeps_the_centre(tmp_path):
+def test_crop_keeps_the_center(tmp_path):
     for name, (height, width) in {"a.png": (20, 30), "b.png": (11, 10)}.items():
         pixels = np.zeros((height, width))
         pixels[height // 2, width // 2] = 200
@@ -119,7 +119,7 @@ def test_crop_keeps_the_centre(tmp_path):
     images = load_images(tmp_path, size=8).images
     assert images.shape == (2, 1, 8, 8)
     assert images.reshape(2, -1).argmax(axis=1).tolist() == [4 * 8 + 4] * 2
-    with pytest.raises(ValueError, match=r"a\.png has 20 × 30 pixels and .*b\.png 11 × 10: size= keeps the centre"):
+    with pytest.raises(ValueError, match=r"a\.png has 20 × 30 pixels and .*b\.png 11 × 10: size= keeps the center"):
         load_images(tmp_path)
     with pytest.raises(ValueError, match=r"b\.png has 11 × 10 pixels, fewer than size=11"):
         load_images(tmp_path, size=11)

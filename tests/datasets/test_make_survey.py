@@ -100,7 +100,7 @@ def test_bands_are_those_asked_for_in_that_order():
     np.testing.assert_array_equal(some.magnitudes, every.magnitudes[:, [4, 2]])
 
 
-def test_smaller_frame_is_the_centre_of_the_larger():
+def test_smaller_frame_is_the_center_of_the_larger():
     small, large = (make_survey(6, size=size, noise=0, random_state=1).images for size in (32, 64))
     # Not to the bit: light beyond the margin of the smaller frame is not blurred into it.
     np.testing.assert_allclose(small, large[:, :, 16:-16, 16:-16], atol=1e-3 * large.max())
@@ -142,8 +142,8 @@ def test_edge_on_galaxies_are_thin(noiseless):
 
 
 def test_ellipticals_are_red_and_spirals_blue(noiseless):
-    colour = noiseless.magnitudes[:, 1] - noiseless.magnitudes[:, 2]
-    assert np.median(colour[_kind(noiseless, "elliptical")]) > np.median(colour[_kind(noiseless, "spiral")]) + 0.2
+    color = noiseless.magnitudes[:, 1] - noiseless.magnitudes[:, 2]
+    assert np.median(color[_kind(noiseless, "elliptical")]) > np.median(color[_kind(noiseless, "spiral")]) + 0.2
 
 
 def test_arms_wind_both_ways():

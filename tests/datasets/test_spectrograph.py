@@ -115,8 +115,8 @@ def test_emission_lines_land_at_their_place_with_their_flux(name, galaxies, monk
         kept.append(spectra(galaxies))
     light = (with_[0] - without[0]) * WIDTHS
     assert_allclose(light.sum(axis=1)[inside], flux[name][inside], rtol=1e-6)
-    centre = np.exp((light @ np.log(WAVELENGTHS)) / light.sum(axis=1))
-    assert np.abs(np.log(centre / place)[inside]).max() < 0.1 * STEP
+    center = np.exp((light @ np.log(WAVELENGTHS)) / light.sum(axis=1))
+    assert np.abs(np.log(center / place)[inside]).max() < 0.1 * STEP
 
 
 @pytest.mark.parametrize("name", spectrograph._ABSORPTION.index)
@@ -136,9 +136,9 @@ def test_absorption_lines_land_at_their_place_with_their_width(name, old, monkey
 
 def test_resolution():
     """Of a line that has no width of its own, from the second moment, with the pixel's own taken off."""
-    centre = WAVELENGTHS[300] * np.exp(STEP * np.arange(0, 1, 0.01))[:, None]
-    profile = spectrograph._profile(centre, 0.0) * WIDTHS
-    variance = np.mean(np.sum(profile * np.log(WAVELENGTHS / centre) ** 2, axis=1)) - STEP**2 / 12
+    center = WAVELENGTHS[300] * np.exp(STEP * np.arange(0, 1, 0.01))[:, None]
+    profile = spectrograph._profile(center, 0.0) * WIDTHS
+    variance = np.mean(np.sum(profile * np.log(WAVELENGTHS / center) ** 2, axis=1)) - STEP**2 / 12
     assert_allclose(np.sqrt(8 * np.log(2) * variance), 1 / 2000, rtol=1e-3)
 
 
@@ -264,8 +264,8 @@ def test_noise_is_what_the_inverse_variance_tells(noise, galaxies):
     assert abs((pull[there] ** 2).mean() - 1) < 0.02
     by_pixel = np.mean(pull**2, axis=0, where=there)
     assert np.abs(by_pixel - 1).max() < 6 * np.sqrt(2 / len(galaxies))
-    neighbours = (pull[:, 1:] * pull[:, :-1])[there[:, 1:] & there[:, :-1]]
-    assert abs(neighbours.mean()) < 0.01
+    neighbors = (pull[:, 1:] * pull[:, :-1])[there[:, 1:] & there[:, :-1]]
+    assert abs(neighbors.mean()) < 0.01
 
 
 def test_noise_scales_the_inverse_variance(galaxies):
@@ -318,8 +318,8 @@ def test_massive_galaxies_are_richer_in_metals():
     assert_allclose(scatter.std(), 0.12, rtol=0.05)
 
 
-def test_spectra_tell_redshifts_far_better_than_colours():
-    """The strongest two patterns of some spectra at rest, slid along the others, against a ridge on exact colours."""
+def test_spectra_tell_redshifts_far_better_than_colors():
+    """The strongest two patterns of some spectra at rest, slid along the others, against a ridge on exact colors."""
     sky = make_survey(400, bands="ugriz", size=4, spectra=True, random_state=0)
     known, asked = slice(0, 250), slice(250, None)
     level, weight = (uniform_filter1d(x.astype(float), 201, axis=1) for x in (sky.spectra * sky.ivar, sky.ivar))
@@ -329,8 +329,8 @@ def test_spectra_tell_redshifts_far_better_than_colours():
     patterns = np.linalg.svd(rest / np.linalg.norm(rest, axis=1, keepdims=True), full_matrices=False)[2][:2]
     match = sum(np.stack([detail[asked] @ np.roll(p, s) for s in range(280)]) ** 2 for p in patterns)
     redshift = np.expm1(STEP * match.argmax(axis=0))
-    colours = -np.diff(sky.magnitudes, axis=1)
-    guess = RidgeCV(np.logspace(-6, 2, 9)).fit(colours[known], sky.redshift[known]).predict(colours[asked])
+    colors = -np.diff(sky.magnitudes, axis=1)
+    guess = RidgeCV(np.logspace(-6, 2, 9)).fit(colors[known], sky.redshift[known]).predict(colors[asked])
     assert r2_score(sky.redshift[asked], redshift) > 0.95 > r2_score(sky.redshift[asked], guess) + 0.05
     error, guessed = (np.median(np.abs(x - sky.redshift[asked])) for x in (redshift, guess))
     assert error < 0.1 * guessed

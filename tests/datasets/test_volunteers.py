@@ -89,7 +89,7 @@ def test_volunteers_walk_down_the_tree_of_one_campaign(name, n_volunteers):
 @each_schema
 def test_probabilities_sum_to_one_and_are_never_certain(name, galaxies):
     schema = get_schema(name)
-    for block in schema.split(vote_probabilities(galaxies, schema)).values():
+    for block in schema.by_question(vote_probabilities(galaxies, schema)).values():
         assert_allclose(block.sum(axis=1), 1)
         assert (block > 0.05 / (2 * block.shape[1])).all(axis=None)
 

@@ -60,7 +60,7 @@ def test_a_convolutional_network_takes_other_sizes_than_it_was_built_for(name):
     assert rows(built(name), 2, 3, (33, 48)).shape == rows(built(name), 2, 3, (32, 32)).shape
 
 
-def test_rows_do_not_depend_on_their_neighbours():
+def test_rows_do_not_depend_on_their_neighbors():
     encoder, images = built("test_vit", pool="avgmax"), torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(encoder(images)[1:2], encoder(images[1:2]), rtol=0, atol=1e-5)
@@ -92,7 +92,7 @@ def test_stages_are_mean_and_maximum_of_the_last_four_feature_maps(name):
     np.testing.assert_allclose(came, [np.concatenate(row) for row in slow], atol=1e-5)
 
 
-def test_small_images_are_padded_with_zeros_about_the_centre():
+def test_small_images_are_padded_with_zeros_about_the_center():
     encoder, images = built(), torch.randn(2, 3, 9, 20)
     padded = torch.zeros(2, 3, 32, 32)
     padded[:, :, 11:20, 6:26] = images
@@ -104,7 +104,7 @@ def test_a_network_of_fixed_size_is_built_for_whole_patches():
     assert built("test_vit", size=(33, 40)).network.patch_embed.img_size == (48, 48)
 
 
-# ---------------------------------------------------------------- stems and initialisation
+# ---------------------------------------------------------------- stems and initialization
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_weights_come_from_the_global_generator():
 
 def test_a_specification_is_plain_values():
     spec = ImageEncoder("test_resnet", stem="3x3", pool="avgmax")
-    for copy in (clone(spec), pickle.loads(pickle.dumps(spec)), ImageEncoder("test_resnet", "3x3", "avgmax")):
+    for copy in (clone(spec), pickle.loads(pickle.dumps(spec)), ImageEncoder("test_resnet", stem="3x3", pool="avgmax")):
         assert joblib.hash(copy) == joblib.hash(spec)
     assert joblib.hash(clone(spec).set_params(pool="avg")) != joblib.hash(spec)
 

@@ -90,7 +90,7 @@ def test_tokens_that_hold_nothing_do_not_count_in_the_pool(pool):
     torch.testing.assert_close(rows, pooled(tokens[:, :1]))
 
 
-def test_rows_do_not_depend_on_their_neighbours():
+def test_rows_do_not_depend_on_their_neighbors():
     network = small().build(80).eval()
     flux, seen, level = inputs(5, 80)
     rows, _ = network(flux, seen, level)

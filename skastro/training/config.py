@@ -17,7 +17,7 @@ class Training(BaseEstimator):
     Parameters
     ----------
     optimizer : {"auto", "adamw", "sgd", "lars"}, default="auto"
-        Optimiser by name; SGD and LARS with momentum 0.9. ``"auto"`` is the method's own: SGD for MoCo, AdamW for all
+        Optimizer by name; SGD and LARS with momentum 0.9. ``"auto"`` is the method's own: SGD for MoCo, AdamW for all
         others. Norms and biases are not decayed.
     weight_decay : float, default=1e-4
         Weight decay.
@@ -68,6 +68,7 @@ class Training(BaseEstimator):
 
     def __init__(
         self,
+        *,
         optimizer: str = "auto",
         weight_decay: float = 1e-4,
         warmup: float = 0.05,

@@ -1,0 +1,212 @@
+"""Steps that stand before an embedder: undo what lies between the object and the telescope."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import Tags, check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skastro.surveys import Survey, get_survey
+
+__all__ = ["Deredden"]
+
+
+class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    r"""Undo the dimming of each band by the Milky Way's dust.
+
+    A step before an embedder or a head, on images or on a table of fluxes:
+
+    .. math:: F'_b = F_b \cdot 10^{R_b\, E(B-V) / 2.5}
+
+    It needs `ebv` wherever it transforms. In a pipeline, after ``sklearn.set_config(enable_metadata_routing=True)``,
+    ``pipe.fit(X, y, ebv=ebv)`` and ``pipe.predict(X, ebv=ebv)`` reach it without a request being set, and so do a
+    search's ``fit(X, y, ebv=ebv)`` and ``cross_val_score(..., params={"ebv": ebv})`` with the pipeline's own score.
+
+    Parameters
+    ----------
+    survey : str or Survey, default=None
+        Has the extinction coefficients :math:`R_b`, by name or as a `Survey`. None leaves `X` as it is.
+
+    Attributes
+    ----------
+    extinction_ : ndarray of shape (bands,) or None
+        Coefficients in use.
+    n_features_in_ : int
+        Number of columns of a table; of images, the length of the second axis.
+    feature_names_in_ : ndarray of shape (n_features,), str
+        Names of the columns, if `X` had any.
+
+    Notes
+    -----
+    A metric given by name (``scoring="r2"``) and :func:`~sklearn.model_selection.cross_val_predict` hand no metadata
+    to `predict`: scikit-learn has no way yet. De-redden before them; no row learns from another, so nothing leaks.
+
+    References
+    ----------
+    Schlafly & Finkbeiner (2011), "Measuring Reddening with Sloan Digital Sky Survey Stellar Spectra and Recalibrating
+    SFD", table 6: :math:`R_b` of ugriz.
+
+    Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", appendix E.2: images are
+    de-reddened before a redshift is estimated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.preprocessing import Deredden
+    >>> Deredden("legacy").fit_transform(np.ones((2, 3)), ebv=[0.0, 0.1]).round(3)
+    array([[1.   , 1.   , 1.   ],
+           [1.344, 1.221, 1.118]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"survey": [str, Survey, None]}
+    # On by default: unlike a weight, an ebv that is given can mean nothing else.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ebv": True}
+    __metadata_request__transform: ClassVar[dict[str, bool]] = {"ebv": True}
+
+    def __init__(self, survey: str | Survey | None = None) -> None:
+        self.survey = survey
+
+    def fit(self, X: Any, y: Any = None, ebv: Any = None) -> Self:
+        """Look up the coefficients and check the bands; nothing is learned from the fluxes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, bands * k)
+            Images, images in one band, or rows with all values of the first band first.
+        y : None
+            Ignored.
+        ebv : array-like of shape (n,), default=None
+            As in `transform`, but only checked, and not needed.
+
+        Returns
+        -------
+        Deredden
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the survey is unknown, has not one coefficient per band or other bands than `X`, or if `ebv` is wrong.
+        """
+        self._validate_params()
+        extinction = _coefficients(get_survey(self.survey))
+        X = self._check_fluxes(X, extinction, reset=True)
+        if ebv is not None:
+            _check_ebv(ebv, len(X), extinction)
+        self.extinction_ = extinction
+        return self
+
+    def transform(self, X: Any, ebv: Any = None) -> np.ndarray:
+        """Give each band back the light that the dust took.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, bands * k)
+            Flux, not magnitudes, with the sky subtracted. NaN stays NaN.
+        ebv : array-like of shape (n,), default=None
+            :math:`E(B-V)` towards each object in magnitudes, on the scale of Schlegel, Finkbeiner & Davis (1998).
+            Needed with a survey, refused without.
+
+        Returns
+        -------
+        ndarray of the shape of X
+            Of float64 if `X` is, else of float32.
+
+        Raises
+        ------
+        ValueError
+            If the bands are not the survey's, or `ebv` is missing, has no survey to go with, is not one value for
+            each row, or has values that are NaN, infinite or negative.
+        """
+        check_is_fitted(self)
+        X = self._check_fluxes(X, self.extinction_, reset=False)
+        _check_ebv(ebv, len(X), self.extinction_)
+        if self.extinction_ is None:
+            return X
+        factor = 10 ** (np.outer(ebv, self.extinction_) / 2.5)
+        bands = X.reshape(*factor.shape, -1)
+        return (bands * factor[:, :, np.newaxis].astype(X.dtype)).reshape(X.shape)
+
+    def fit_transform(self, X: Any, y: Any = None, ebv: Any = None) -> np.ndarray:
+        """Fit, then transform with the same `ebv`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, bands * k)
+            Flux, not magnitudes, with the sky subtracted.
+        y : None
+            Ignored.
+        ebv : array-like of shape (n,), default=None
+            :math:`E(B-V)` towards each object in magnitudes.
+
+        Returns
+        -------
+        ndarray of the shape of X
+        """
+        return self.fit(X, y, ebv=ebv).transform(X, ebv=ebv)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_fluxes(self, X: Any, extinction: np.ndarray | None, reset: bool) -> np.ndarray:
+        fluxes = check_array(
+            X,
+            dtype=[np.float32, np.float64],
+            allow_nd=True,
+            ensure_all_finite=False,
+            estimator=self,
+            input_name="X",
+        )
+        if extinction is not None:
+            _check_bands(fluxes.shape, len(extinction))
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return fluxes
+
+
+def _coefficients(survey: Survey | None) -> np.ndarray | None:
+    if survey is None:
+        return None
+    given = 0 if survey.extinction is None else len(survey.extinction)
+    if given == 0 or given != len(survey.bands):
+        raise ValueError(
+            f"De-reddening needs one extinction coefficient per band; the survey has {given} for "
+            f"{len(survey.bands)} bands ({', '.join(survey.bands)})."
+        )
+    return np.array(survey.extinction, dtype=np.float64)
+
+
+def _check_bands(shape: tuple[int, ...], bands: int) -> None:
+    if len(shape) == 2:
+        if shape[1] % bands:
+            raise ValueError(f"The survey has {bands} bands, and rows of {shape[1]} values do not divide into them.")
+        return
+    came = 1 if len(shape) == 3 else shape[1]
+    if came != bands:
+        hint = " Its last axis looks like the bands: give np.moveaxis(X, -1, 1)." if shape[-1] == bands else ""
+        raise ValueError(f"The survey has {bands} bands, X of shape {shape} has {came}.{hint}")
+
+
+def _check_ebv(ebv: Any, n: int, extinction: np.ndarray | None) -> None:
+    if extinction is None:
+        if ebv is not None:
+            raise ValueError('ebv was given, but there is no survey to say what it does: give Deredden(survey="sdss").')
+        return
+    if ebv is None:
+        raise ValueError(
+            "Deredden needs the E(B-V) of each object, ebv=; a pipeline hands it on once metadata routing is on: "
+            "sklearn.set_config(enable_metadata_routing=True)."
+        )
+    values = np.asarray(ebv, dtype=np.float64)
+    if values.shape != (n,):
+        raise ValueError(f"ebv must have one value for each of the {n} rows of X; its shape is {values.shape}.")
+    valid = np.isfinite(values) & (values >= 0)
+    if not valid.all():
+        raise ValueError(
+            f"ebv must be finite and not negative; {np.sum(~valid)} of {n} values are not, the first in row "
+            f"{np.argmin(valid)}."
+        )
