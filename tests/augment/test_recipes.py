@@ -111,7 +111,7 @@ def test_the_view_in_the_code_of_walmsley_2022():
     params = get_recipe("galaxy-zoo").get_params()
     assert active(params) == ["rotate", "crop", "flip", "color", "grayscale"]
     assert (params["crop__scale"], params["crop__ratio"]) == ((0.3, 0.85), (0.8, 1.2))
-    assert (params["color__brightness"], params["color__p"], params["gray__p"]) == (0.8 * 0.5, 0.8, 0.3)
+    assert (params["color__brightness"], params["color__p"], params["grayscale__p"]) == (0.8 * 0.5, 0.8, 0.3)
 
 
 def test_several_kinds_of_view_are_refused_where_one_recipe_is_needed(noise):

@@ -68,7 +68,7 @@ def test_overlapping_classes_are_refused(folder, classes):
 
 
 def test_lacking_array_is_named(folder):
-    with pytest.raises(ValueError, match=r"gz2_unlabeled\.npz lacks the arrays label, label_names, objid"):
+    with pytest.raises(ValueError, match=r"gz2_unlabelled\.npz lacks the arrays label, label_names, objid"):
         load_galaxy_zoo1(folder / "gz2_unlabelled.npz")
 
 
