@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 HOMES = {
     "AstroCLIPEmbedder": "skastro.pretrain",
     "BYOLEmbedder": "skastro.pretrain",
+    "ConvSpectrumEncoder": "skastro.encoders",
     "DirichletClassifier": "skastro.downstream",
     "DINOEmbedder": "skastro.pretrain",
     "FineTuneClassifier": "skastro.downstream",
@@ -23,6 +24,8 @@ HOMES = {
     "SpectrumEncoder": "skastro.encoders",
     "Survey": "skastro.surveys",
     "Training": "skastro.training",
+    "UntrainedImageEmbedder": "skastro.modalities",
+    "UntrainedSpectrumEmbedder": "skastro.modalities",
     "VoteEmbedder": "skastro.pretrain",
     "VoteSchema": "skastro.votes",
     "augmentation_ablation": "skastro.model_selection",
@@ -34,6 +37,7 @@ HOMES = {
 __all__ = [
     "AstroCLIPEmbedder",
     "BYOLEmbedder",
+    "ConvSpectrumEncoder",
     "DINOEmbedder",
     "DirichletClassifier",
     "FineTuneClassifier",
@@ -48,6 +52,8 @@ __all__ = [
     "SpectrumEncoder",
     "Survey",
     "Training",
+    "UntrainedImageEmbedder",
+    "UntrainedSpectrumEmbedder",
     "VoteEmbedder",
     "VoteSchema",
     "augmentation_ablation",

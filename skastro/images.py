@@ -136,7 +136,7 @@ def center_crop(images: Any, shape: tuple[int, int]) -> Any:
 
 
 def as_pixels(images: np.ndarray) -> np.ndarray:
-    """Copy rows into the contiguous, native form that a network takes: 8-bit stays, all else is float32.
+    """Convert rows to the contiguous, native form that a network takes: 8-bit stays, everything else is float32.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Contiguous, uint8 or float32.
+        Contiguous, writable, uint8 or float32; `images` itself where it is all of that.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     >>> as_pixels(np.ones((1, 1, 2, 2), dtype=">f8")).dtype
     dtype('float32')
     """
-    return np.array(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32, order="C")
+    return np.require(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32, requirements=["C", "W"])
 
 
 def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -224,15 +224,15 @@ def check_pixels(images: np.ndarray) -> None:
         warnings.warn(f"{constant} of {len(images)} images are constant.", UserWarning, stacklevel=2)
 
 
-def check_finite(chunk: np.ndarray, start: int = 0) -> None:
+def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
     """Refuse NaN and infinite pixels.
 
     Parameters
     ----------
     chunk : ndarray of shape (n, bands, height, width)
         Some images.
-    start : int, default=0
-        Index of the first of them.
+    rows : int or ndarray of int of shape (n,), default=0
+        Number of the first of them, or of each.
 
     Raises
     ------
@@ -243,18 +243,21 @@ def check_finite(chunk: np.ndarray, start: int = 0) -> None:
     --------
     >>> import numpy as np
     >>> from skastro.images import check_finite
-    >>> check_finite(np.array([[[[1.0]]], [[[np.inf]]]]), start=10)
+    >>> check_finite(np.array([[[[1.0]]], [[[np.inf]]]]), rows=10)
     Traceback (most recent call last):
     ...
     ValueError: X has 1 NaN or infinite pixels in images 10 to 11, the first in image 11; loaders have fill= ...
     """
+    if chunk.dtype.kind in "iub":
+        return
     finite = np.isfinite(chunk)
     if finite.all():
         return
-    first = start + int(np.argmin(finite.all(axis=(1, 2, 3))))
+    rows = np.arange(len(chunk)) + rows if isinstance(rows, int) else rows
+    first = int(np.argmin(finite.all(axis=(1, 2, 3))))
     raise ValueError(
-        f"X has {finite.size - np.count_nonzero(finite)} NaN or infinite pixels in images {start} to "
-        f"{start + len(chunk) - 1}, the first in image {first}; loaders have fill= to replace them."
+        f"X has {finite.size - np.count_nonzero(finite)} NaN or infinite pixels in images {rows[0]} to {rows[-1]}, "
+        f"the first in image {rows[first]}; loaders have fill= to replace them."
     )
 
 

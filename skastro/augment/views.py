@@ -1,6 +1,7 @@
-"""Views of a batch: random ones to learn from, and the symmetries of the sky to average over."""
+"""Views of a batch of images: random ones to learn from, and the symmetries of the sky to average over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +10,11 @@ from skastro.augment.base import Augment
 from skastro.augment.geometry import Rotate, resample
 from skastro.images import center_crop
 
-__all__ = ["Views", "symmetries"]
+__all__ = ["OneView", "Views", "orientations", "symmetries"]
 
 
-class Views:
-    """Draws normalized views of a batch.
+class Views(nn.Module):
+    """Draw normalized views of a batch.
 
     Parameters
     ----------
@@ -26,8 +27,8 @@ class Views:
 
     Attributes
     ----------
-    metadata : set of str
-        What the recipes take beside the images, row by row.
+    inputs : tuple of str
+        ``"images"``, and what the recipes take beside them, row by row.
     """
 
     def __init__(
@@ -36,26 +37,73 @@ class Views:
         normalizer: nn.Module,
         generator: torch.Generator,
     ) -> None:
+        super().__init__()
         self.views = views
         self.normalizer = normalizer
         self.generator = generator
-        self.metadata = set().union(*(recipe.metadata for recipe, _ in views))
+        self.inputs = ("images", *sorted(set().union(*(recipe.metadata for recipe, _ in views))))
 
-    def __call__(self, images: Tensor, **metadata: Tensor) -> list[Tensor]:
-        """Draw the views of a batch."""
+    def forward(self, images: Tensor, **metadata: Tensor) -> list[Tensor]:
+        """Draw the views of a batch.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Raw images.
+        **metadata : Tensor
+            What the recipes take beside them.
+
+        Returns
+        -------
+        list of Tensor
+        """
         views = (recipe(images, size, self.generator, **metadata) for recipe, size in self.views)
         return [self.normalizer(view).contiguous(memory_format=torch.channels_last) for view in views]
 
 
-def symmetries(
-    images: Tensor, size: tuple[int, int], *, average: str | int | None, edge: str = "reflection"
-) -> list[Tensor]:
-    """Show the central window in every orientation that the sky might have given it.
+class OneView(nn.Module):
+    """The view of images for which nothing is drawn.
 
     Parameters
     ----------
-    images : Tensor of shape (n, bands, height, width)
-        Raw images.
+    orientation : callable
+        From raw images to their central windows, turned or not.
+    normalizer : nn.Module
+        Applied after that.
+    """
+
+    inputs = ("images",)
+
+    def __init__(self, orientation: Callable[[Tensor], Tensor], normalizer: nn.Module) -> None:
+        super().__init__()
+        self.orientation = orientation
+        self.normalizer = normalizer
+
+    def forward(self, images: Tensor, **_: Tensor) -> list[Tensor]:
+        """Show a batch.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Raw images.
+        **_ : Tensor
+            Other arrays of the batch, which are not needed.
+
+        Returns
+        -------
+        list of Tensor
+            One view.
+        """
+        return [self.normalizer(self.orientation(images)).contiguous(memory_format=torch.channels_last)]
+
+
+def orientations(
+    size: tuple[int, int], average: str | int | None, edge: str = "reflection"
+) -> list[Callable[[Tensor], Tensor]]:
+    """List the functions that show the central window in each orientation that the sky might have given it.
+
+    Parameters
+    ----------
     size : tuple of int
         Height and width of the window.
     average : {"dihedral"}, int or None
@@ -66,6 +114,40 @@ def symmetries(
 
     Returns
     -------
+    list of callable
+
+    Examples
+    --------
+    >>> from skastro.augment.views import orientations
+    >>> len(orientations((6, 6), "dihedral"))
+    8
+    """
+    if average is None:
+        return [partial(center_crop, shape=size)]
+    if isinstance(average, str):
+        turns = (0, 1, 2, 3) if size[0] == size[1] else (0, 2)
+        return [partial(turned, size=size, turns=turn, flip=flip) for flip in (False, True) for turn in turns]
+    return [partial(rotated, size=size, turn=turn / average, edge=edge) for turn in range(average)]
+
+
+def symmetries(
+    images: Tensor, size: tuple[int, int], average: str | int | None, *, edge: str = "reflection"
+) -> list[Tensor]:
+    """Show the central window in every orientation that the sky might have given it.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, bands, height, width)
+        Raw images.
+    size : tuple of int
+        Height and width of the window.
+    average : {"dihedral"}, int or None
+        As in `orientations`.
+    edge : {"reflection", "border", "zeros"}, default="reflection"
+        As in `orientations`.
+
+    Returns
+    -------
     list of Tensor of shape (n, bands, size[0], size[1])
         Flips and quarter turns are exact.
 
@@ -73,28 +155,43 @@ def symmetries(
     --------
     >>> import torch
     >>> from skastro.augment.views import symmetries
-    >>> len(symmetries(torch.rand(2, 1, 8, 8), (6, 6), average="dihedral"))
+    >>> len(symmetries(torch.rand(2, 1, 8, 8), (6, 6), "dihedral"))
     8
     """
-    window = center_crop(images, size)
-    if average is None:
-        return [window]
-    if isinstance(average, str):
-        turns = (0, 1, 2, 3) if size[0] == size[1] else (0, 2)
-        turned = [torch.rot90(window, turn, (2, 3)) for turn in turns]
-        return turned + [view.flip(3) for view in turned]
-    return [rotated(images, window, turn / average, edge) for turn in range(average)]
+    return [orientation(images) for orientation in orientations(size, average, edge)]
 
 
-def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
+def turned(images: Tensor, size: tuple[int, int], turns: int, flip: bool) -> Tensor:
+    """Turn the central window of images by quarter turns, and flip it.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, bands, height, width)
+        Raw images.
+    size : tuple of int
+        Height and width of the window.
+    turns : int
+        Quarter turns.
+    flip : bool
+        Whether to flip left and right after that.
+
+    Returns
+    -------
+    Tensor of shape (n, bands, size[0], size[1]), or with its sides exchanged
+    """
+    view = torch.rot90(center_crop(images, size), turns, (2, 3))
+    return view.flip(3) if flip else view
+
+
+def rotated(images: Tensor, size: tuple[int, int], turn: float, edge: str) -> Tensor:
     """Rotate images about the center of their window: exactly, if by a quarter turn.
 
     Parameters
     ----------
     images : Tensor of shape (n, bands, height, width)
         Raw images.
-    window : Tensor
-        Their central window.
+    size : tuple of int
+        Height and width of the window.
     turn : float
         Fraction of a full turn.
     edge : {"reflection", "border", "zeros"}
@@ -102,11 +199,10 @@ def rotated(images: Tensor, window: Tensor, turn: float, edge: str) -> Tensor:
 
     Returns
     -------
-    Tensor
-        Of the window's shape.
+    Tensor of shape (n, bands, size[0], size[1])
     """
-    square = window.shape[2] == window.shape[3]
+    square = size[0] == size[1]
     if (4 * turn).is_integer() and (square or (2 * turn).is_integer()):
-        return torch.rot90(window, int(4 * turn), (2, 3))
+        return turned(images, size, int(4 * turn), flip=False)
     degrees = torch.full((len(images),), 360 * turn, device=images.device)
-    return resample(images.float(), Rotate().matrix(degrees)[None], (window.shape[2], window.shape[3]), edge=edge)
+    return resample(images.float(), Rotate().matrix(degrees)[None], size, edge=edge)

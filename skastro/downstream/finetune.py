@@ -56,8 +56,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Rate of the encoder's last block; None is `lr`.
     batch_norm : {"eval", "train"}, default="eval"
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
-    augment : str, Augment or None, default="supervised"
-        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once,
+    augment : str, Augment or None, default="auto"
+        Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
+        modalities. Without one, what frozen blocks give is computed once,
         if no later layer looks around them, as ``pool="stages"`` does.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
@@ -180,7 +181,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         layer_decay: float = 1.0,
         encoder_lr: float | None = None,
         batch_norm: str = "eval",
-        augment: str | Augment | None = "supervised",
+        augment: str | Augment | None = "auto",
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -226,7 +227,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Train on images with labels or votes.
 
         Parameters
@@ -258,7 +259,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         UserWarning
             If there are votes for a question whose parent nobody answered so: how many.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -392,8 +393,9 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Rate of the encoder's last block; None is `lr`.
     batch_norm : {"eval", "train"}, default="eval"
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
-    augment : str, Augment or None, default="supervised"
-        Recipe of the training images, applied to raw flux. Without one, what frozen blocks give is computed once,
+    augment : str, Augment or None, default="auto"
+        Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
+        modalities. Without one, what frozen blocks give is computed once,
         if no later layer looks around them, as ``pool="stages"`` does.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
@@ -479,7 +481,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         layer_decay: float = 1.0,
         encoder_lr: float | None = None,
         batch_norm: str = "eval",
-        augment: str | Augment | None = "supervised",
+        augment: str | Augment | None = "auto",
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
@@ -519,7 +521,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Train on images with known values.
 
         Parameters
@@ -543,7 +545,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
             If a parameter, the images or the values cannot be used (NaN, more layers than the encoder has, an embedder
             of other bands); nothing has been trained then.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 
     def predict(self, X: Any) -> np.ndarray:
         """Estimate the values.

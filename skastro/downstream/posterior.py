@@ -3,14 +3,12 @@
 import copy
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import RegressorMixin
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags, check_array, check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
@@ -18,7 +16,17 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor, nn
 
 from skastro.base import BaseModel, restored_on_error
-from skastro.training import EarlyStopping, Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
+from skastro.training import (
+    AsGiven,
+    HeldOut,
+    Monitor,
+    Objective,
+    Training,
+    draw_seed,
+    hold_out,
+    local_seed,
+    resolve_device,
+)
 
 __all__ = ["FlowPosterior", "NegativeLogProbability", "build_flow"]
 
@@ -137,7 +145,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         ``n_transforms`` and ``hidden_dim`` of each.
     history_ : list of dict of ndarray of shape (n_epochs,)
         Of each flow ``loss`` and ``validation_loss``, the mean negative log-probability of standardized values,
-        ``lr`` and ``images_per_s``, which counts rows.
+        ``lr`` and ``samples_per_s``.
     feature_scaler_, target_scaler_ : StandardScaler
         How features and values are standardized.
     n_outputs_ : int
@@ -188,19 +196,13 @@ class FlowPosterior(RegressorMixin, BaseModel):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseModel._parameter_constraints | {
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "n_transforms": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "hidden_dim": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "training": [Training, None],
-        "device": [str],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
     _networks: ClassVar[tuple[str, ...]] = ("flows",)
 
@@ -413,45 +415,31 @@ class FlowPosterior(RegressorMixin, BaseModel):
         self, features: np.ndarray, target: np.ndarray, ranges: dict[str, tuple[int, int]], seed: int
     ) -> None:
         """Train one more flow, of its own size and on its own rows."""
-        rng, device = np.random.RandomState(seed), resolve_device(self.device)
+        rng = np.random.RandomState(seed)
         size = {name: int(rng.randint(low, high + 1)) for name, (low, high) in ranges.items()}
-        trained_on, held_out = self._split(len(features), seed)
-        knobs, monitor = self._training_config(), Monitor()
-        if knobs.precision == "auto":  # bfloat16 blurs the knots of the splines
-            knobs.set_params(precision="fp32")
-        unseen_X, unseen_y = (torch.from_numpy(rows[held_out]).float().to(device) for rows in (features, target))
+        rows, watched = hold_out(np.arange(len(features)), self.validation_fraction, seed)
+        precision = self._training_config().precision
+        overrides = {"precision": "fp32"} if precision == "auto" else {}  # bfloat16 blurs the knots of the splines
+        view, monitor = AsGiven("features"), Monitor()
+        arrays = {"features": features, "target": target}
         with local_seed(seed):
             flow = build_flow(self.n_outputs_, self.n_features_in_, **size)
-            held_out_loss = partial(_mean_loss, flow, unseen_X, unseen_y)
+            held_out = HeldOut(watched, view, self.n_iter_no_change)
+            objective = NegativeLogProbability(flow)
             try:
-                train(
-                    NegativeLogProbability(flow),
-                    lambda batch: [batch],
-                    {"images": features, "target": target},
-                    monitor=monitor,
-                    best=EarlyStopping(held_out_loss, self.n_iter_no_change, monitor.history),
-                    subset=trained_on,
-                    training=knobs,
-                    max_epochs=self.max_epochs,
-                    batch_size=self.batch_size,
-                    lr=self.lr,
-                    device=device,
-                    verbose=self.verbose,
-                )
+                self._train(objective, view, arrays, monitor, rows=rows, held_out=held_out, **overrides)
             finally:  # also when Ctrl-C interrupts: what was learned stays
                 self.flows_.append(flow.cpu().eval())
                 self.flow_sizes_.append(size)
                 self.history_.append(monitor.arrays())
 
-    def _split(self, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose rows to train on and rows to be stopped by."""
-        fraction = self.validation_fraction
-        if n - math.ceil(n * fraction) < 2:
-            raise ValueError(f"validation_fraction={fraction} leaves less than 2 of {n} rows to train on.")
-        rows, held_out = train_test_split(np.arange(n), test_size=fraction, random_state=seed)
-        return rows, held_out
+    def build_flows(self) -> nn.ModuleList:
+        """Make the flows with fresh weights.
 
-    def _build_flows(self) -> nn.ModuleList:
+        Returns
+        -------
+        nn.ModuleList
+        """
         return nn.ModuleList(build_flow(self.n_outputs_, self.n_features_in_, **size) for size in self.flow_sizes_)
 
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
@@ -486,10 +474,6 @@ class FlowPosterior(RegressorMixin, BaseModel):
             with torch.inference_mode():
                 values[row, place] = flow(features[row]).transform.inv(points).cpu().numpy()
         return values * self.target_scaler_.scale_ + self.target_scaler_.mean_
-
-
-def _mean_loss(flow: nn.Module, features: Tensor, target: Tensor) -> float:
-    return -float(log_densities(flow, features, target).mean())
 
 
 def limits(name: str, given: Any) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -10,32 +10,39 @@ import numpy as np
 import torch
 from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import train_test_split
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
-from skastro.augment import Augment
-from skastro.augment.views import Views
-from skastro.base import ImageEmbedder, ImageModel, restored_on_error
-from skastro.encoders import Normalizer, blocks, get_encoder, split
-from skastro.images import check_pixels
-from skastro.training import ArrayDataset, EarlyStopping, Monitor, Objective, draw_seed, local_seed, resolve_device
+from skastro.augment import Augment, one_recipe
+from skastro.base import BaseModel, restored_on_error, take_names
+from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
+from skastro.modalities import (
+    IMAGE_CONSTRAINTS,
+    as_embedder,
+    as_specification,
+    check_all,
+    feature_width,
+    is_specification,
+)
+from skastro.surveys import get_survey
+from skastro.training import (
+    AsGiven,
+    HeldOut,
+    Monitor,
+    Objective,
+    as_batch,
+    draw_seed,
+    hold_out,
+    local_seed,
+    resolve_device,
+)
 
-__all__ = ["FineTuner", "FineTuning", "HeldOut"]
+__all__ = ["FineTuner", "FineTuning"]
 
 CACHE_BYTES = 1 << 31  # of the frozen part's output, above which it is computed anew in each epoch
-
-LEARNED = (  # what a fitted embedder knows of its images
-    "image_shape_",
-    "size_",
-    "survey_",
-    "normalizer_",
-    "provenance_",
-    "n_features_in_",
-    "feature_names_in_",
-    "_spec",
-)
+IMAGES_ALONE = ("survey", "size", "image_shape")
 
 
 class FineTuning(Objective):
@@ -72,13 +79,13 @@ class FineTuning(Objective):
             parameter.requires_grad_(parameter in scales)
         self.still = frozen_modules(encoder) if batch_norm == "eval" else []
 
-    def forward(self, view: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def forward(self, *view: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Compute the loss of a batch.
 
         Parameters
         ----------
-        view : Tensor of shape (n, bands, height, width)
-            One view of each image, or what enters the first trained block.
+        *view : Tensor
+            One view of each row, or what enters the first trained block.
         target : Tensor of shape (n,) or (n, n_outputs)
             What the head should say.
         weight : Tensor of shape (n,)
@@ -89,21 +96,7 @@ class FineTuning(Objective):
         Tensor
             A scalar.
         """
-        return torch.mean(weight * self.losses(view, target))
-
-    def losses(self, view: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of each row, without weights.
-
-        Parameters
-        ----------
-        view, target : Tensor
-            As in `forward`.
-
-        Returns
-        -------
-        Tensor of shape (n,)
-        """
-        return self.loss(self.head(self.encoder(view)).float(), target)
+        return torch.mean(weight * self.loss(self.head(self.encoder(*view)).float(), target))
 
     def lr_scales(self) -> dict[str, float]:  # noqa: D102
         return {name: self.scales[p] for name, p in self.named_parameters() if p in self.scales}
@@ -137,76 +130,54 @@ def frozen_modules(encoder: nn.Module) -> list[nn.Module]:
     return frozen
 
 
-def as_kept(features: Tensor) -> list[Tensor]:
-    """Take what the frozen part gave for the view: nothing is drawn.
+class Answers(nn.Module):
+    """From a view to answers: encoder, head, and a last function.
 
     Parameters
     ----------
-    features : Tensor of shape (n, ...)
-        Of a batch.
-
-    Returns
-    -------
-    list of Tensor
-    """
-    return [features]
-
-
-class HeldOut:
-    """The weighted mean loss on rows that are not trained on.
-
-    Parameters
-    ----------
-    objective : FineTuning
-        In training.
-    views : callable
-        From images to one view that nothing was drawn for.
-    arrays : mapping of str to ndarray
-        ``images``, ``target`` and ``weight`` of all rows.
-    rows : ndarray of int
-        Those held out.
-    batch_size : int
-        Rows looked at in one go.
-    device : torch.device
-        Where training runs.
+    encoder : nn.Module
+        From the tensors of a view to features.
+    *parts : nn.Module
+        What follows.
     """
 
-    def __init__(
-        self,
-        objective: FineTuning,
-        views: Callable[[Tensor], Sequence[Tensor]],
-        arrays: Mapping[str, np.ndarray],
-        rows: np.ndarray,
-        batch_size: int,
-        device: torch.device,
-    ) -> None:
-        self.objective = objective
-        self.views = views
-        self.arrays = ArrayDataset(arrays, torch.device("cpu"))
-        self.rows = torch.from_numpy(rows).split(batch_size)
-        self.device = device
+    def __init__(self, encoder: nn.Module, *parts: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.parts = nn.Sequential(*parts)
 
-    def __call__(self) -> float:
-        """Compute it now."""
-        self.objective.eval()
-        total = weights = 0.0
-        with torch.no_grad():
-            for rows in self.rows:
-                batch = {name: array.to(self.device) for name, array in self.arrays[rows][0].items()}
-                (view,) = self.views(batch["images"])
-                total += float(batch["weight"] @ self.objective.losses(view, batch["target"]))
-                weights += float(batch["weight"].sum())
-        return total / max(weights, 1e-30)
+    def forward(self, *view: Tensor) -> Tensor:
+        """Answer for a batch.
+
+        Parameters
+        ----------
+        *view : Tensor
+            What the encoder takes.
+
+        Returns
+        -------
+        Tensor
+        """
+        return self.parts(self.encoder(*view))
 
 
-class FineTuner(ImageModel, ABC):
+class FineTuner(BaseModel, ABC):
     """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
 
     A concrete one has a constructor that only stores, and the hooks `_encode`, `_loss` and `_build_output`.
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
-        "encoder": [*ImageModel._parameter_constraints["encoder"], ImageEmbedder, FrozenEstimator],
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseModel._parameter_constraints,
+        **IMAGE_CONSTRAINTS,
+        "encoder": [
+            *IMAGE_CONSTRAINTS["encoder"],
+            SpectrumEncoder,
+            ConvSpectrumEncoder,
+            HasMethods(["fit", "inputs", "view"]),
+            FrozenEstimator,
+        ],
+        "augment": [str, Augment, None],
         "n_layers": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "encoder_lr": [Interval(Real, 0, None, closed="neither"), None],
@@ -215,7 +186,16 @@ class FineTuner(ImageModel, ABC):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
     }
-    _networks: ClassVar[tuple[str, ...]] = ("encoder", "head")
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseModel._shorthand | {
+        "encoder": as_specification,
+        "augment": lambda augment: one_recipe("supervised" if augment == "auto" else augment),
+        "survey": get_survey,
+    }
+    _networks: ClassVar[tuple[str, ...]] = ("head",)
+    # On by default: an inverse variance that is given can mean nothing else.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+
+    embedder_: Any
 
     @abstractmethod
     def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -229,74 +209,101 @@ class FineTuner(ImageModel, ABC):
     def _build_output(self, width: int, out: int) -> nn.Module:
         """Make what turns normalized features into outputs, with fresh weights."""
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+    @property
+    def encoder_(self) -> nn.Module:
+        """The tuned encoder, on the CPU."""
+        return self.embedder_.encoder_
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, **metadata: Any) -> Self:
         self._validate_params()
         self._training_config()
         resolve_device(self.device)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        metadata = {name: value for name, value in metadata.items() if value is not None}
         with restored_on_error(self):
-            check_consistent_length(X, y)
+            check_consistent_length(X, y, *metadata.values())
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
             target, weight, n_outputs = self._encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
                 raise ValueError(f"Found 1 sample with a label and a weight; {type(self).__name__} needs at least 2.")
-            images, encoder = self._start(X)
-            self._learn_steps(images)
+            self.embedder_, fresh = self._start(X, metadata)
+            known = {name: metadata[name] for name in self.embedder_.metadata if name in metadata}
+            arrays = self.embedder_.inputs(X, reset=fresh, **known)
+            check_all(self.embedder_, arrays, np.arange(len(target)))
+            take_names(self, self.embedder_)
+            self.augment_ = self.embedder_.fit_recipe(self.augment, arrays)
             seed = draw_seed(self.random_state)
             with local_seed(seed):
-                encoder = self._build_encoder() if encoder is None else copy.deepcopy(encoder)
-                self._head_shape = (self._width(encoder), n_outputs)
-                arrays = {"images": images, "target": target, "weight": weight / weight[weight > 0].mean()}
-                self._tune(encoder, self._build_head(), arrays, seed)
+                encoder = self.embedder_.build_encoder() if fresh else self.embedder_.encoder_
+                self._head_shape = (feature_width(self.embedder_, encoder, arrays), n_outputs)
+                targets = {"target": target, "weight": weight / weight[weight > 0].mean()}
+                self._tune(encoder, self.build_head(), arrays, targets, seed)
         return self
 
-    def _start(self, X: Any) -> tuple[np.ndarray, nn.Module | None]:
-        """Check the images, and take what an embedder has learned, or learn what the pixels are."""
-        if not isinstance(self.encoder, ImageEmbedder | FrozenEstimator):
-            images = self._check_images(X, reset=True)
-            self._learn_pixels(images)
-            self._spec = clone(get_encoder(self.encoder), safe=False)
-            return images, None
-        for name in ("survey", "size", "image_shape"):
-            if (value := getattr(self, name)) is not None:
-                raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
+    def _start(self, X: Any, metadata: dict[str, Any]) -> tuple[Any, bool]:
+        """Take a copy of an embedder, fitted first if it is bare, or one whose encoder is yet to be made."""
+        if is_specification(self.encoder):
+            words = {name: getattr(self, name) for name in IMAGES_ALONE} | {"normalize": self.normalize}
+            named = as_embedder(self.encoder)
+            words = {name: value for name, value in words.items() if name in named.get_params()}
+            self._refuse_words(words)
+            self._refuse_metadata(metadata, named.metadata)
+            return named.set_params(**words), True
+        self._refuse_words({})
         frozen = isinstance(self.encoder, FrozenEstimator)
-        embedder = self.encoder.estimator if frozen else clone(self.encoder).fit(X)
-        if not isinstance(embedder, ImageEmbedder):
-            raise TypeError(f"encoder holds a frozen {type(embedder).__name__}, which is no embedder of images.")
-        check_is_fitted(embedder)
-        for name in LEARNED:
-            self.__dict__.pop(name, None)
-            if hasattr(embedder, name):
-                setattr(self, name, copy.copy(getattr(embedder, name)))
-        images = self._check_images(X, reset=False)
-        if len(images) < 2:
-            raise ValueError(f"Found 1 sample in X; {type(self).__name__} needs at least 2.")
-        check_pixels(images)
-        return images, embedder.encoder_
+        embedder: Any = self.encoder.estimator if frozen else clone(self.encoder)
+        if not hasattr(embedder, "build_encoder"):
+            raise TypeError(f"encoder holds a {type(embedder).__name__}, which is no embedder with an encoder to tune.")
+        if frozen:
+            check_is_fitted(embedder)
+            self._refuse_metadata(metadata, embedder.metadata)
+            return copy.deepcopy(embedder), False
+        taken = [name for name in metadata if has_fit_parameter(embedder, name)]
+        self._refuse_metadata(metadata, (*taken, *embedder.metadata))
+        return embedder.fit(X, **{name: metadata[name] for name in taken}), False
 
-    def _tune(self, encoder: nn.Module, head: nn.Module, arrays: dict[str, np.ndarray], seed: int) -> None:
+    def _refuse_words(self, taken: dict[str, Any]) -> None:
+        """Refuse what says how images come in where an embedder or another modality settles it."""
+        for name in IMAGES_ALONE:
+            if (value := getattr(self, name)) is not None and name not in taken:
+                raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
+
+    def _refuse_metadata(self, metadata: dict[str, Any], taken: Any) -> None:
+        for name in metadata:
+            if name not in taken:
+                raise ValueError(f"{name} is given, but the encoder of this {type(self).__name__} takes none.")
+
+    def _tune(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        arrays: dict[str, np.ndarray],
+        targets: dict[str, np.ndarray],
+        seed: int,
+    ) -> None:
         """Train the head and what is not frozen of the encoder."""
         trained = self._trained(encoder)
         self.learning_rates_ = {"head": float(self.lr), **trained}
-        part, arrays["images"] = self._unfrozen(encoder, list(trained), arrays["images"])
-        recipes = (self.augment_, Augment())
-        views, still = (self._view(recipe, seed) if part is encoder else as_kept for recipe in recipes)
+        generator = torch.Generator(resolve_device(self.device)).manual_seed(seed)
+        part, arrays, still = self._unfrozen(encoder, list(trained), arrays)
+        drawn = still if part is not encoder or self.augment_ is None else self.embedder_.view(self.augment_, generator)
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
         objective = FineTuning(part, head, self._loss, scales, self.batch_norm)
-        monitor, best, rows = Monitor(part), None, np.flatnonzero(arrays["weight"])
+        monitor, held_out, rows = Monitor(part, self.embedder_.unit), None, np.flatnonzero(targets["weight"])
         if self.early_stopping:
-            rows, held_out = self._hold_out(rows, arrays["target"], seed)
-            evaluate = HeldOut(objective, still, arrays, held_out, self.batch_size, resolve_device(self.device))
-            best = EarlyStopping(evaluate, self.n_iter_no_change, monitor.history)
+            target = targets["target"]
+            classes = target[rows] if is_classifier(self) and target.ndim == 1 else None
+            rows, watched = hold_out(rows, self.validation_fraction, seed, classes=classes)
+            held_out = HeldOut(watched, still, self.n_iter_no_change)
         try:
-            self._train(objective, views, arrays, monitor, best=best, subset=rows)
+            self._train(objective, drawn, {**arrays, **targets}, monitor, rows=rows, held_out=held_out)
         finally:  # also when Ctrl-C interrupts: what was learned stays
-            self.encoder_, self.head_ = encoder.cpu().eval().requires_grad_(True), head.cpu().eval()
+            self.embedder_.adopt(encoder.requires_grad_(True))
+            self.head_ = head.cpu().eval()
             self.history_ = monitor.arrays()
 
     def _trained(self, encoder: nn.Module) -> dict[str, float]:
@@ -308,43 +315,68 @@ class FineTuner(ImageModel, ABC):
         first = self.lr if self.encoder_lr is None else self.encoder_lr
         return {name: float(first * self.layer_decay**place) for place, name in enumerate(names[:count])}
 
-    def _unfrozen(self, encoder: nn.Module, trained: list[str], images: np.ndarray) -> tuple[nn.Module, np.ndarray]:
-        """Cut off the frozen part where its output never changes, and compute that once."""
-        augmented = any(not isinstance(step, str) for _, step in self.augment_.steps)
+    def _unfrozen(
+        self, encoder: nn.Module, trained: list[str], arrays: dict[str, np.ndarray]
+    ) -> tuple[nn.Module, dict[str, np.ndarray], Any]:
+        """Cut off the frozen part where its output never changes, compute that once, and give the plain view."""
+        view = self.embedder_.view()
+        augmented = self.augment_ is not None and any(not isinstance(step, str) for _, step in self.augment_.steps)
         if augmented or self.batch_norm == "train" or len(trained) == len(blocks(encoder)):
-            return encoder, images
+            return encoder, arrays, view
         trunk: nn.Module = encoder
         tail: nn.Module = nn.Identity()
         if trained:
-            # Noise, because two images that happen to be alike would hide a path around the cut.
-            few = torch.randn(2, self.image_shape_[0], *self.size_, generator=torch.Generator().manual_seed(0))
-            parts = split(encoder.eval(), trained[-1], few)
-            if parts is None or parts[0](few[:1]).nbytes * len(images) > CACHE_BYTES:
-                return encoder, images
+            few = [noisy(part) for part in view(**as_batch(arrays, slice(0, 2), torch.device("cpu")))]
+            parts = split(encoder.eval(), trained[-1], *few)
+            n = len(next(iter(arrays.values())))
+            if parts is None or parts[0](*(part[:1] for part in few)).nbytes * n > CACHE_BYTES:
+                return encoder, arrays, view
             trunk, tail = parts
-        return tail, self._run(trunk, images)
+        return tail, {"features": self._inference().mean(trunk, [view], arrays)}, AsGiven("features")
 
-    def _view(self, recipe: Augment, seed: int) -> Callable[[Tensor], list[Tensor]]:
-        """Draw one normalized view of each image."""
-        device = resolve_device(self.device)
-        generator = torch.Generator(device).manual_seed(seed)
-        return Views([(recipe, self.size_)], Normalizer(self.normalizer_).to(device), generator)
-
-    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose rows to train on and rows to watch, by class where there are classes."""
-        classes = target[rows] if is_classifier(self) and target.ndim == 1 else None
-        fraction = self.validation_fraction
-        chosen, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=classes)
-        if len(chosen) < 2:
-            raise ValueError(f"validation_fraction={fraction} leaves one of {len(rows)} rows to train on.")
-        return chosen, held_out
-
-    def _answers(self, X: Any, last: nn.Module) -> np.ndarray:
-        """Run encoder, head and a last function over images, averaged over their symmetries when asked."""
+    def _answers(self, X: Any, last: nn.Module, **metadata: Any) -> np.ndarray:
+        """Run encoder, head and a last function over rows, averaged over their symmetries when asked."""
         check_is_fitted(self)
-        network = nn.Sequential(self.encoder_, self.head_, last)
-        return self._run(network, self._check_images(X, reset=False), self.average)
+        metadata = {name: value for name, value in metadata.items() if value is not None}
+        self._refuse_metadata(metadata, self.embedder_.metadata)
+        arrays = self.embedder_.inputs(X, **metadata)
+        network = Answers(self.encoder_, self.head_, last)
+        views = self.embedder_.orientations(self.average, self.augment_)
+        return self._inference().mean(network, views, arrays, self.embedder_.check_values)
 
-    def _build_head(self) -> nn.Module:
+    def build_head(self) -> nn.Module:
+        """Make the head with fresh weights.
+
+        Returns
+        -------
+        nn.Module
+        """
         width, out = self._head_shape
         return nn.Sequential(nn.LayerNorm(width), self._build_output(width, out))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        encoder = self.encoder.estimator if isinstance(self.encoder, FrozenEstimator) else self.encoder
+        modality = as_embedder(encoder) if is_specification(encoder) else encoder
+        tags.input_tags.allow_nan = modality.__sklearn_tags__().input_tags.allow_nan
+        tags.input_tags.three_d_array = modality.__sklearn_tags__().input_tags.three_d_array
+        return tags
+
+
+def noisy(part: Tensor) -> Tensor:
+    """Disturb what an encoder takes: two rows that happen to be alike would hide a path around a cut.
+
+    Parameters
+    ----------
+    part : Tensor of shape (n, ...)
+        Of a few rows.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape and dtype.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if part.dtype == torch.bool:
+        return part ^ (torch.rand(part.shape, generator=generator) < 0.5)
+    return part + torch.randn(part.shape, generator=generator)

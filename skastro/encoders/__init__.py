@@ -6,22 +6,21 @@ from skastro.encoders.heads import Normalizer, PrototypeHead, VoteHead, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
 from skastro.encoders.lines import ConvAttention
 from skastro.encoders.patches import embed_patches, has_patches, hidden_patches, patch_grid
-from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
-from skastro.encoders.tokens import CachedTokens, ImageTokens, RowToken, SpectrumTokens
+from skastro.encoders.spectra import ConvSpectrumEncoder, SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
+from skastro.encoders.tokens import CachedTokens, Tokens
 
 __all__ = [
     "AttentionPool",
     "CachedTokens",
     "ConvAttention",
+    "ConvSpectrumEncoder",
     "ImageEncoder",
-    "ImageTokens",
     "Normalizer",
     "PrototypeHead",
-    "RowToken",
     "SpectrumEncoder",
-    "SpectrumTokens",
     "SpectrumTransformer",
     "Tail",
+    "Tokens",
     "Trunk",
     "VoteHead",
     "blocks",

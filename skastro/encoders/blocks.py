@@ -80,13 +80,13 @@ class Trunk(nn.Module):
         self.encoder = encoder
         self.block = block
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, *view: Tensor) -> Tensor:
         """Compute what enters the block.
 
         Parameters
         ----------
-        images : Tensor of shape (n, bands, height, width)
-            Normalized images.
+        *view : Tensor
+            What the encoder takes.
 
         Returns
         -------
@@ -94,14 +94,14 @@ class Trunk(nn.Module):
         """
         with self.encoder.get_submodule(self.block).register_forward_pre_hook(_stop):
             try:
-                self.encoder(images)
+                self.encoder(*view)
             except _Reached as reached:
                 return reached.args[0]
         raise RuntimeError(f"The encoder never ran its block {self.block!r}.")
 
 
 class Tail(nn.Module):
-    """An encoder from one of its blocks on: it takes what enters the block in the place of images.
+    """An encoder from one of its blocks on: it takes what enters the block in the place of a view.
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ class Tail(nn.Module):
         Whose blocks run one after the other.
     block : str
         Name of the first block to run.
-    blank : Tensor of shape (1, bands, height, width)
-        One image; what lies before the block runs on it, without effect.
+    *blank : Tensor
+        What the encoder takes of one row; what lies before the block runs on it, without effect.
 
     Examples
     --------
@@ -123,13 +123,12 @@ class Tail(nn.Module):
     True
     """
 
-    blank: Tensor
-
-    def __init__(self, encoder: nn.Module, block: str, blank: Tensor) -> None:
+    def __init__(self, encoder: nn.Module, block: str, *blank: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
         self.block = block
-        self.register_buffer("blank", blank, persistent=False)
+        for place, part in enumerate(blank):
+            self.register_buffer(f"blank{place}", part, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Embed from the block on.
@@ -145,10 +144,10 @@ class Tail(nn.Module):
         """
         block = self.encoder.get_submodule(self.block)
         with block.register_forward_pre_hook(lambda module, inputs: (features, *inputs[1:])):
-            return self.encoder(self.blank)
+            return self.encoder(*self.buffers(recurse=False))
 
 
-def split(encoder: nn.Module, block: str, images: Tensor) -> tuple[Trunk, Tail] | None:
+def split(encoder: nn.Module, block: str, *view: Tensor) -> tuple[Trunk, Tail] | None:
     """Cut an encoder in two, if its blocks run one after the other.
 
     Parameters
@@ -157,19 +156,19 @@ def split(encoder: nn.Module, block: str, images: Tensor) -> tuple[Trunk, Tail] 
         In eval mode.
     block : str
         Name of the first block of the tail.
-    images : Tensor of shape (n, bands, height, width)
-        A few images, on which both parts together must equal the whole.
+    *view : Tensor
+        What the encoder takes of a few rows, on which both parts together must equal the whole.
 
     Returns
     -------
     tuple of Trunk and Tail, or None
         None where a path leads around the cut.
     """
-    trunk, tail = Trunk(encoder, block), Tail(encoder, block, images[:1])
+    trunk, tail = Trunk(encoder, block), Tail(encoder, block, *(part[:1] for part in view))
     with torch.no_grad():
         try:
-            whole = encoder(images)
-            same = torch.allclose(tail(trunk(images)), whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
+            whole = encoder(*view)
+            same = torch.allclose(tail(trunk(*view)), whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
         except (RuntimeError, AttributeError):  # shapes that do not fit, or a block that is no module
             return None
     return (trunk, tail) if same else None

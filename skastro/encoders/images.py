@@ -14,15 +14,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from skastro.encoders.lines import ConvAttention
-
 __all__ = ["ImageEncoder", "get_encoder"]
 
 STEMS = {"3x3": (3, False), "3x3-pool": (3, True), "7x7": (7, False)}
 POOLS = ("avg", "avgmax", "stages")
 INITS = ("auto", "kaiming", None)
 STAGES = 4  # feature maps that "stages" pools
-CONV_ATTENTION = "conv-attention"  # the one name that timm does not know
 SMALLEST = 32  # strided stages need this many pixels a side; smaller images are padded
 
 
@@ -32,9 +29,7 @@ class ImageEncoder(BaseEstimator):
     Parameters
     ----------
     name : str, default="resnet10t"
-        A timm model name. Weights are random: nothing is downloaded. ``"conv-attention"`` is a network for spectra,
-        which are images of one line, to be trained on what they shall tell; see `skastro.encoders.ConvAttention`. The
-        other parameters are for timm's networks.
+        A timm model name. Weights are random: nothing is downloaded.
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
         (``"3x3-pool"`` keeps it). None is the network's own, for timm's ResNets 7×7 with stride 2 and max-pool.
@@ -101,16 +96,9 @@ class ImageEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a setting is unknown, stem or patch do not suit the network, or the network is for images of one line
-            and these have more.
+            If a setting is unknown, or stem or patch do not suit the network.
         """
         self._check()
-        if self.name == CONV_ATTENTION:
-            if self.stem is not None or self.patch is not None:
-                raise ValueError(f"stem= and patch= are for timm's networks: leave them None for {CONV_ATTENTION!r}.")
-            if size[0] != 1:
-                raise ValueError(f"{CONV_ATTENTION!r} is for spectra, images of one line; these are {size[0]} high.")
-            return ConvAttention(bands)
         sketch = meta_network(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
         if self.patch is not None and not is_vit(sketch):
             raise ValueError(f"patch= is for ViTs; {self.name!r} is a network of another kind: leave patch=None.")
@@ -125,8 +113,8 @@ class ImageEncoder(BaseEstimator):
         return TimmEncoder(network, self.pool, stride=stride)
 
     def _check(self) -> None:
-        if self.name != CONV_ATTENTION and not timm.is_model(self.name):
-            close = ", ".join(get_close_matches(self.name, [CONV_ATTENTION, *timm.list_models()], n=3))
+        if not timm.is_model(self.name):
+            close = ", ".join(get_close_matches(self.name, timm.list_models(), n=3))
             raise ValueError(
                 f"Unknown encoder {self.name!r}: timm has no such model{'; close: ' + close if close else ''}."
             )
@@ -208,8 +196,8 @@ class TimmEncoder(nn.Module):
         maps = self._stages(images) if self.pool == "stages" else [self._last(images)]
         return torch.cat([pooled for places in maps for pooled in (places.mean(dim=2), places.amax(dim=2))], dim=1)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Tell apart what the last layer sees at each place.
+    def tokens(self, images: Tensor) -> tuple[Tensor, None]:
+        """Compute what the last layer sees at each place.
 
         Parameters
         ----------
@@ -218,10 +206,12 @@ class TimmEncoder(nn.Module):
 
         Returns
         -------
-        Tensor of shape (n, t, width)
+        tokens : Tensor of shape (n, t, width)
             A ViT's class token and patches, or the places of the last feature map, row by row from the upper left.
+        mask : None
+            All tokens count.
         """
-        return self._tokens(self._padded(images))
+        return self._tokens(self._padded(images)), None
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         maps = self.network.forward_intermediates(images, indices=STAGES, intermediates_only=True)

@@ -1,4 +1,4 @@
-"""An encoder for supervised learning from spectra, each an image of one line."""
+"""An encoder for supervised learning from spectra."""
 
 from itertools import pairwise
 
@@ -22,48 +22,55 @@ class ConvAttention(nn.Module):
 
     Parameters
     ----------
-    bands : int
-        Rows of numbers that come in, one for flux alone.
+    channels : int, default=4
+        Numbers per pixel that come in: flux, whether it is seen, and the two numbers of the spectrum's level.
 
     References
     ----------
     Parker et al. (2024), appendix B5: the supervised baseline for spectra, after Melchior et al. (2023) and Serrà et
     al. (2018). Kernels and pooling are those of its code; the paper does not print them. Dropout, of rate zero
-    there by default, is left out.
+    there by default, is left out. Theirs sees the flux alone.
 
     Examples
     --------
     >>> import torch
-    >>> from skastro.encoders import ImageEncoder
-    >>> encoder = ImageEncoder("conv-attention").build(bands=1, size=(1, 7781))
-    >>> encoder(torch.zeros(2, 1, 1, 7781)).shape
+    >>> from skastro.encoders import ConvAttention
+    >>> encoder = ConvAttention()
+    >>> encoder(torch.zeros(2, 7781), torch.ones(2, 7781, dtype=torch.bool), torch.zeros(2, 2)).shape
     torch.Size([2, 32])
     """
 
-    def __init__(self, bands: int) -> None:
+    def __init__(self, channels: int = 4) -> None:
         super().__init__()
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
                     nn.Conv1d(old, new, kernel, padding=kernel // 2), nn.PReLU(new), nn.MaxPool1d(kept, ceil_mode=True)
                 )
-                for (old, new), kernel, kept in zip(pairwise((bands, *CHANNELS)), KERNELS, KEPT, strict=True)
+                for (old, new), kernel, kept in zip(pairwise((channels, *CHANNELS)), KERNELS, KEPT, strict=True)
             )
         )
         half = CHANNELS[-1] // 2
         self.mlp = nn.Sequential(nn.Linear(half, HIDDEN), nn.PReLU(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.PReLU(HIDDEN))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, flux: Tensor, seen: Tensor, level: Tensor) -> Tensor:
         """Embed spectra.
 
         Parameters
         ----------
-        images : Tensor of shape (n, bands, 1, n_wavelengths)
-            Normalized spectra.
+        flux : Tensor of shape (n, n_wavelengths)
+            Standardized flux, zero where it is not seen.
+        seen : Tensor of bool, shape (n, n_wavelengths)
+            False where a pixel is missing.
+        level : Tensor of shape (n, 2)
+            What stands for each spectrum's mean and scale.
 
         Returns
         -------
         Tensor of shape (n, 32)
         """
-        features, scores = self.stages(images.squeeze(2)).chunk(2, dim=1)
+        rows = torch.cat(
+            [flux[:, None], seen.to(flux)[:, None], level[:, :, None].expand(-1, -1, flux.shape[1])], dim=1
+        )
+        features, scores = self.stages(rows).chunk(2, dim=1)
         return self.mlp(torch.sum(scores.softmax(dim=2) * features, dim=2))

@@ -11,7 +11,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import fold, pad
 
-__all__ = ["SpectrumEncoder", "SpectrumTransformer", "get_spectrum_encoder"]
+from skastro.encoders.lines import ConvAttention
+
+__all__ = ["ConvSpectrumEncoder", "SpectrumEncoder", "SpectrumTransformer", "get_spectrum_encoder"]
 
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
@@ -133,25 +135,66 @@ class SpectrumEncoder(BaseEstimator):
             )
 
 
-def get_spectrum_encoder(encoder: "SpectrumEncoder | None") -> "SpectrumEncoder":
-    """Turn None into the default specification.
+class ConvSpectrumEncoder(BaseEstimator):
+    """Specification of AstroCLIP's supervised network for spectra, by name ``"conv-attention"``.
+
+    See `skastro.encoders.ConvAttention`. It sees the flux, which pixels are missing, and the level, as four channels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import ConvSpectrumEncoder
+    >>> encoder = ConvSpectrumEncoder().build(1000)
+    >>> encoder(torch.zeros(2, 1000), torch.ones(2, 1000, dtype=torch.bool), torch.zeros(2, 2)).shape
+    torch.Size([2, 32])
+    """
+
+    def build(self, n_wavelengths: int) -> nn.Module:
+        """Make the network with random weights from torch's global generator.
+
+        Parameters
+        ----------
+        n_wavelengths : int
+            Pixels of the spectra; it takes any number.
+
+        Returns
+        -------
+        ConvAttention
+        """
+        return ConvAttention(channels=4)
+
+    def check(self) -> None:
+        """Check nothing: there are no settings."""
+
+
+def get_spectrum_encoder(encoder: Any) -> Any:
+    """Turn None and names into the specifications that they stand for; anything else passes through.
 
     Parameters
     ----------
-    encoder : SpectrumEncoder or None
+    encoder : SpectrumEncoder, ConvSpectrumEncoder, "conv-attention" or None
         What the user gave.
 
     Returns
     -------
-    SpectrumEncoder
+    SpectrumEncoder or ConvSpectrumEncoder
+
+    Raises
+    ------
+    ValueError
+        If it is another name.
 
     Examples
     --------
     >>> from skastro.encoders import get_spectrum_encoder
-    >>> get_spectrum_encoder(None)
-    SpectrumEncoder()
+    >>> get_spectrum_encoder(None), get_spectrum_encoder("conv-attention")
+    (SpectrumEncoder(), ConvSpectrumEncoder())
     """
-    return SpectrumEncoder() if encoder is None else encoder
+    if isinstance(encoder, str) and encoder != "conv-attention":
+        raise ValueError(f"Unknown encoder of spectra {encoder!r}: give 'conv-attention' or a SpectrumEncoder.")
+    if encoder is None:
+        return SpectrumEncoder()
+    return ConvSpectrumEncoder() if isinstance(encoder, str) else encoder
 
 
 class SpectrumTransformer(nn.Module):
@@ -190,7 +233,7 @@ class SpectrumTransformer(nn.Module):
                 nn.init.normal_(module.weight, std=(2 * module.in_features * depth) ** -0.5)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, flux: Tensor, seen: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, flux: Tensor, seen: Tensor, level: Tensor) -> Tensor:
         """Embed spectra.
 
         Parameters
@@ -204,15 +247,43 @@ class SpectrumTransformer(nn.Module):
 
         Returns
         -------
-        rows : Tensor of shape (n, 2 * width) or (n, width)
+        Tensor of shape (n, 2 * width) or (n, width)
             Pooled over the tokens that hold a seen pixel and the one in front.
+        """
+        return self.pool(*self.tokens(flux, seen, level))
+
+    def tokens(self, flux: Tensor, seen: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the tokens of spectra, the one of mean and scale in front.
+
+        Parameters
+        ----------
+        flux, seen, level : Tensor
+            As in `forward`.
+
+        Returns
+        -------
         tokens : Tensor of shape (n, 1 + n_tokens, width)
+        mask : Tensor of bool of shape (n, 1 + n_tokens)
+            False where all pixels of a token are missing.
         """
         here = self.split(seen.to(flux.dtype))
         tokens = self.embed(torch.cat([self.split(flux), here], dim=2))
         tokens = torch.cat([self.level(level)[:, None], tokens], dim=1) + self.positions
-        tokens = self.norm(self.blocks(tokens))
-        return self.pool(tokens, here.amax(dim=2)), tokens
+        return self.norm(self.blocks(tokens)), pad(here.amax(dim=2) > 0, (1, 0), value=True)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Sort the parameters into a stem and the blocks, in timm's form.
+
+        Parameters
+        ----------
+        coarse : bool, default=False
+            Part of timm's form; there are no coarser groups.
+
+        Returns
+        -------
+        dict
+        """
+        return {"stem": r"^embed|^level|^positions", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99_999,))]}
 
     def split(self, pixels: Tensor) -> Tensor:
         """Cut rows of pixels into tokens.
@@ -247,7 +318,7 @@ class SpectrumTransformer(nn.Module):
 
 
 class MaskedPool(nn.Module):
-    """Mean, and maximum where asked, over the tokens that hold something.
+    """Take the mean, and the maximum where asked, over the tokens that count.
 
     Parameters
     ----------
@@ -259,21 +330,21 @@ class MaskedPool(nn.Module):
         super().__init__()
         self.maximum = maximum
 
-    def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Pool tokens.
 
         Parameters
         ----------
-        tokens : Tensor of shape (n, 1 + n_tokens, width)
-            The first always counts.
-        seen : Tensor of shape (n, n_tokens)
-            One where a token holds something, else zero.
+        tokens : Tensor of shape (n, t, width)
+            Tokens of n objects.
+        mask : Tensor of bool of shape (n, t)
+            False where a token does not count; one of each object must.
 
         Returns
         -------
         Tensor of shape (n, 2 * width) or (n, width)
         """
-        weights = pad(seen, (1, 0), value=1.0)[:, :, None]
+        weights = mask.to(torch.float32)[:, :, None]
         mean = (weights * tokens).sum(dim=1) / weights.sum(dim=1)
         if not self.maximum:
             return mean
@@ -281,7 +352,7 @@ class MaskedPool(nn.Module):
 
 
 def sinusoidal_positions(n: int, width: int) -> Tensor:
-    """Sines and cosines of positions, from one cycle in six places to one in 60,000.
+    """Compute sines and cosines of positions, from one cycle in six places to one in 60,000.
 
     Parameters
     ----------

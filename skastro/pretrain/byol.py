@@ -8,9 +8,9 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from skastro.augment import Augment, MultiView
-from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import byol_loss
+from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update
 

@@ -1,61 +1,71 @@
-"""AstroCLIP: embeds two modalities of the same objects, images and spectra say, into one space."""
+"""AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
+from itertools import combinations
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
-from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
-from skastro.base import BaseEmbedder, restored_on_error
-from skastro.encoders import ImageEncoder, SpectrumEncoder
+from skastro.augment import Augment
+from skastro.base import BaseEmbedder, restored_on_error, take_names
+from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
 from skastro.losses import clip_loss
-from skastro.missing import present
-from skastro.pretrain.pooled import PooledEmbedder, Tower, take_names
-from skastro.pretrain.sides import as_embedder, as_specification, fit_there, is_named, takes_gaps, untrained
+from skastro.modalities import as_embedder, as_modality, as_specification, is_specification
+from skastro.pretrain.pooled import PooledEmbedder
+from skastro.pretrain.towers import Tower, build_tower
 from skastro.spectra import check_lengths
 from skastro.training import (
-    ArrayDataset,
-    EarlyStopping,
+    AsGiven,
+    HeldOut,
     Monitor,
     Objective,
     Training,
     draw_seed,
+    hold_out,
     local_seed,
     resolve_device,
-    train,
 )
 
 __all__ = ["CLIP", "AstroCLIPEmbedder"]
 
-Modality = tuple[Any, Any, np.ndarray]  # rows, the inverse variance of spectra or None, which rows are there
-
 LARGEST = 100.0  # of a scale that is learned, as in CLIP
 
 
+SIDE = [
+    str,
+    ImageEncoder,
+    SpectrumEncoder,
+    ConvSpectrumEncoder,
+    nn.Module,
+    HasMethods(["fit", "transform"]),
+    None,
+]
+
+
 class CLIP(Objective):
-    """The objective of CLIP; see `skastro.losses.clip_loss`.
+    """The objective of CLIP, over all pairs of modalities; see `skastro.losses.clip_loss`.
 
     Parameters
     ----------
-    image, spectrum : Tower
-        From the inputs of each modality to rows of equal width; trained in place.
+    towers : sequence of Tower
+        From the arrays of each modality to rows of equal width; trained in place.
     scale : float
         Factor on the cosines.
     learn_scale : bool
         Whether it is only where to start; it never exceeds 100.
     """
 
-    def __init__(self, image: Tower, spectrum: Tower, scale: float, learn_scale: bool) -> None:
+    def __init__(self, towers: Sequence[Tower], scale: float, learn_scale: bool) -> None:
         super().__init__()
-        self.image = image
-        self.spectrum = spectrum
+        self.towers = nn.ModuleList(towers)
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log(), requires_grad=learn_scale)
 
     @property
@@ -63,43 +73,63 @@ class CLIP(Objective):
         """Factor in use."""
         return self.log_scale.exp().clamp(max=LARGEST) if self.log_scale.requires_grad else self.log_scale.exp()
 
-    def forward(self, images: Tensor, **inputs: Tensor) -> Tensor:
-        """Compute the loss of a batch.
+    def forward(self, present: Tensor | None = None, **arrays: Tensor) -> Tensor:
+        """Compute the loss of a batch, the mean over the pairs of modalities that two objects or more have.
 
         Parameters
         ----------
-        images : Tensor of shape (n, ...)
-            First input of the first tower.
-        **inputs : Tensor
-            Its others, named ``image…``, and those of the second, named ``spectrum…``, each in their order.
+        present : Tensor of shape (n, n_modalities), default=None
+            Zero where an object lacks a modality; None where all have all.
+        **arrays : Tensor
+            Arrays of the towers, by the names that these have for them.
 
         Returns
         -------
         Tensor
             A scalar.
         """
-        more = [tensor for name, tensor in inputs.items() if name.startswith("image")]
-        spectra = [tensor for name, tensor in inputs.items() if name.startswith("spectrum")]
-        return clip_loss(self.image(images, *more), self.spectrum(*spectra), self.scale)
+        if present is None:
+            pairs = combinations([tower(**arrays) for tower in self.towers], 2)
+            return torch.stack([clip_loss(first, second, self.scale) for first, second in pairs]).mean()
+        mask = present.bool().T
+        rows = [self._embed(tower, seen, arrays) for tower, seen in zip(self.towers, mask, strict=True)]
+        losses = []
+        for (first, one), (second, other) in combinations(zip(rows, mask, strict=True), 2):
+            both = one & other
+            if both.sum() > 1:
+                losses.append(clip_loss(first[both], second[both], self.scale))
+        return torch.stack(losses).mean() if losses else torch.stack([part.sum() for part in rows]).sum() * 0.0
+
+    @staticmethod
+    def _embed(tower: nn.Module, seen: Tensor, arrays: dict[str, Tensor]) -> Tensor:
+        """Embed the objects that have a modality; the others' rows are zeros."""
+        if seen.all():
+            return tower(**arrays)
+        if not seen.any():
+            return torch.zeros(len(seen), 1, device=seen.device)
+        rows = tower(**{name: array[seen] for name, array in arrays.items()})
+        return rows.new_zeros(len(seen), rows.shape[1]).index_put((seen.nonzero()[:, 0],), rows)
 
 
 class AstroCLIPEmbedder(BaseEmbedder):
-    r"""Embed two modalities of the same objects, such as images and spectra, into one space.
+    r"""Embed two or more modalities of the same objects, such as images and spectra, into one space.
 
-    Each side has an embedder, whose tokens a learned query pools by attention; both are trained so that the two rows of
+    Each modality has an embedder, whose tokens a learned query pools by attention; all are trained so that the rows of
     one object point the same way, and those of different objects do not. As with scikit-learn's canonical correlation
-    analysis, ``fit(images, spectra)`` takes both, and `transform` one or both.
+    analysis, ``fit(images, spectra)`` takes both, and `transform` one or both. With `others` there are more:
+    ``fit(images, [spectra, magnitudes])``.
 
     Parameters
     ----------
-    image : str, ImageEncoder, nn.Module, transformer or FrozenEstimator, default="resnet10t"
+    first : str, specification, nn.Module, transformer or FrozenEstimator, default="resnet10t"
         What embeds ``X``. ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never changed; a bare
-        embedder is cloned and fitted on its own modality first; a timm name, a specification or a module is an image
+        embedder is cloned and fitted on its own modality first; a timm name, a specification or a module is an
         encoder with random weights (a module: with its own), which the alignment trains. Any other transformer, such as
         ``StandardScaler()`` for a table of magnitudes, makes a row of numbers, which is one token.
-    spectrum : SpectrumEncoder, transformer, FrozenEstimator or None, default=None
-        What embeds ``y``; a specification, None for ``SpectrumEncoder()``, is a spectrum encoder with random weights.
-        Both sides take whatever the other does: images and images, spectra and tables.
+    second : specification, transformer, FrozenEstimator or None, default=None
+        What embeds ``y``, likewise; None is ``SpectrumEncoder()``, a spectrum encoder with random weights.
+    others : sequence, default=()
+        What embeds further modalities, likewise. All pairs of modalities are aligned.
     embedding_dim : int, default=512
         Features of the common space.
     heads : int, default=4
@@ -110,11 +140,14 @@ class AstroCLIPEmbedder(BaseEmbedder):
         Learn the factor, from `scale` on.
     train_backbones : bool, default=False
         Train frozen and bare embedders too (copies of them), not the pools alone.
+    augment : sequence of str, Augment or None, default=None
+        Augmentation of each modality during the alignment, in their order, such as ``("supervised", None)`` for images
+        and spectra; None is none at all. Tokens of what is augmented are computed anew in each epoch.
     early_stopping : bool, default=False
         Hold out some pairs, stop when their loss no longer falls, and restore the best epoch: a few hundred pairs are
         soon learned by heart.
     validation_fraction : float, default=0.1
-        How many pairs early stopping holds out.
+        Share of the objects that early stopping holds out.
     n_iter_no_change : int, default=10
         Epochs without a new lowest loss after which early stopping stops.
     max_epochs : int or "auto", default="auto"
@@ -136,38 +169,38 @@ class AstroCLIPEmbedder(BaseEmbedder):
 
     Attributes
     ----------
-    image_embedder_, spectrum_embedder_ : PooledEmbedder
-        The two sides, each a fitted transformer of its modality alone.
+    embedders_ : list of PooledEmbedder
+        One for each modality, a fitted transformer of that alone.
     scale_ : float
         Factor in use at the end.
     n_pairs_ : int
-        Objects with both modalities, which were aligned.
+        Objects with two modalities or more, which were aligned.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (chance is ln n for batches of n; it depends on n and on the scale and is never a score), ``lr``,
-        ``images_per_s`` (of pairs), ``embedding_std`` and ``effective_rank`` of the first side, and
+        ``samples_per_s``, ``embedding_std`` and ``effective_rank`` of the first modality, and
         ``validation_loss`` under early stopping.
     n_features_in_ : int
         As the embedder of ``X`` has it.
 
     See Also
     --------
-    PooledEmbedder : One side, its tokens and where its attention looks.
+    PooledEmbedder : One modality, its tokens and where its attention looks.
     skastro.metrics.retrieval_score : How well one modality finds the object in the other.
     sklearn.cross_decomposition.CCA : The linear way, between two tables.
 
     Notes
     -----
     Tokens of an embedder that is not trained are computed once per fit, in eval mode and without augmentation, if they
-    take at most 2 GiB for each side, and else anew in each epoch. A ViT has its class token and its patches, any other
-    image encoder the places of its last feature map. The embedder's own pooling and averaging do not count here.
+    take at most 2 GiB for each modality, and else anew in each epoch. A ViT has its class token and its patches, any
+    other image encoder the places of its last feature map. The embedder's own pooling and averaging do not count here.
 
-    A row that is NaN throughout is a missing modality (of spectra, also where ``ivar`` is zero throughout). Such an
-    object takes no part in the alignment; bare embedders learn from all rows that have their modality.
+    A row that is NaN throughout is a missing modality (of spectra, also where ``ivar`` is zero throughout). An object
+    takes part in the pairs of modalities that it has; bare embedders learn from all rows that have their modality.
 
     The model of Parker et al. (2024) is ``AstroCLIPEmbedder(FrozenEstimator(dino), FrozenEstimator(masked),
     batch_size=1024, lr=1e-4, training=Training(weight_decay=0.01))`` with the embedders given in the notes of
     :class:`DINOEmbedder` and :class:`MaskedSpectrumEmbedder`. Their loss has one direction in print and both in the
-    code, as here. They flip and rotate images in the alignment; here nothing is augmented.
+    code, as here. They flip and rotate images in the alignment, ``augment=("dihedral", None)``.
 
     References
     ----------
@@ -190,32 +223,27 @@ class AstroCLIPEmbedder(BaseEmbedder):
     ((8, 32), (8, 32), 7)
     >>> bool(np.isnan(from_spectra[2]).all())
     True
-    >>> clip.image_embedder_.attention(images).shape
+    >>> clip.embedders_[0].attention(images).shape
     (8, 4, 1)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "image": [str, ImageEncoder, SpectrumEncoder, nn.Module, HasMethods(["fit", "transform"]), None],
-        "spectrum": [str, ImageEncoder, SpectrumEncoder, nn.Module, HasMethods(["fit", "transform"]), None],
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseEmbedder._parameter_constraints | {
+        "first": SIDE,
+        "second": SIDE,
+        "others": ["array-like"],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "heads": [Interval(Integral, 1, None, closed="left")],
         "scale": [Interval(Real, 0, None, closed="neither")],
         "learn_scale": ["boolean"],
         "train_backbones": ["boolean"],
+        "augment": [tuple, list, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "training": [Training, None],
-        "device": [str],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
     _shorthand: ClassVar[dict[str, Any]] = BaseEmbedder._shorthand | {
-        "image": as_specification,
-        "spectrum": as_specification,
+        "first": as_specification,
+        "second": as_specification,
     }
     # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
@@ -223,14 +251,16 @@ class AstroCLIPEmbedder(BaseEmbedder):
 
     def __init__(
         self,
-        image: Any = "resnet10t",
-        spectrum: Any = None,
+        first: Any = "resnet10t",
+        second: Any = None,
         *,
+        others: Sequence[Any] = (),
         embedding_dim: int = 512,
         heads: int = 4,
         scale: float = 15.5,
         learn_scale: bool = False,
         train_backbones: bool = False,
+        augment: Sequence[str | Augment | None] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -242,13 +272,15 @@ class AstroCLIPEmbedder(BaseEmbedder):
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
-        self.image = image
-        self.spectrum = spectrum
+        self.first = first
+        self.second = second
+        self.others = others
         self.embedding_dim = embedding_dim
         self.heads = heads
         self.scale = scale
         self.learn_scale = learn_scale
         self.train_backbones = train_backbones
+        self.augment = augment
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -261,17 +293,17 @@ class AstroCLIPEmbedder(BaseEmbedder):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, ivar: Any = None) -> Self:
-        """Learn from pairs.
+        """Learn from objects with two modalities or more.
 
         Parameters
         ----------
         X : array-like of shape (n, ...)
-            Raw images, or what else `image` takes; a row all NaN is missing.
-        y : array-like of shape (n, n_wavelengths), (n,) or (n, ...)
-            Spectra of the same objects, or what else `spectrum` takes; a row all NaN is missing. One column is a
-            spectrum of one pixel.
+            Raw images, or what else `first` takes; a row all NaN is missing.
+        y : array-like of shape (n, n_wavelengths), (n,) or (n, ...), or list of those
+            Spectra of the same objects, or what else `second` takes; a row all NaN is missing. One column is a
+            spectrum of one pixel. With `others` a list: what `second` takes, and what each of the others takes.
         ivar : array-like of shape (n, n_wavelengths), default=None
-            Inverse variance of the spectra; zero is missing.
+            Inverse variance for the one modality that takes it, as spectra do; zero is missing.
 
         Returns
         -------
@@ -281,7 +313,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used (two lengths, fewer than two objects with both modalities, images
+            If a parameter or the data cannot be used (two lengths, fewer than two objects with two modalities, images
             that are NaN in part, a frozen embedder of other bands or wavelengths); nothing has been trained then.
         """
         self._validate_params()
@@ -290,37 +322,43 @@ class AstroCLIPEmbedder(BaseEmbedder):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         with restored_on_error(self):
-            y = as_rows(y)
-            check_consistent_length(X, y)
-            data = [(X, None, present(X)), (y, ivar, present(y, ivar, "y"))]
-            pairs = np.flatnonzero(data[0][2] & data[1][2])
-            if len(pairs) < 2:
-                raise ValueError(
-                    f"Found {len(pairs)} sample{'' if len(pairs) == 1 else 's'} with both modalities; "
-                    f"{type(self).__name__} needs at least 2."
-                )
             seed = draw_seed(self.random_state)
-            trained, held_out = self._hold_out(pairs, seed)
-            self._align(self._start(data, seed), data, pairs, trained, held_out, seed)
+            recipes = self._recipes(seed)
+            modalities = self._modalities(X, y)
+            metadata = route_ivar([as_modality(embedder_of(recipe)) for recipe in recipes], ivar)
+            masks = np.column_stack(
+                [
+                    as_modality(embedder_of(recipe)).present(rows, name, **known)
+                    for recipe, (name, rows), known in zip(recipes, modalities, metadata, strict=True)
+                ]
+            )
+            aligned = np.flatnonzero(masks.sum(axis=1) > 1)
+            check_pairs(masks, type(self).__name__)
+            trained, watched = aligned, aligned[:0]
+            if self.early_stopping:
+                trained, watched = hold_out(aligned, self.validation_fraction, seed, fewest=2)
+            data = [(rows, known) for (_, rows), known in zip(modalities, metadata, strict=True)]
+            self._align(self._start(recipes, data, masks, seed), data, masks, trained, watched, seed)
         return self
 
-    def transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Embed objects, each on its own, by one modality or by both.
+    def transform(self, X: Any, y: Any = None, ivar: Any = None) -> Any:
+        """Embed objects, each on its own, by one modality or by all.
 
         Parameters
         ----------
         X : array-like of shape (n, ...)
-            Images, or what else `image` takes; a row all NaN is missing.
-        y : array-like of shape (n, n_wavelengths), (n,) or (n, ...), default=None
-            Spectra of the same objects, or what else `spectrum` takes. For spectra alone, ask ``spectrum_embedder_``.
+            Images, or what else `first` takes; a row all NaN is missing.
+        y : array-like of shape (n, n_wavelengths), (n,) or (n, ...), or list of those, default=None
+            Spectra of the same objects, or what else `second` takes; with `others` a list. For spectra alone, ask
+            ``embedders_[1]``.
         ivar : array-like of shape (n, n_wavelengths), default=None
-            Inverse variance of the spectra; zero is missing.
+            Inverse variance for the one modality that takes it; zero is missing.
 
         Returns
         -------
         ndarray of shape (n, embedding_dim), float32
-            Of length 1; NaN where the modality is missing. With `y` a tuple of two. As with ``CCA``, `set_output`
-            makes a table of the first alone.
+            Of length 1; NaN where the modality is missing. With `y` a tuple of one for each modality. As with ``CCA``,
+            `set_output` makes a table of the first alone.
 
         Raises
         ------
@@ -328,143 +366,116 @@ class AstroCLIPEmbedder(BaseEmbedder):
             If the data are not like those learned from, or are NaN in part where the embedder takes none.
         """
         check_is_fitted(self)
-        if y is None:
-            if ivar is not None:
-                raise ValueError("ivar goes with spectra, and y is None; for spectra alone ask spectrum_embedder_.")
-            return self.image_embedder_._embed(X, None, self)
-        y = as_rows(y)
-        check_consistent_length(X, y)
-        return self.image_embedder_._embed(X, None, self), self.spectrum_embedder_._embed(y, ivar, self)
+        inference = self._inference()
+        given = [("X", X)] if y is None else self._modalities(X, y)
+        sides = self.embedders_[: len(given)]
+        metadata = route_ivar([as_modality(side.embedder.estimator) for side in sides], ivar)
+        parts = [
+            side.embed(rows, inference, **known) for side, (_, rows), known in zip(sides, given, metadata, strict=True)
+        ]
+        return parts[0] if y is None else tuple(parts)
 
     def fit_transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray:
-        """Fit to pairs, then transform `X` alone, as a step of a pipeline does.
+        """Fit to all modalities, then transform `X` alone, as a step of a pipeline does.
 
         Parameters
         ----------
         X, y : array-like of shape (n, ...)
             As in `fit`.
         ivar : array-like of shape (n, n_wavelengths), default=None
-            Inverse variance of the spectra; zero is missing.
+            Inverse variance for the one modality that takes it; zero is missing.
 
         Returns
         -------
         ndarray of shape (n, embedding_dim), float32
         """
-        return self.fit(X, y, ivar=ivar).image_embedder_.transform(X)
+        side = self.fit(X, y, ivar=ivar).embedders_[0]
+        takes_ivar = "ivar" in as_modality(side.embedder.estimator).metadata
+        return side.transform(X, ivar=ivar if takes_ivar else None)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
-        tags.input_tags.allow_nan = takes_gaps(self.image)
+        tags.input_tags.allow_nan = as_modality(embedder_of(as_embedder(self.first))).takes_gaps
         return tags
 
-    def _start(self, data: list[Modality], seed: int) -> list[PooledEmbedder]:
-        """Fit both embedders and make their pools; first both untrained, which refuses what cannot be used."""
-        recipes = [
-            as_embedder(side, self.device, seed + place) for place, side in enumerate((self.image, self.spectrum))
-        ]
+    def _recipes(self, seed: int) -> list[Any]:
+        """Turn what the user gave into transformers, frozen or to be fitted."""
+        sides = (self.first, self.second, *self.others)
+        if self.augment is not None and len(self.augment) != len(sides):
+            raise ValueError(
+                f"augment must have one entry for each of {len(sides)} modalities; got {len(self.augment)}."
+            )
+        return [as_embedder(side, device=self.device, random_state=seed + place) for place, side in enumerate(sides)]
+
+    def _modalities(self, X: Any, y: Any) -> list[tuple[str, Any]]:
+        """List the modalities with their names in errors."""
+        if not self.others:
+            parts = [("X", X), ("y", as_rows(y))]
+        elif not isinstance(y, list | tuple) or len(y) != 1 + len(self.others):
+            raise ValueError(f"y must be a list of {1 + len(self.others)} modalities, for second= and others=.")
+        else:
+            parts = [("X", X), *((f"y[{place}]", as_rows(part)) for place, part in enumerate(y))]
+        check_consistent_length(*(rows for _, rows in parts))
+        return parts
+
+    def _start(self, recipes: list[Any], data: list[Any], masks: np.ndarray, seed: int) -> list[PooledEmbedder]:
+        """Fit all embedders and make their pools; first all untrained, which refuses what cannot be used."""
+        parts = list(zip(data, masks.T, strict=True))
         sketches = [untrained(recipe) for recipe in recipes]
-        sides = [self._pool(sketch, *part, seed) for sketch, part in zip(sketches, data, strict=True)]
+        sides = [
+            self._pool(sketch, X, known, mask, seed) for sketch, ((X, known), mask) in zip(sketches, parts, strict=True)
+        ]
         return [
-            side if sketch is recipe else self._pool(recipe, *part, seed)
-            for side, sketch, recipe, part in zip(sides, sketches, recipes, data, strict=True)
+            side if sketch is recipe else self._pool(recipe, X, known, mask, seed)
+            for side, sketch, recipe, ((X, known), mask) in zip(sides, sketches, recipes, parts, strict=True)
         ]
 
-    def _pool(self, recipe: Any, X: Any, ivar: Any, there: np.ndarray, seed: int) -> PooledEmbedder:
+    def _pool(self, recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray, seed: int) -> PooledEmbedder:
         return PooledEmbedder(
-            fit_there(recipe, X, ivar, there),
+            fit_present(recipe, X, metadata, mask),
             embedding_dim=self.embedding_dim,
             heads=self.heads,
             batch_size=self.batch_size,
             training=Training(precision=self._training_config().precision),
             device=self.device,
             random_state=seed,
-        ).fit(X, ivar=ivar)
-
-    def _hold_out(self, pairs: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose pairs to train on and pairs to watch: all and none, unless training may stop early."""
-        if not self.early_stopping:
-            return pairs, pairs[:0]
-        fraction = self.validation_fraction
-        trained, held_out = train_test_split(pairs, test_size=fraction, random_state=seed)
-        if min(len(trained), len(held_out)) < 2:
-            raise ValueError(
-                f"validation_fraction={fraction} leaves {len(trained)} of {len(pairs)} pairs to train on and "
-                f"{len(held_out)} to watch: there must be 2 of both."
-            )
-        return trained, held_out
+        ).fit(X, **metadata)
 
     def _align(
         self,
         sides: list[PooledEmbedder],
-        data: list[Modality],
-        pairs: np.ndarray,
+        data: list[Any],
+        masks: np.ndarray,
         trained: np.ndarray,
-        held_out: np.ndarray,
+        watched: np.ndarray,
         seed: int,
     ) -> None:
-        """Train what is not frozen of both sides."""
-        frozen = [not (self.train_backbones or is_named(side)) for side in (self.image, self.spectrum)]
-        made = [side._tower(*part, pairs, self, still) for side, part, still in zip(sides, data, frozen, strict=True)]
-        (image, images), (spectrum, spectra) = made
-        objective = CLIP(image, spectrum, self.scale, self.learn_scale)
-        monitor, best = Monitor(image.head), None
-        arrays = {"images": images[0]}
-        arrays |= {f"image{place}": array for place, array in enumerate(images[1:])}
-        arrays |= {f"spectrum{place}": array for place, array in enumerate(spectra)}
-        if len(held_out):
-            watched = torch.from_numpy(held_out).tensor_split(-(-len(held_out) // self.batch_size))
-            evaluate = partial(mean_loss, objective, ArrayDataset(arrays, torch.device("cpu")), watched)
-            best = EarlyStopping(evaluate, self.n_iter_no_change, monitor.history)
+        """Train what is not frozen of all sides."""
+        given = (self.first, self.second, *self.others)
+        frozen = [not (self.train_backbones or is_specification(side)) for side in given]
+        augment, both = self.augment or [None] * len(sides), np.union1d(trained, watched)
+        towers: list[Tower] = []
+        arrays: dict[str, np.ndarray] = {}
+        for place, (side, (X, metadata), still) in enumerate(zip(sides, data, frozen, strict=True)):
+            rows = both[masks[both, place]]
+            tower, more = build_tower(side, X, metadata, rows, self._inference(), still, augment[place], seed + place)
+            towers.append(tower.rename(f"{place}."))
+            arrays |= {f"{place}.{name}": array for name, array in more.items()}
+        if not masks[both].all():
+            arrays["present"] = masks.astype(np.float32)
+        objective, monitor, view = CLIP(towers, self.scale, self.learn_scale), Monitor(towers[0].head), AsGiven()
+        held_out = HeldOut(watched, view, self.n_iter_no_change) if len(watched) else None
         try:
             with local_seed(seed):
-                self._train(objective, arrays, trained, monitor, best)
+                self._train(objective, view, arrays, monitor, rows=trained, held_out=held_out)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
-            self.image_embedder_, self.spectrum_embedder_ = sides
-            self.scale_, self.n_pairs_, self.history_ = float(objective.scale.detach()), len(pairs), monitor.arrays()
+            self.embedders_ = sides
+            self.scale_, self.n_pairs_, self.history_ = float(objective.scale.detach()), len(both), monitor.arrays()
             self._n_features_out = self.embedding_dim
             take_names(self, sides[0])
-
-    def _train(
-        self,
-        objective: CLIP,
-        arrays: Mapping[str, np.ndarray],
-        pairs: np.ndarray,
-        monitor: Monitor,
-        best: EarlyStopping | None,
-    ) -> None:
-        if self.max_epochs == 0:
-            return
-        train(
-            objective,
-            as_given,
-            arrays,
-            monitor=monitor,
-            best=best,
-            subset=pairs,
-            training=self._training_config(),
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            device=resolve_device(self.device),
-            verbose=self.verbose,
-        )
-
-
-def mean_loss(objective: CLIP, rows: ArrayDataset, batches: Sequence[Tensor]) -> float:
-    """Compute the loss on pairs that are not trained on, the mean over their batches."""
-    objective.eval()
-    device = objective.log_scale.device
-    with torch.no_grad():
-        losses = [objective(**{name: part.to(device) for name, part in rows[batch][0].items()}) for batch in batches]
-    return float(torch.stack(losses).mean())
-
-
-def as_given(images: Tensor) -> list[Tensor]:
-    """Take a batch for its view: nothing is drawn."""
-    return [images]
 
 
 def as_rows(y: Any) -> Any:
@@ -472,3 +483,49 @@ def as_rows(y: Any) -> Any:
     check_lengths(y)
     rows = np.asarray(y)
     return rows[:, np.newaxis] if rows.ndim == 1 else y
+
+
+def embedder_of(recipe: Any) -> Any:
+    """Look through what freezes an embedder."""
+    return recipe.estimator if isinstance(recipe, FrozenEstimator) else recipe
+
+
+def check_pairs(masks: np.ndarray, name: str) -> None:
+    """Refuse modalities that no two objects share with another."""
+    together = masks.T.astype(int) @ masks
+    np.fill_diagonal(together, 0)
+    if (together.max(axis=0) < 2).any():
+        count = int(np.count_nonzero(masks.sum(axis=1) > 1)) if masks.shape[1] == 2 else int(together.max(axis=0).min())
+        kind = "both modalities" if masks.shape[1] == 2 else "one of the modalities and another"
+        raise ValueError(f"Found {count} sample{'' if count == 1 else 's'} with {kind}; {name} needs at least 2.")
+
+
+def route_ivar(modalities: Sequence[Any], ivar: Any) -> list[dict[str, Any]]:
+    """Give the inverse variance to the one modality that takes it."""
+    takers = [place for place, modality in enumerate(modalities) if "ivar" in modality.metadata]
+    if ivar is not None and len(takers) != 1:
+        raise ValueError(
+            f"ivar goes with one modality that takes it, such as spectra; {len(takers)} of those given do. For a "
+            "modality alone ask its own embedder, in embedders_."
+        )
+    return [{"ivar": ivar if place in takers else None} for place in range(len(modalities))]
+
+
+def untrained(recipe: Any) -> Any:
+    """Copy an embedder that would train, without its training: it still refuses what it cannot use."""
+    if isinstance(recipe, FrozenEstimator) or not recipe.get_params().get("max_epochs"):
+        return recipe
+    return clone(recipe).set_params(max_epochs=0)
+
+
+def fit_present(recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray) -> FrozenEstimator:
+    """Fit what is not frozen to the rows of its modality that are present."""
+    if isinstance(recipe, FrozenEstimator):
+        return recipe
+    rows = np.flatnonzero(mask)
+    known = {
+        name: _safe_indexing(value, rows)
+        for name, value in metadata.items()
+        if value is not None and has_fit_parameter(recipe, name)
+    }
+    return FrozenEstimator(recipe.fit(X if mask.all() else _safe_indexing(X, rows), **known))

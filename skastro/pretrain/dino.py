@@ -10,9 +10,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from skastro.augment import Augment, MultiView, block_masks
-from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, PrototypeHead, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
+from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update, resolve_device
 

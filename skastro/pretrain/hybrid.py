@@ -11,9 +11,10 @@ from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
 from skastro.augment import Augment, MultiView
-from skastro.base import ImageEmbedder, restored_on_error
+from skastro.base import restored_on_error
 from skastro.encoders import ImageEncoder
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
+from skastro.modalities import ImageEmbedder
 from skastro.pretrain.byol import BYOL, BYOLEmbedder
 from skastro.pretrain.votes import as_votes, make_vote_head
 from skastro.surveys import Survey

@@ -1,35 +1,27 @@
 """Masked spectra: a transformer fills in what was hidden of a spectrum, and so learns what spectra are."""
 
-import platform
-from collections.abc import Iterator
-from importlib.metadata import version
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
-from sklearn.utils import Tags, _safe_indexing
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro.augment.spectra import segments
-from skastro.base import BaseEmbedder, restored_on_error
-from skastro.encoders.spectra import SpectrumEncoder, SpectrumTransformer, get_spectrum_encoder
-from skastro.encoders.tokens import SpectrumTokens
+from skastro.base import restored_on_error
+from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
-from skastro.missing import scatter
-from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
-from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device, train
+from skastro.modalities import SpectrumModality, feature_width
+from skastro.spectra import pixel_weights
+from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device
 
 __all__ = ["MaskedSpectrum", "MaskedSpectrumEmbedder", "Masks"]
 
-CHUNK = 4096  # spectra standardized in one go
-
 
 class Masks:
-    """Draws what to hide of a batch of spectra: half of a spectrum at most.
+    """Draw what to hide of a batch of spectra: half of a spectrum at most.
 
     Parameters
     ----------
@@ -39,6 +31,8 @@ class Masks:
     generator : torch.Generator
         Source of randomness, on the device of the spectra.
     """
+
+    inputs = ("flux",)
 
     def __init__(self, count: int, length: int, generator: torch.Generator) -> None:
         self.count = count
@@ -69,7 +63,7 @@ class MaskedSpectrum(Objective):
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, flux: Tensor, hidden: Tensor, weights: Tensor, level: Tensor) -> Tensor:
+    def forward(self, flux: Tensor, hidden: Tensor, pixel_weights: Tensor, level: Tensor) -> Tensor:
         """Compute the loss of a batch.
 
         Parameters
@@ -78,8 +72,8 @@ class MaskedSpectrum(Objective):
             Standardized spectra.
         hidden : Tensor of bool, shape (n, n_wavelengths)
             What to hide and to fill in.
-        weights : Tensor of shape (n, n_wavelengths)
-            Of the pixels; zero is missing.
+        pixel_weights : Tensor of shape (n, n_wavelengths)
+            Weights of the pixels; zero is missing.
         level : Tensor of shape (n, 2)
             What stands for each spectrum's mean and scale.
 
@@ -88,13 +82,15 @@ class MaskedSpectrum(Objective):
         Tensor
             A scalar.
         """
-        seen = (weights > 0) & ~hidden
-        _, tokens = self.encoder(flux * seen, seen, level)
+        seen = (pixel_weights > 0) & ~hidden
+        tokens, mask = self.encoder.tokens(flux * seen, seen, level)
+        with torch.no_grad():  # the embedding that the history watches
+            self.encoder.pool(tokens, mask)
         split = self.encoder.split
-        return masked_mse(self.decoder(tokens[:, 1:]), split(flux), split(weights * hidden))
+        return masked_mse(self.decoder(tokens[:, 1:]), split(flux), split(pixel_weights * hidden))
 
 
-class MaskedSpectrumEmbedder(BaseEmbedder):
+class MaskedSpectrumEmbedder(SpectrumModality):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
     Each spectrum is standardized by its own mean and scale, which a token of its own tells the network; segments of it
@@ -135,7 +131,7 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     decoder_ : nn.Module
         From a token's features to its pixels.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss`` (about 1 when nothing is predicted but the mean), ``lr``, ``images_per_s`` (of spectra),
+        ``loss`` (about 1 when nothing is predicted but the mean), ``lr``, ``samples_per_s``,
         ``embedding_std`` and ``effective_rank``.
     floor_ : float
         Smallest scale in the unit of the flux.
@@ -172,24 +168,12 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
     (8, 32)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SpectrumModality._parameter_constraints | {
         "encoder": [SpectrumEncoder, None],
         "n_masks": [Interval(Integral, 1, None, closed="left")],
         "mask_length": [Interval(Integral, 1, None, closed="left")],
-        "floor": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 0, None, closed="left"), StrOptions({"auto"})],
-        "batch_size": [Interval(Integral, 2, None, closed="left")],
-        "lr": [Interval(Real, 0, None, closed="neither")],
-        "training": [Training, None],
-        "device": [str],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
-    _shorthand: ClassVar[dict[str, Any]] = BaseEmbedder._shorthand | {"encoder": get_spectrum_encoder}
     _networks: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
-    # On by default: an inverse variance that is given can mean nothing else.
-    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
-    __metadata_request__transform: ClassVar[dict[str, bool]] = {"ivar": True}
 
     def __init__(
         self,
@@ -245,62 +229,21 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
         self._training_config()
         device = resolve_device(self.device)
         with restored_on_error(self):
-            flux, ivar = self._check_spectra(X, ivar, reset=True)
-            self._learn_levels(flux, ivar)
-            self._spec = clone(get_spectrum_encoder(self.encoder))
-            self._spec.check()
-            self._n_features_out = self._spec.width * (2 if self._spec.pool == "avgmax" else 1)
+            arrays = self.inputs(X, reset=True, ivar=ivar)
             seed = draw_seed(self.random_state)
+            masks = Masks(self.n_masks, self.mask_length, torch.Generator(device).manual_seed(seed))
             with local_seed(seed):
-                encoder, decoder = self._build_encoder(), self._build_decoder()
-                monitor = Monitor(encoder.pool)
+                encoder: Any = self.build_encoder()
+                decoder = self.build_decoder()
+                self._n_features_out = feature_width(self, encoder, arrays)
+                monitor = Monitor(encoder.pool, self.unit)
                 try:
-                    self._train(MaskedSpectrum(encoder, decoder), flux, ivar, device, seed, monitor)
+                    self._train(MaskedSpectrum(encoder.train(), decoder), masks, arrays, monitor)
                 finally:  # also when Ctrl-C interrupts: what was learned stays
-                    self.encoder_, self.decoder_ = encoder.cpu().eval(), decoder.cpu().eval()
+                    self.adopt(encoder)
+                    self.decoder_ = decoder.cpu().eval()
                     self.history_ = monitor.arrays()
         return self
-
-    def transform(self, X: Any, ivar: Any = None) -> np.ndarray:
-        """Embed spectra, each on its own.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_wavelengths)
-            Flux on the grid and in the unit of the training spectra; NaN is missing.
-        ivar : array-like of shape (n, n_wavelengths), default=None
-            Inverse variance; zero is missing.
-
-        Returns
-        -------
-        ndarray of shape (n, d), float32
-
-        Raises
-        ------
-        ValueError
-            If the spectra have another length than those learned, or have no pixel, or `ivar` does not suit them.
-        """
-        check_is_fitted(self)
-        flux, ivar = self._check_spectra(X, ivar, reset=False)
-        return np.concatenate([rows.cpu().numpy() for rows, _ in self._run(flux, ivar)])
-
-    def fit_transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray:
-        """Fit, then transform with the same `ivar`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_wavelengths)
-            Flux; NaN is missing.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of shape (n, n_wavelengths), default=None
-            Inverse variance; zero is missing.
-
-        Returns
-        -------
-        ndarray of shape (n, d), float32
-        """
-        return self.fit(X, y, ivar=ivar).transform(X, ivar=ivar)
 
     def reconstruct(self, X: Any, ivar: Any = None) -> np.ndarray:
         """Fill in the missing pixels; to see what was learned, set a stretch to NaN.
@@ -327,123 +270,25 @@ class MaskedSpectrumEmbedder(BaseEmbedder):
         flux, ivar = self._check_spectra(X, ivar, reset=False)
         weights = pixel_weights(flux, ivar)
         mean, scale = self._levels(flux, weights)
+        inference, network, predicted = self._inference(), Tokens(self.encoder_), []
+        encoder: Any = self.encoder_
+        for arrays in self._chunks(flux, ivar):
+            for _, ((tokens, _),) in inference(network, [self.view()], arrays):
+                predicted.append(encoder.join(self._decode(tokens[:, 1:].float().cpu())))
+        standard = torch.cat(predicted).numpy()[:, : flux.shape[1]]
         filled = np.full(flux.shape, np.nan)
-        with torch.inference_mode():
-            decoded = [self.encoder_.join(self.decoder_(tokens[:, 1:].cpu())) for _, tokens in self._run(flux, ivar)]
-        predicted = torch.cat(decoded).numpy()[:, : flux.shape[1]]
-        filled[:, : predicted.shape[1]] = mean[:, np.newaxis] + scale[:, np.newaxis] * predicted
+        filled[:, : standard.shape[1]] = mean[:, np.newaxis] + scale[:, np.newaxis] * standard
         return np.where(weights > 0, flux, filled)
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
+    def build_decoder(self) -> nn.Module:
+        """Make the decoder with fresh weights.
 
-    def _check_spectra(self, X: Any, ivar: Any, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        check_lengths(X)
-        flux = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
-        ivar = check_ivar(ivar, flux.shape)
-        pixel_weights(flux, ivar)
-        return flux, ivar
-
-    def _learn_levels(self, flux: np.ndarray, ivar: np.ndarray | None) -> None:
-        """Learn what scale is too small to divide by, and how far the levels of spectra spread."""
-        weights = pixel_weights(flux, ivar)
-        _, std = spectrum_levels(flux, weights)
-        if flux.shape[1] > 1 and not std.any():
-            raise ValueError(f"All {len(flux)} spectra are constant: there is nothing to learn from.")
-        self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
-        levels = np.column_stack(as_level(*self._levels(flux, weights)))
-        spread = levels.std(axis=0)
-        self.level_ = np.stack([levels.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
-        self.provenance_ = {
-            "n_spectra": len(flux),
-            "n_wavelengths": flux.shape[1],
-            "versions": {name: version(name) for name in ("skastro", "torch", "timm", "scikit-learn", "numpy")}
-            | {"python": platform.python_version()},
-        }
-
-    def _levels(self, flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean, std = spectrum_levels(flux, weights)
-        return mean, np.maximum(std, self.floor_)
-
-    def _arrays(self, flux: np.ndarray, ivar: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Turn spectra into what the objective takes."""
-        weights = pixel_weights(flux, ivar)
-        mean, scale = self._levels(flux, weights)
-        level = (np.column_stack(as_level(mean, scale)) - self.level_[0]) / self.level_[1]
-        return {
-            "images": standardize(flux, weights, mean, scale),
-            "weights": weights.astype(np.float32),
-            "level": level.astype(np.float32),
-        }
-
-    def _all_arrays(self, flux: np.ndarray, ivar: np.ndarray | None) -> dict[str, np.ndarray]:
-        chunks = [slice(start, start + CHUNK) for start in range(0, len(flux), CHUNK)]
-        parts = [self._arrays(flux[rows], None if ivar is None else ivar[rows]) for rows in chunks]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _train(
-        self,
-        objective: Objective,
-        flux: np.ndarray,
-        ivar: np.ndarray | None,
-        device: torch.device,
-        seed: int,
-        monitor: Monitor,
-    ) -> None:
-        if self.max_epochs == 0:
-            return
-        train(
-            objective,
-            Masks(self.n_masks, self.mask_length, torch.Generator(device).manual_seed(seed)),
-            self._all_arrays(flux, ivar),
-            monitor=monitor,
-            training=self._training_config(),
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            device=device,
-            verbose=self.verbose,
-        )
-
-    def _run(self, flux: np.ndarray, ivar: np.ndarray | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give the encoder's rows and tokens batch by batch."""
-        device = resolve_device(self.device)
-        encoder = self._moved(self.encoder_)
-        for start in range(0, len(flux), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            arrays = self._arrays(flux[rows], None if ivar is None else ivar[rows])
-            pixels, weights, level = (torch.from_numpy(array).to(device) for array in arrays.values())
-            with self._inference():
-                embedded, tokens = encoder(pixels, weights > 0, level)
-            yield embedded.float(), tokens.float()
-
-    def _token_inputs(self, X: Any, there: np.ndarray, ivar: Any = None) -> list[np.ndarray]:
-        """Check the spectra that are there, and give what `_token_network` takes of all."""
-        rows = np.flatnonzero(there)
-        ivar = None if ivar is None else _safe_indexing(ivar, rows)
-        flux, ivar = self._check_spectra(_safe_indexing(X, rows), ivar, reset=False)
-        return [scatter(array, there) for array in self._all_arrays(flux, ivar).values()]
-
-    def _token_network(self) -> nn.Module:
-        """Give the network from spectra to the tokens that attention pools."""
-        return SpectrumTokens(self.encoder_)
-
-    def _build_encoder(self) -> SpectrumTransformer:
-        return self._spec.build(self.n_features_in_)
-
-    def _build_decoder(self) -> nn.Module:
+        Returns
+        -------
+        nn.Module
+        """
         return nn.Linear(self._spec.width, self._spec.token)
 
-
-def as_level(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Express a spectrum's mean and scale by two numbers of order one, from which both can be told."""
-    return mean / scale, np.log(scale)
+    def _decode(self, tokens: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return self.decoder_(tokens)

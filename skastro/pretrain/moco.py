@@ -9,9 +9,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
 from skastro.augment import Augment, MultiView
-from skastro.base import ImageEmbedder
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import info_nce
+from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update
 

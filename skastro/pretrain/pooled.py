@@ -1,72 +1,82 @@
 """One side of an alignment: a fitted embedder whose tokens attention pools into one row."""
 
-import copy
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags, _safe_indexing, check_array
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from skastro.base import BaseEmbedder, BaseModel, ImageEmbedder, restored_on_error
-from skastro.encoders import AttentionPool, CachedTokens, RowToken
-from skastro.images import as_pixels
-from skastro.missing import present, scatter
-from skastro.pretrain.masked import MaskedSpectrumEmbedder
-from skastro.pretrain.sides import takes_gaps
-from skastro.training import Training, draw_seed, local_seed, resolve_device
+from skastro.base import BaseEmbedder, restored_on_error, take_names
+from skastro.encoders import AttentionPool, Tokens
+from skastro.missing import scatter
+from skastro.modalities import as_modality, check_all
+from skastro.training import Inference, Training, draw_seed, local_seed
 
-__all__ = ["PooledEmbedder", "Tower"]
-
-MEASURED = 64  # rows whose tokens set the units of a pool
-CACHE_BYTES = 1 << 31  # of the tokens of a frozen embedder, above which they are computed anew in each epoch
+__all__ = ["Attention", "Pooled", "PooledEmbedder"]
 
 
-class Tower(nn.Module):
-    """From the inputs of an embedder to a row: its tokens, pooled.
+class Pooled(nn.Module):
+    """From a view to a row of length 1: the tokens of an encoder, pooled.
 
     Parameters
     ----------
-    backbone : nn.Module
-        From inputs to tokens, and a mask of those that count or None.
+    tokens : nn.Module
+        From a view to tokens, and a mask of those that count or None.
     head : AttentionPool
         Pools them.
-    frozen : bool
-        Leave the backbone as it is: in eval mode, without gradients.
     """
 
-    def __init__(self, backbone: nn.Module, head: AttentionPool, frozen: bool) -> None:
+    def __init__(self, tokens: nn.Module, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.tokens = tokens
         self.head = head
-        self.frozen = frozen
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *view: Tensor) -> Tensor:
         """Embed a batch.
 
         Parameters
         ----------
-        *inputs : Tensor
-            What the backbone takes.
+        *view : Tensor
+            What the encoder takes.
 
         Returns
         -------
         Tensor of shape (n, dim)
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            tokens = self.backbone(*inputs)
-        return self.head(*tokens)
+        return normalize(self.head(*self.tokens(*view)).float(), dim=1)
 
-    def train(self, mode: bool = True) -> Self:  # noqa: D102
-        super().train(mode)
-        self.backbone.train(mode and not self.frozen)
-        return self
+
+class Attention(Pooled):
+    """From a view to the weights that each head of a pool gives to the tokens.
+
+    Parameters
+    ----------
+    tokens : nn.Module
+        From a view to tokens, and a mask of those that count or None.
+    head : AttentionPool
+        Weighs them.
+    """
+
+    def forward(self, *view: Tensor) -> Tensor:
+        """Weigh the tokens of a batch.
+
+        Parameters
+        ----------
+        *view : Tensor
+            What the encoder takes.
+
+        Returns
+        -------
+        Tensor of shape (n, heads, t)
+        """
+        head: Any = self.head
+        return head.attention(*self.tokens(*view)).float()
 
 
 class PooledEmbedder(BaseEmbedder):
@@ -78,7 +88,7 @@ class PooledEmbedder(BaseEmbedder):
     Parameters
     ----------
     embedder : FrozenEstimator
-        A fitted embedder of images or spectra, or any fitted transformer to rows of numbers.
+        A fitted embedder of any modality, or any fitted transformer to rows of numbers.
     embedding_dim : int, default=512
         Features that come out.
     heads : int, default=4
@@ -86,7 +96,7 @@ class PooledEmbedder(BaseEmbedder):
     batch_size : int, default=256
         Largest batch.
     training : Training, default=None
-        Of its knobs, the precision.
+        Of its configuration, the precision.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
     random_state : int, RandomState instance or None, default=None
@@ -101,7 +111,7 @@ class PooledEmbedder(BaseEmbedder):
 
     See Also
     --------
-    AstroCLIPEmbedder : Trains two of these, so that both sides of an object agree.
+    AstroCLIPEmbedder : Trains several of these, so that all sides of an object agree.
 
     Notes
     -----
@@ -112,24 +122,22 @@ class PooledEmbedder(BaseEmbedder):
     --------
     >>> import numpy as np
     >>> from sklearn.frozen import FrozenEstimator
-    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skastro import BYOLEmbedder
     >>> from skastro.pretrain import PooledEmbedder
-    >>> photometry = np.random.default_rng(0).normal(size=(6, 5))
-    >>> frozen = FrozenEstimator(StandardScaler().fit(photometry))
-    >>> PooledEmbedder(frozen, embedding_dim=16).fit_transform(photometry).shape
-    (6, 16)
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> byol = BYOLEmbedder("test_resnet", max_epochs=1, batch_size=4, random_state=0).fit(images)
+    >>> pooled = PooledEmbedder(FrozenEstimator(byol), embedding_dim=32, random_state=0).fit(images)
+    >>> pooled.transform(images).shape, pooled.attention(images).shape
+    ((8, 32), (8, 4, 1))
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseEmbedder._parameter_constraints | {
         "embedder": [FrozenEstimator],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "heads": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "training": [Training, None],
-        "device": [str],
-        "random_state": ["random_state"],
     }
     _networks: ClassVar[tuple[str, ...]] = ("head",)
+    # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
     __metadata_request__transform: ClassVar[dict[str, bool]] = {"ivar": True}
 
@@ -158,7 +166,7 @@ class PooledEmbedder(BaseEmbedder):
         Parameters
         ----------
         X : array-like of shape (n, ...)
-            What the embedder takes.
+            What the embedder takes; a row all NaN is missing.
         y : ignored
             Present for scikit-learn.
         ivar : array-like of shape (n, n_wavelengths), default=None
@@ -176,19 +184,18 @@ class PooledEmbedder(BaseEmbedder):
         """
         self._validate_params()
         self._training_config()
-        embedder = self.embedder.estimator
-        check_is_fitted(embedder)
+        check_is_fitted(self.embedder.estimator)
         with restored_on_error(self):
-            there = present(X, ivar)
-            if not there.any():
-                raise ValueError(f"All {len(there)} rows are missing: there is nothing to learn from.")
-            inputs = token_inputs(embedder, X, there, ivar)
-            _, (tokens, _) = next(self._tokens(inputs, np.flatnonzero(there)[:1], self))
+            arrays, mask = self.arrays(X, ivar=ivar)
+            if not mask.any():
+                raise ValueError(f"All {len(mask)} rows are missing: there is nothing to learn from.")
+            check_all(as_modality(self.embedder.estimator), arrays, np.flatnonzero(mask))
+            _, tokens, _ = next(self.tokens(arrays, np.flatnonzero(mask)[:1], self._inference()))
             self._head_shape = (tokens.shape[2], self.heads, self.embedding_dim, self.embedding_dim)
             self._n_features_out = self.embedding_dim
-            take_names(self, embedder)
+            take_names(self, self.embedder.estimator)
             with local_seed(draw_seed(self.random_state)):
-                self.head_ = self._build_head().eval()
+                self.head_ = self.build_head().eval()
         return self
 
     def transform(self, X: Any, ivar: Any = None) -> np.ndarray:
@@ -212,7 +219,8 @@ class PooledEmbedder(BaseEmbedder):
             If the data are not like those that the embedder learned from, or a row is NaN in part where the embedder
             takes none.
         """
-        return self._embed(X, ivar, self)
+        check_is_fitted(self)
+        return self.embed(X, self._inference(), ivar=ivar)
 
     def fit_transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray:
         """Fit, then transform with the same `ivar`.
@@ -233,7 +241,7 @@ class PooledEmbedder(BaseEmbedder):
         return self.fit(X, y, ivar=ivar).transform(X, ivar=ivar)
 
     def attention(self, X: Any, ivar: Any = None) -> np.ndarray:
-        """Tell where each head looks.
+        """Compute where each head looks.
 
         Parameters
         ----------
@@ -247,141 +255,118 @@ class PooledEmbedder(BaseEmbedder):
         ndarray of shape (n, heads, t), float32
             Weights of the t tokens, which sum to 1; NaN where the row is missing. The first token is a ViT's class
             token, or that of a spectrum's mean and scale; patches and places follow row by row from the upper left.
+
+        Raises
+        ------
+        ValueError
+            If all rows are missing, or the data are not like those learned from.
         """
         check_is_fitted(self)
-        there = present(X, ivar)
-        if not there.any():
-            raise ValueError(f"All {len(there)} rows are missing: there is nothing to look at.")
-        return scatter(np.concatenate([*self._look(X, ivar, there, self, attention=True)]), there, np.nan)
+        arrays, mask = self.arrays(X, ivar=ivar)
+        if not mask.any():
+            raise ValueError(f"All {len(mask)} rows are missing: there is nothing to look at.")
+        weights = self._run(Attention, arrays, mask, self._inference())
+        return scatter(np.concatenate(list(weights)), mask, np.nan)
+
+    def embed(self, X: Any, inference: Inference, **metadata: Any) -> np.ndarray:
+        """Transform on the device, and with the batch size and the precision, that somebody else asks for.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            What the embedder takes; a row all NaN is missing.
+        inference : Inference
+            Where and how to run.
+        **metadata : array-like
+            Metadata that the embedder's modality takes, or None.
+
+        Returns
+        -------
+        ndarray of shape (n, embedding_dim), float32
+        """
+        arrays, mask = self.arrays(X, **metadata)
+        none = np.empty((0, self._n_features_out), dtype=np.float32)
+        return scatter(np.concatenate([none, *self._run(Pooled, arrays, mask, inference)]), mask, np.nan)
+
+    def arrays(self, X: Any, name: str = "X", **metadata: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Check rows, and convert those that are present to what the embedder's views take.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            What the embedder takes; a row all NaN is missing.
+        name : str, default="X"
+            Name of the rows in errors.
+        **metadata : array-like
+            Metadata that the embedder's modality takes, or None.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+            Empty if no row is present.
+        mask : ndarray of bool of shape (n,)
+            True for rows that are present.
+
+        Raises
+        ------
+        ValueError
+            If metadata comes that the modality does not take, or the rows cannot be used.
+        """
+        modality = as_modality(self.embedder.estimator)
+        for word, value in metadata.items():
+            if value is not None and word not in modality.metadata:
+                owner = type(self.embedder.estimator).__name__
+                raise ValueError(f"{word} goes with a modality that takes it, such as spectra; {owner} takes none.")
+        mask = modality.present(X, name, **metadata)
+        return modality.inputs(X, mask, **metadata) if mask.any() else {}, mask
+
+    def tokens(
+        self, arrays: dict[str, np.ndarray], rows: np.ndarray, inference: Inference
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+        """Compute the tokens of some rows, batch by batch.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            What `arrays` gave.
+        rows : ndarray of int
+            Rows to look at.
+        inference : Inference
+            Where and how to run.
+
+        Yields
+        ------
+        rows : ndarray of int
+            Rows of a batch.
+        tokens : Tensor of shape (n, t, width)
+        mask : Tensor of shape (n, t), or None
+        """
+        modality = as_modality(self.embedder.estimator)
+        network, views = Tokens(modality.encoder_), [modality.view()]
+        for chosen, ((tokens, mask),) in inference(network, views, arrays, rows, modality.check_values):
+            yield chosen, tokens, mask
+
+    def _run(
+        self, kind: type[Pooled], arrays: dict[str, np.ndarray], mask: np.ndarray, inference: Inference
+    ) -> Iterator[np.ndarray]:
+        """Run tokens and pool over the rows that are present, batch by batch."""
+        if mask.any():
+            modality = as_modality(self.embedder.estimator)
+            network = kind(Tokens(modality.encoder_), self.head_)
+            present = np.flatnonzero(mask)
+            for _, (rows,) in inference(network, [modality.view()], arrays, present, modality.check_values):
+                yield rows.cpu().numpy()
+
+    def build_head(self) -> nn.Module:
+        """Make the pool with fresh weights.
+
+        Returns
+        -------
+        AttentionPool
+        """
+        return AttentionPool(*self._head_shape)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = takes_gaps(self.embedder)
+        tags.input_tags.allow_nan = as_modality(self.embedder.estimator).takes_gaps
         return tags
-
-    def _embed(self, X: Any, ivar: Any, how: BaseModel) -> np.ndarray:
-        """Transform with the batch size, the device and the precision that an estimator asks for."""
-        check_is_fitted(self)
-        there = present(X, ivar)
-        none = np.empty((0, self._n_features_out), dtype=np.float32)
-        return scatter(np.concatenate([none, *self._look(X, ivar, there, how)]), there, np.nan)
-
-    def _look(
-        self, X: Any, ivar: Any, there: np.ndarray, how: BaseModel, attention: bool = False
-    ) -> Iterator[np.ndarray]:
-        """Give the rows, or the weights of the tokens, of what is there, batch by batch."""
-        if not there.any():
-            return
-        head = how._moved(self.head_)
-        inputs = token_inputs(self.embedder.estimator, X, there, ivar)
-        for _, tokens in self._tokens(inputs, np.flatnonzero(there), how):
-            with how._inference():
-                answer = head.attention(*tokens) if attention else normalize(head(*tokens).float(), dim=1)
-            yield answer.float().cpu().numpy()
-
-    def _tokens(
-        self, inputs: list[np.ndarray], rows: np.ndarray, how: BaseModel
-    ) -> Iterator[tuple[np.ndarray, tuple[Tensor, Tensor | None]]]:
-        """Give the tokens of some rows, batch by batch."""
-        network = how._moved(token_network(self.embedder.estimator))
-        for start in range(0, len(rows), how.batch_size):
-            chosen = rows[start : start + how.batch_size]
-            with how._inference():
-                batch = [torch.from_numpy(as_pixels(array[chosen])).to(resolve_device(how.device)) for array in inputs]
-                tokens = network(*batch)
-            yield chosen, tokens
-
-    def _tower(
-        self, X: Any, ivar: Any, there: np.ndarray, pairs: np.ndarray, how: BaseModel, frozen: bool
-    ) -> tuple[Tower, list[np.ndarray]]:
-        """Give what is trained, and what it takes: where only the pool is, the tokens, unless they are too many."""
-        inputs = token_inputs(self.embedder.estimator, X, there, ivar)
-        if not frozen:
-            self.embedder = FrozenEstimator(copy.deepcopy(self.embedder.estimator))
-            return Tower(token_network(self.embedder.estimator), self.head_, frozen), inputs
-        tokens = self._standardize(inputs, pairs[:: -(-len(pairs) // MEASURED)], how)
-        if len(pairs) * sum(part[:1].nbytes for part in tokens) > CACHE_BYTES:
-            network = copy.deepcopy(token_network(self.embedder.estimator)).requires_grad_(False)
-            return Tower(network, self.head_, frozen), inputs
-        kept = [np.zeros((len(there), *part.shape[1:]), dtype=np.float32) for part in tokens]
-        for chosen, batch in self._tokens(inputs, pairs, how):
-            for array, part in zip(kept, filter(torch.is_tensor, batch), strict=True):
-                array[chosen] = part.float().cpu().numpy()
-        return Tower(CachedTokens(), self.head_, frozen), kept
-
-    def _standardize(self, inputs: list[np.ndarray], rows: np.ndarray, how: BaseModel) -> list[Tensor]:
-        """Let the pool measure the tokens of some rows, and give these."""
-        batches = [[part for part in batch if part is not None] for _, batch in self._tokens(inputs, rows, how)]
-        tokens = [torch.cat(parts).cpu() for parts in zip(*batches, strict=True)]
-        self.head_.standardize(*tokens)
-        return tokens
-
-    def _build_head(self) -> AttentionPool:
-        return AttentionPool(*self._head_shape)
-
-
-def take_names(estimator: BaseEmbedder, source: Any) -> None:
-    """Take over what the columns are, as a fitted estimator knows it.
-
-    Parameters
-    ----------
-    estimator : BaseEmbedder
-        Being fitted.
-    source : estimator
-        Fitted to the same rows.
-    """
-    for name in ("n_features_in_", "feature_names_in_"):
-        estimator.__dict__.pop(name, None)
-        if hasattr(source, name):
-            setattr(estimator, name, getattr(source, name))
-
-
-def token_inputs(embedder: Any, X: Any, there: np.ndarray, ivar: Any = None) -> list[np.ndarray]:
-    """Check the rows that are there, and make what `token_network` takes.
-
-    Parameters
-    ----------
-    embedder : transformer
-        Fitted.
-    X : array-like of shape (n, ...)
-        What it takes.
-    there : ndarray of bool of shape (n,)
-        Rows that are not missing; one at least.
-    ivar : array-like of shape (n, n_wavelengths), default=None
-        Inverse variance of spectra.
-
-    Returns
-    -------
-    list of ndarray of shape (n, ...)
-        Anything in the rows that are missing.
-
-    Raises
-    ------
-    ValueError
-        If the rows are not like those that the embedder was fitted on, or `ivar` comes with other things than spectra.
-    """
-    if isinstance(embedder, MaskedSpectrumEmbedder):
-        return embedder._token_inputs(X, there, ivar)
-    if ivar is not None:
-        raise ValueError(f"ivar is the inverse variance of spectra; {type(embedder).__name__} takes none.")
-    if isinstance(embedder, ImageEmbedder):
-        return embedder._token_inputs(X, there)
-    rows = embedder.transform(X if there.all() else _safe_indexing(X, np.flatnonzero(there)))
-    return [scatter(check_array(rows, dtype=np.float32, input_name=f"what {type(embedder).__name__} gives"), there)]
-
-
-def token_network(embedder: Any) -> nn.Module:
-    """Make the network from what `token_inputs` gives to tokens, and to a mask of those that count or None.
-
-    Parameters
-    ----------
-    embedder : transformer
-        Fitted.
-
-    Returns
-    -------
-    nn.Module
-        Around the embedder's own encoder. What is no embedder of images or spectra has its row for a token.
-    """
-    known = isinstance(embedder, ImageEmbedder | MaskedSpectrumEmbedder)
-    return embedder._token_network() if known else RowToken()

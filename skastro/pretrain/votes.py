@@ -12,9 +12,10 @@ from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
-from skastro.base import ImageEmbedder, restored_on_error
+from skastro.base import restored_on_error
 from skastro.encoders import ImageEncoder, VoteHead
 from skastro.losses import dirichlet_multinomial_nll
+from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 from skastro.votes import VoteSchema, get_schema

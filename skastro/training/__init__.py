@@ -1,15 +1,29 @@
-"""Runs an objective: batches, precision, optimizer, schedules, history, progress. The only importer of skorch."""
+"""Training and running of networks: batches, optimizer, schedules, history. The only importer of skorch."""
 
-from skastro.training.batches import ArrayDataset, BatchSampler
+from skastro.training.batches import ArrayDataset, BatchSampler, as_batch
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
-from skastro.training.loop import Learner, LossAsGiven, Objective, auto_epochs, ema_update, make_optimizer, train
+from skastro.training.inference import Inference
+from skastro.training.loop import (
+    AsGiven,
+    Learner,
+    LossAsGiven,
+    Objective,
+    auto_epochs,
+    ema_update,
+    make_optimizer,
+    train,
+)
+from skastro.training.validation import HeldOut, hold_out, mean_loss
 
 __all__ = [
     "ArrayDataset",
+    "AsGiven",
     "BatchSampler",
     "EarlyStopping",
+    "HeldOut",
+    "Inference",
     "Learner",
     "LossAsGiven",
     "Monitor",
@@ -18,13 +32,16 @@ __all__ = [
     "ScheduleCallback",
     "StopTraining",
     "Training",
+    "as_batch",
     "auto_epochs",
     "base_lr",
     "draw_seed",
     "ema_update",
     "get_training",
+    "hold_out",
     "local_seed",
     "make_optimizer",
+    "mean_loss",
     "resolve_device",
     "spread",
     "train",

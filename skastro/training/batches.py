@@ -1,4 +1,4 @@
-"""Rows of arrays, shuffled into batches."""
+"""Arrays of equal length, read and shuffled batch by batch."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,7 +9,33 @@ from torch.utils.data import Dataset, Sampler
 
 from skastro.images import as_pixels
 
-__all__ = ["ArrayDataset", "BatchSampler"]
+__all__ = ["ArrayDataset", "BatchSampler", "as_batch"]
+
+
+def as_batch(arrays: Mapping[str, np.ndarray], rows: slice | np.ndarray, device: torch.device) -> dict[str, Tensor]:
+    """Read some rows of arrays as tensors: 8 bits stay 8 bits, everything else becomes float32.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Arrays of equal length, by name.
+    rows : slice or ndarray of int
+        Rows to read.
+    device : torch.device
+        Device of the tensors.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skastro.training import as_batch
+    >>> as_batch({"votes": np.arange(6).reshape(3, 2)}, np.array([2]), torch.device("cpu"))
+    {'votes': tensor([[4., 5.]])}
+    """
+    return {name: torch.from_numpy(as_pixels(array[rows])).to(device) for name, array in arrays.items()}
 
 
 class ArrayDataset(Dataset):
@@ -18,9 +44,10 @@ class ArrayDataset(Dataset):
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        What the learner's forward takes, by name; 8 bits stay 8 bits, all else becomes float32.
+        Arrays that training takes, by name; 8 bits stay 8 bits, everything else becomes float32.
     device : torch.device
-        Where training runs: the arrays move to a GPU once if they fit into half of its free memory.
+        Device of the training: the arrays move to a GPU once if they fit into half of its free memory, by way of a
+        copy in host memory.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], device: torch.device) -> None:
@@ -29,7 +56,7 @@ class ArrayDataset(Dataset):
         if device.type == "cuda":
             size = sum(a.size * (1 if a.dtype == np.uint8 else 4) for a in arrays.values())
             if size < torch.cuda.mem_get_info(device)[0] / 2:
-                self.resident = {k: torch.from_numpy(as_pixels(a)).to(device) for k, a in arrays.items()}
+                self.resident = as_batch(arrays, slice(None), device)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -37,7 +64,7 @@ class ArrayDataset(Dataset):
     def __getitem__(self, rows: Tensor) -> tuple[dict[str, Tensor], int]:
         if self.resident is not None:
             return {name: tensor[rows.to(tensor.device)] for name, tensor in self.resident.items()}, 0
-        return {name: torch.from_numpy(as_pixels(array[rows.numpy()])) for name, array in self.arrays.items()}, 0
+        return as_batch(self.arrays, rows.numpy(), torch.device("cpu")), 0
 
 
 class BatchSampler(Sampler):

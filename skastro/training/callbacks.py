@@ -1,4 +1,4 @@
-"""What happens around a step: schedules, history, the warning of collapse, progress."""
+"""Callbacks around a step: schedules, history, the warning of collapse, early stopping, progress."""
 
 import copy
 import time
@@ -22,7 +22,7 @@ MONITORED = 256  # embeddings looked at after each epoch
 
 
 class ScheduleCallback(Callback):
-    """Sets the learning rate before each step, tells the objective the time, and moves its target network after.
+    """Sets the learning rate before each step, informs the objective of the step, and moves its target network after.
 
     Parameters
     ----------
@@ -60,12 +60,16 @@ class Monitor(Callback):
     ----------
     encoder : nn.Module, default=None
         The network whose outputs are watched; None where what is trained embeds nothing.
+    unit : str, default="samples"
+        What a row is, in the plural.
 
     Attributes
     ----------
     history : dict of list of float
         One value per finished epoch: ``loss`` and the objective's parts of it (each the mean over the batches where it
-        is not NaN), ``lr`` (of the last step), ``images_per_s``; of an encoder also ``embedding_std`` (of L2-normalized
+        is not NaN), ``lr`` (of the last step), ``images_per_s`` or
+        another unit per second; of an encoder also
+        ``embedding_std`` (of L2-normalized
         embeddings times √d: about 1 when they point everywhere, 0 when they are all the same) and ``effective_rank``
         (exponential of the entropy of the normalized singular values).
 
@@ -74,13 +78,14 @@ class Monitor(Callback):
     Roy & Vetterli (2007) for the effective rank.
     """
 
-    def __init__(self, encoder: nn.Module | None = None) -> None:
+    def __init__(self, encoder: nn.Module | None = None, unit: str = "samples") -> None:
         self.encoder = encoder
+        self.unit = unit
         watched = ("embedding_std", "effective_rank") if encoder is not None else ()
-        self.history: dict[str, list[float]] = {name: [] for name in ("loss", "lr", "images_per_s", *watched)}
+        self.history: dict[str, list[float]] = {name: [] for name in ("loss", "lr", f"{unit}_per_s", *watched)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give the history as arrays.
+        """Return the history as arrays.
 
         Returns
         -------
@@ -109,7 +114,7 @@ class Monitor(Callback):
         values = {
             "loss": float(np.average(losses, weights=sizes)),
             "lr": base_lr(net),
-            "images_per_s": sum(sizes) / seconds,
+            f"{self.unit}_per_s": sum(sizes) / seconds,
         }
         if self.encoder is not None:
             std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
@@ -127,7 +132,7 @@ class Monitor(Callback):
         rows = sum(map(len, self.recent_))
         if rows >= 32 and len(self.history["loss"]) >= 3 and self.history["embedding_std"][-1] < 0.02:
             warnings.warn(
-                "The embedding has collapsed: nearly all images map to the same point "
+                f"The embedding has collapsed: nearly all {self.unit} map to the same point "
                 f"(embedding_std {self.history['embedding_std'][-1]:.1e}). Try a smaller lr, a larger batch or "
                 "weaker augmentation.",
                 UserWarning,
@@ -176,22 +181,25 @@ class EarlyStopping(Callback):
 
 
 class Progress(Callback):
-    """A bar over all epochs: loss, learning rate, objects per second, time left.
+    """A bar over all epochs: loss, learning rate, rows per second, time left.
 
     Parameters
     ----------
     n : int
-        Images per epoch.
+        Rows per epoch.
     epochs : int
         Epochs in all.
+    unit : str
+        What a row is, in the plural.
     """
 
-    def __init__(self, n: int, epochs: int) -> None:
+    def __init__(self, n: int, epochs: int, unit: str) -> None:
         self.n = n
         self.epochs = epochs
+        self.unit = unit
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
-        self.bar_ = tqdm(total=self.n * self.epochs, unit=" images", unit_scale=True, dynamic_ncols=True)
+        self.bar_ = tqdm(total=self.n * self.epochs, unit=f" {self.unit}", unit_scale=True, dynamic_ncols=True)
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.bar_.set_description(f"epoch {len(net.history)}/{self.epochs}")
@@ -206,7 +214,7 @@ class Progress(Callback):
 
 
 def base_lr(net: NeuralNet) -> float:
-    """Tell the learning rate of this moment, before the factors of single parameters.
+    """Get the learning rate of this moment, before the factors of single parameters.
 
     Parameters
     ----------

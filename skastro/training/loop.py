@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from skastro.training.batches import ArrayDataset, BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
+from skastro.training.validation import HeldOut, mean_loss
 
-__all__ = ["Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
+__all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
 
 # What max_epochs="auto" aims at: images shown in all, within so many steps, but no fewer passes than this.
 AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 32_000, 1_000, 10
@@ -68,44 +70,71 @@ class Objective(nn.Module):
 
 
 class Learner(nn.Module):
-    """What a step of training does: draw views, run the objective.
+    """One step of training: draw views, run the objective.
 
     Parameters
     ----------
     objective : Objective
         From views (and targets by name) to a loss.
     views : callable
-        From raw images, and those further arrays that its ``metadata`` names, to a sequence of normalized views.
+        From those arrays of the batch that its ``inputs`` names to a sequence of views.
     bf16 : bool
         Run the objective under bfloat16 autocast.
     """
 
-    def __init__(self, objective: Objective, views: Callable[..., Sequence[Tensor]], bf16: bool) -> None:
+    def __init__(self, objective: Objective, views: Any, bf16: bool) -> None:
         super().__init__()
         self.objective = objective
         self.views = views
         self.bf16 = bf16
 
-    def forward(self, images: Tensor, **targets: Tensor) -> Tensor:
+    def forward(self, **batch: Tensor) -> Tensor:
         """Compute the loss of a batch.
 
         Parameters
         ----------
-        images : Tensor of shape (n, bands, height, width)
-            Raw pixels.
-        **targets : Tensor
-            Further arrays of the batch.
+        **batch : Tensor
+            Arrays by name: those that the views take, and targets.
 
         Returns
         -------
         Tensor
             A scalar.
         """
-        metadata = {name: targets.pop(name) for name in getattr(self.views, "metadata", ()) if name in targets}
+        device = next(iter(batch.values())).device
+        taken = {name: batch.pop(name) for name in self.views.inputs if name in batch}
         with torch.no_grad():
-            views = self.views(images, **metadata)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.objective(*views, **targets)
+            views = self.views(**taken)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            return self.objective(*views, **batch)
+
+
+class AsGiven(nn.Module):
+    """A view of what needs none: the arrays of the batch themselves.
+
+    Parameters
+    ----------
+    *inputs : str
+        Names of the arrays, in the order in which the network takes them; those that a batch lacks are left out.
+    """
+
+    def __init__(self, *inputs: str) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+    def forward(self, **batch: Tensor) -> list[Tensor]:
+        """List the arrays.
+
+        Parameters
+        ----------
+        **batch : Tensor
+            Arrays by name.
+
+        Returns
+        -------
+        list of Tensor
+        """
+        return [batch[name] for name in self.inputs if name in batch]
 
 
 class LossAsGiven(nn.Module):
@@ -219,8 +248,8 @@ def train(
     arrays: Mapping[str, np.ndarray],
     *,
     monitor: Monitor,
-    best: EarlyStopping | None = None,
-    subset: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    held_out: HeldOut | None = None,
     training: Training,
     max_epochs: int | str,
     batch_size: int,
@@ -233,24 +262,23 @@ def train(
     Parameters
     ----------
     objective : Objective
-        From views to a loss.
+        From views, and targets by name, to a loss.
     views : callable
-        From raw images on the device, and those further arrays that its ``metadata`` names, to a sequence of normalized
-        views.
+        From those arrays of a batch that its ``inputs`` names to a sequence of views.
     arrays : mapping of str to ndarray
-        ``images``, what the views take beside them, and any targets, of equal length.
+        What the views take, and any targets, of equal length. A ``weight`` weighs rows that are held out.
     monitor : Monitor
         Receives the history, also of a fit that is interrupted.
-    best : EarlyStopping, default=None
-        Ends training early and restores the best epoch.
-    subset : ndarray of int, default=None
+    rows : ndarray of int, default=None
         Rows to train on; None is all.
+    held_out : HeldOut, default=None
+        Rows to watch: training ends early, and the best epoch is restored.
     training : Training
-        The rare knobs.
+        Optimizer, schedules, precision, callbacks.
     max_epochs : int or "auto"
         Epochs; for ``"auto"`` see `auto_epochs`.
     batch_size : int
-        Images per step.
+        Rows per step.
     lr : float
         Peak learning rate.
     device : torch.device
@@ -258,15 +286,18 @@ def train(
     verbose : int
         Above zero, show a progress bar.
     """
-    rows = ArrayDataset(arrays, device)
-    chosen = len(rows) if subset is None else torch.from_numpy(subset)
+    dataset = ArrayDataset(arrays, device)
+    chosen = len(dataset) if rows is None else torch.from_numpy(rows)
     sampler = BatchSampler(chosen, batch_size, torch.default_generator)
     epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
-    callbacks += [Progress(len(sampler.rows), epochs)] if verbose else []
+    callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
-    callbacks += [best] if best else []  # last, because it may end the epoch for those after it
+    if held_out is not None:  # last, because it may end the epoch for those after it
+        learner = Learner(objective, held_out.views, bf16=False)
+        evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
+        callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
     net = NeuralNet(
         Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
@@ -280,7 +311,7 @@ def train(
         iterator_train=DataLoader,
         iterator_train__batch_size=None,
         iterator_train__sampler=sampler,
-        iterator_train__pin_memory=device.type == "cuda" and rows.resident is None,
+        iterator_train__pin_memory=device.type == "cuda" and dataset.resident is None,
         train_split=None,
         callbacks=callbacks,
         callbacks__print_log=None,
@@ -289,9 +320,9 @@ def train(
         verbose=0,
     )
     net.initialize()
-    net.notify("on_train_begin", X=rows, y=None)
+    net.notify("on_train_begin", X=dataset, y=None)
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
-            net.fit_loop(rows, epochs=epochs)
+            net.fit_loop(dataset, epochs=epochs)
     finally:
-        net.notify("on_train_end", X=rows, y=None)
+        net.notify("on_train_end", X=dataset, y=None)

@@ -1,0 +1,30 @@
+"""What an embedder embeds: the protocol that every modality fulfills, and images and spectra as two of them."""
+
+from skastro.modalities.base import Modality, RowModality, as_modality, check_all, feature_width
+from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
+from skastro.modalities.spectra import SpectrumModality, SpectrumView
+from skastro.modalities.untrained import (
+    UntrainedImageEmbedder,
+    UntrainedSpectrumEmbedder,
+    as_embedder,
+    as_specification,
+    is_specification,
+)
+
+__all__ = [
+    "IMAGE_CONSTRAINTS",
+    "ImageEmbedder",
+    "ImageModality",
+    "Modality",
+    "RowModality",
+    "SpectrumModality",
+    "SpectrumView",
+    "UntrainedImageEmbedder",
+    "UntrainedSpectrumEmbedder",
+    "as_embedder",
+    "as_modality",
+    "as_specification",
+    "check_all",
+    "feature_width",
+    "is_specification",
+]

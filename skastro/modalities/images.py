@@ -1,0 +1,293 @@
+"""Images as a modality: how pixels come in, what an image embedder is, and one that is not trained."""
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import Tags, check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from skastro.augment import Augment, MultiView, get_recipe, one_recipe
+from skastro.augment.views import OneView, Views, orientations
+from skastro.base import BaseEmbedder, provenance, restored_on_error
+from skastro.encoders import ImageEncoder, Normalizer, get_encoder
+from skastro.images import check_finite, check_pixels, check_shape, fold, fold_ivar, measure_bands
+from skastro.modalities.base import Modality, feature_width
+from skastro.surveys import Survey, get_survey
+from skastro.training import Monitor, Objective, draw_seed, local_seed, resolve_device
+
+__all__ = ["IMAGE_CONSTRAINTS", "ImageEmbedder", "ImageModality"]
+
+IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
+    "encoder": [str, ImageEncoder, nn.Module],
+    "survey": [str, Survey, None],
+    "size": [Interval(Integral, 1, None, closed="left"), None],
+    "image_shape": [tuple, list, None],
+    "normalize": [StrOptions({"standard", "asinh"}), None],
+    "average": [StrOptions({"dihedral"}), Interval(Integral, 1, None, closed="left"), None],
+}
+
+
+class ImageModality(BaseEmbedder, Modality):
+    """What every estimator that embeds images is: pixels in, one row of features per image out.
+
+    Its parameters are ``encoder``, ``survey``, ``size``, ``image_shape``, ``normalize`` and ``average``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseEmbedder._parameter_constraints | IMAGE_CONSTRAINTS
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseEmbedder._shorthand | {
+        "encoder": get_encoder,
+        "survey": get_survey,
+    }
+    unit: ClassVar[str] = "images"
+
+    image_shape_: tuple[int, int, int]
+    size_: tuple[int, int]
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed images, each on its own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images; a memory map is read batch by batch.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+
+        Raises
+        ------
+        ValueError
+            If the bands are not those learned, the images are smaller than what the encoder sees, or pixels are
+            NaN or infinite.
+        """
+        check_is_fitted(self)
+        return self._inference().mean(
+            self.encoder_, self.orientations(self.average), self.inputs(X), check=self.check_values
+        )
+
+    def inputs(
+        self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
+    ) -> dict[str, np.ndarray]:
+        """Fold images; those to learn from (reset) are checked whole, others for their shape.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images.
+        mask : ndarray of bool of shape (n,), default=None
+            True for the images that are present.
+        reset : bool, default=False
+            Learn shape, survey and band statistics from these images.
+        **metadata : array-like
+            None is taken.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``images`` of shape (n, bands, height, width).
+
+        Raises
+        ------
+        ValueError
+            If the images cannot be used, or are not like those learned.
+        """
+        images = self._check_images(X, reset)
+        if reset:
+            self._learn_pixels(images)
+        return {"images": images}
+
+    def check_values(self, batch: dict[str, np.ndarray], rows: np.ndarray) -> None:
+        """Refuse NaN and infinite pixels.
+
+        Parameters
+        ----------
+        batch : dict of str to ndarray
+            Some images.
+        rows : ndarray of int
+            Their numbers.
+        """
+        check_finite(batch["images"], rows)
+
+    def view(self, recipe: Augment | None = None, generator: torch.Generator | None = None) -> Any:
+        """Make the module from raw images to what the encoder sees: cropped or augmented, then normalized.
+
+        Parameters
+        ----------
+        recipe : Augment, default=None
+            Fitted augmentation; None shows the central window.
+        generator : torch.Generator, default=None
+            Source of randomness of the recipe.
+
+        Returns
+        -------
+        nn.Module
+        """
+        if recipe is None:
+            return self.orientations(None)[0]
+        return Views([(recipe, self.size_)], Normalizer(self.normalizer_), generator or torch.default_generator)
+
+    def orientations(self, average: str | int | None, recipe: Augment | None = None) -> list[Any]:
+        """List the views over which outputs are averaged: flips and turns of the sky.
+
+        Parameters
+        ----------
+        average : {"dihedral"}, int or None
+            Symmetries to average over.
+        recipe : Augment, default=None
+            Recipe of the training, whose edge a rotation brings in; None is the embedder's own.
+
+        Returns
+        -------
+        list of nn.Module
+        """
+        recipe = recipe or getattr(self, "augment_", None) or Augment()
+        normalizer = Normalizer(self.normalizer_)
+        return [OneView(orientation, normalizer) for orientation in orientations(self.size_, average, recipe.edge)]
+
+    def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
+        """Fit an augmentation (noise, extinction) on the training images.
+
+        Parameters
+        ----------
+        augment : str, Augment or None
+            Recipe; ``"auto"`` is ``"supervised"``, None draws nothing.
+        arrays : dict of str to ndarray
+            ``images``.
+
+        Returns
+        -------
+        Augment
+        """
+        recipe = one_recipe("supervised" if augment == "auto" else augment)
+        return recipe.fit(arrays["images"], self.survey_, self.normalizer_["noise"], self.size_)
+
+    def build_encoder(self) -> nn.Module:
+        """Make the encoder with fresh weights for images of the shape learned.
+
+        Returns
+        -------
+        nn.Module
+        """
+        if isinstance(self._spec, nn.Module):
+            return copy.deepcopy(self._spec)
+        return self._spec.build(self.image_shape_[0], self.size_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _check_images(self, X: Any, reset: bool) -> np.ndarray:
+        """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
+        array = check_array(
+            X,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=2 if reset else 1,
+            estimator=self,
+            input_name="X",
+        )
+        if array.ndim == 2:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        images = fold(array, self.image_shape if reset else self.image_shape_)
+        if not reset:
+            check_shape(images.shape, self.image_shape_[0], self.size_)
+            return images
+        size = images.shape[2:] if self.size is None else (self.size, self.size)
+        check_shape(images.shape, None, size)
+        check_pixels(images)
+        self.image_shape_, self.size_ = images.shape[1:], size
+        if array.ndim > 2:
+            self.n_features_in_ = images.shape[1]
+            self.__dict__.pop("feature_names_in_", None)  # of an earlier fit to a table
+        return images
+
+    def _learn_pixels(self, images: np.ndarray) -> None:
+        """Learn what the pixels mean: survey, normalization, provenance."""
+        self.survey_ = get_survey(self.survey)
+        bands = list(self.survey_.bands) if self.survey_ else None
+        if bands is not None and len(bands) != images.shape[1]:
+            raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
+        self.normalizer_ = measure_bands(images, self.normalize)
+        self.provenance_ = provenance(
+            n_images=len(images),
+            image_shape=list(self.image_shape_),
+            size=list(self.size_),
+            bands=bands,
+            survey=self.survey if isinstance(self.survey, str) else None,
+            pixel_scale=self.survey_.pixel_scale if self.survey_ else None,
+        )
+        # Kept, because the parameter may be set anew before this fit is pickled.
+        self._spec = clone(get_encoder(self.encoder), safe=False)
+
+
+class ImageEmbedder(ImageModality, ABC):
+    """Base of every embedder that is trained on images.
+
+    A concrete one has a constructor that only stores and the hook `_objective`; one that takes more than images also
+    has a ``fit`` of its own, which calls `_pretrain`.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModality._parameter_constraints | {
+        "augment": [str, Augment, MultiView, None],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageModality._shorthand | {"augment": get_recipe}
+    _n_views: ClassVar[int | None] = 2  # None: as many as the recipe makes
+    # On by default: an inverse variance that is given can mean nothing else.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+
+    @abstractmethod
+    def _objective(self, encoder: nn.Module) -> Objective:
+        """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
+
+    def _views(self) -> list[tuple[Augment, tuple[int, int]]]:
+        """List the fitted recipe and the size of each view: two, unless a method compares more or looks at one."""
+        views = self.augment_.views(self.size_)
+        if self._n_views and len(views) != 2:
+            raise ValueError(f"{type(self).__name__} compares two views; augment= makes {len(views)}: set n_local=0.")
+        return views[: self._n_views]
+
+    def _pretrain(self, X: Any, ivar: Any, **targets: np.ndarray) -> Self:
+        """Fit on images, their inverse variance if the recipe takes it, and targets that go with them row by row."""
+        self._validate_params()
+        self._training_config()
+        device = resolve_device(self.device)
+        with restored_on_error(self):
+            arrays = self.inputs(X, reset=True)
+            self.augment_ = self._shorthand["augment"](self.augment).fit(
+                arrays["images"], self.survey_, self.normalizer_["noise"], self.size_
+            )
+            seed = draw_seed(self.random_state)
+            generator = torch.Generator(device).manual_seed(seed)
+            views = Views(self._views(), Normalizer(self.normalizer_), generator)
+            if ivar is not None:
+                targets |= self._check_ivar(ivar, arrays["images"], views)
+            with local_seed(seed):
+                encoder = self.build_encoder()
+                self._n_features_out = feature_width(self, encoder, arrays)
+                monitor = Monitor(encoder, self.unit)
+                try:
+                    self._train(self._objective(encoder), views, {**arrays, **targets}, monitor)
+                finally:  # also when Ctrl-C interrupts: what was learned stays
+                    self.adopt(encoder)
+                    self.history_ = monitor.arrays()
+        return self
+
+    def _check_ivar(self, ivar: Any, images: np.ndarray, views: Views) -> dict[str, np.ndarray]:
+        """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""
+        folded = fold_ivar(ivar, images, self.image_shape)
+        if "ivar" in views.inputs:
+            return {"ivar": folded}
+        warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
+        return {}

@@ -1,0 +1,263 @@
+"""Spectra as a modality: how flux and inverse variance come in, standardized spectrum by spectrum."""
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import Tags, _safe_indexing, gen_batches
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from skastro.augment import Augment
+from skastro.base import BaseEmbedder, provenance
+from skastro.encoders import get_spectrum_encoder
+from skastro.missing import scatter
+from skastro.modalities.base import Modality
+from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
+
+__all__ = ["SpectrumModality", "SpectrumView"]
+
+CHUNK = 4096  # spectra standardized in one go
+
+
+class SpectrumView(nn.Module):
+    """From the arrays of spectra to what a spectrum encoder takes.
+
+    Parameters
+    ----------
+    level : ndarray of shape (2, 2)
+        Mean and standard deviation of the numbers that stand for a spectrum's level.
+    recipe : Augment, default=None
+        Fitted augmentation of flux in units of each spectrum's scale; what it turns to NaN is hidden.
+    generator : torch.Generator, default=None
+        Source of randomness of the recipe.
+    """
+
+    inputs = ("flux", "pixel_weights", "level")
+
+    def __init__(self, level: np.ndarray, recipe: Augment | None, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.mean, self.std = float(level[0, 0]), float(level[1, 0])
+        self.recipe = recipe
+        self.generator = generator or torch.default_generator
+
+    def forward(self, flux: Tensor, pixel_weights: Tensor, level: Tensor) -> list[Tensor]:
+        """Show a batch.
+
+        Parameters
+        ----------
+        flux : Tensor of shape (n, n_wavelengths)
+            Standardized flux, zero where a pixel is missing.
+        pixel_weights : Tensor of shape (n, n_wavelengths)
+            Weights of the pixels; zero is missing.
+        level : Tensor of shape (n, 2)
+            Numbers that stand for each spectrum's mean and scale.
+
+        Returns
+        -------
+        list of Tensor
+            Flux, what is seen of it, and level.
+        """
+        seen = pixel_weights > 0
+        if self.recipe is None:
+            return [flux, seen, level]
+        mean = level[:, :1] * self.std + self.mean  # over scale: recipes work in flux that has not lost its mean
+        whole = torch.where(seen, flux + mean, torch.nan)[:, None, None]
+        whole = self.recipe(whole, (1, flux.shape[1]), self.generator)[:, 0, 0]
+        seen = ~whole.isnan()
+        return [torch.where(seen, whole - mean, 0.0), seen, level]
+
+
+class SpectrumModality(BaseEmbedder, Modality):
+    """Base of every estimator that embeds spectra: flux on one grid of wavelengths in, one row of features out.
+
+    Its parameters are ``encoder`` and ``floor``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseEmbedder._parameter_constraints | {
+        "floor": [Interval(Real, 0, None, closed="neither")],
+    }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseEmbedder._shorthand | {"encoder": get_spectrum_encoder}
+    # On by default: an inverse variance that is given can mean nothing else.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+    __metadata_request__transform: ClassVar[dict[str, bool]] = {"ivar": True}
+    unit: ClassVar[str] = "samples"
+    metadata: ClassVar[tuple[str, ...]] = ("ivar",)
+
+    encoder: Any
+    floor: float
+
+    def transform(self, X: Any, ivar: Any = None) -> np.ndarray:
+        """Embed spectra, each on its own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_wavelengths)
+            Flux on the grid and in the unit of the training spectra; NaN is missing.
+        ivar : array-like of shape (n, n_wavelengths), default=None
+            Inverse variance; zero is missing.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+
+        Raises
+        ------
+        ValueError
+            If the spectra have another length than those learned, or have no pixel, or `ivar` does not suit them.
+        """
+        check_is_fitted(self)
+        flux, ivar = self._check_spectra(X, ivar, reset=False)
+        inference, views = self._inference(), [self.view()]
+        return np.concatenate([inference.mean(self.encoder_, views, arrays) for arrays in self._chunks(flux, ivar)])
+
+    def fit_transform(self, X: Any, y: Any = None, ivar: Any = None) -> np.ndarray:
+        """Fit, then transform with the same `ivar`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_wavelengths)
+            Flux; NaN is missing.
+        y : ignored
+            Present for scikit-learn.
+        ivar : array-like of shape (n, n_wavelengths), default=None
+            Inverse variance; zero is missing.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32
+        """
+        return self.fit(X, y, ivar=ivar).transform(X, ivar=ivar)
+
+    def inputs(
+        self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
+    ) -> dict[str, np.ndarray]:
+        """Check spectra, and standardize each by its own mean and scale.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_wavelengths)
+            Flux; NaN is missing.
+        mask : ndarray of bool of shape (n,), default=None
+            True for the spectra that are present.
+        reset : bool, default=False
+            Learn the number of pixels and the spread of the levels from these spectra.
+        **metadata : array-like
+            ``ivar`` of shape (n, n_wavelengths), or None.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``flux`` and ``pixel_weights`` of shape (n, n_wavelengths), ``level`` of shape (n, 2).
+
+        Raises
+        ------
+        ValueError
+            If the spectra or `ivar` cannot be used, or are not like those learned.
+        """
+        ivar = metadata.get("ivar")
+        if mask is not None and not mask.all():
+            present = np.flatnonzero(mask)
+            X, ivar = _safe_indexing(X, present), None if ivar is None else _safe_indexing(ivar, present)
+        flux, ivar = self._check_spectra(X, ivar, reset)
+        if reset:
+            self._learn_levels(flux, ivar)
+        parts = list(self._chunks(flux, ivar))
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return arrays if mask is None else {name: scatter(array, mask) for name, array in arrays.items()}
+
+    def view(  # noqa: D102
+        self, recipe: Augment | None = None, generator: torch.Generator | None = None
+    ) -> SpectrumView:
+        return SpectrumView(self.level_, recipe, generator)
+
+    def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
+        """Fit an augmentation of spectra, in units of each spectrum's scale.
+
+        Parameters
+        ----------
+        augment : Augment or None
+            Recipe; ``"auto"`` is none.
+        arrays : dict of str to ndarray
+            Training spectra.
+
+        Returns
+        -------
+        Augment or None
+
+        Raises
+        ------
+        ValueError
+            If it is the name of a recipe, which is for images.
+        """
+        if not isinstance(augment, Augment):
+            return super().fit_recipe(augment, arrays)
+        return clone(augment).fit(arrays["flux"][:, np.newaxis, np.newaxis])
+
+    def build_encoder(self) -> nn.Module:
+        """Make the encoder with fresh weights for spectra of the length learned.
+
+        Returns
+        -------
+        nn.Module
+        """
+        return self._spec.build(self.n_features_in_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _check_spectra(self, X: Any, ivar: Any, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        check_lengths(X)
+        flux = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
+        )
+        ivar = check_ivar(ivar, flux.shape)
+        pixel_weights(flux, ivar)
+        return flux, ivar
+
+    def _learn_levels(self, flux: np.ndarray, ivar: np.ndarray | None) -> Self:
+        """Learn what scale is too small to divide by, and how far the levels of spectra spread."""
+        weights = pixel_weights(flux, ivar)
+        _, std = spectrum_levels(flux, weights)
+        if flux.shape[1] > 1 and not std.any():
+            raise ValueError(f"All {len(flux)} spectra are constant: there is nothing to learn from.")
+        self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
+        levels = np.column_stack(as_level(*self._levels(flux, weights)))
+        spread = levels.std(axis=0)
+        self.level_ = np.stack([levels.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
+        self.provenance_ = provenance(n_spectra=len(flux), n_wavelengths=flux.shape[1])
+        self._spec = clone(get_spectrum_encoder(self.encoder))
+        self._spec.check()
+        return self
+
+    def _levels(self, flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = spectrum_levels(flux, weights)
+        return mean, np.maximum(std, self.floor_)
+
+    def _chunks(self, flux: np.ndarray, ivar: np.ndarray | None) -> Any:
+        """Standardize some thousand spectra at a time."""
+        for rows in gen_batches(len(flux), CHUNK):
+            weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
+            mean, scale = self._levels(flux[rows], weights)
+            level = (np.column_stack(as_level(mean, scale)) - self.level_[0]) / self.level_[1]
+            yield {
+                "flux": standardize(flux[rows], weights, mean, scale),
+                "pixel_weights": weights.astype(np.float32),
+                "level": level.astype(np.float32),
+            }
+
+
+def as_level(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Express a spectrum's mean and scale by two numbers of order one, from which both can be recovered."""
+    return mean / scale, np.log(scale)

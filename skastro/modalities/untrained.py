@@ -1,0 +1,294 @@
+"""Embedders that are not trained: an encoder as it is, behind the same door as all others."""
+
+from typing import Any, ClassVar, Self
+
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+
+from skastro.base import BaseEmbedder, restored_on_error
+from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder, get_encoder, get_spectrum_encoder
+from skastro.modalities.base import Modality, feature_width
+from skastro.modalities.images import ImageModality
+from skastro.modalities.spectra import SpectrumModality
+from skastro.surveys import Survey
+from skastro.training import Training, draw_seed, local_seed, resolve_device
+
+__all__ = ["UntrainedImageEmbedder", "UntrainedSpectrumEmbedder", "as_embedder", "as_specification", "is_specification"]
+
+SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder)
+
+
+class Untrained(BaseEmbedder, Modality):
+    """What makes an embedder of a modality without training it."""
+
+    device: str
+    random_state: Any
+
+    def _make(self, X: Any, **metadata: Any) -> Self:
+        self._validate_params()
+        resolve_device(self.device)
+        with restored_on_error(self):
+            arrays = self.inputs(X, reset=True, **metadata)
+            with local_seed(draw_seed(self.random_state)):
+                self.adopt(self.build_encoder())
+            self._n_features_out = feature_width(self, self.encoder_, arrays)
+        return self
+
+
+class UntrainedImageEmbedder(Untrained, ImageModality):
+    """Embed images by an encoder that is not trained: the floor that pretraining has to beat.
+
+    The band statistics are learned from the images; the weights are random, or those of the module given.
+
+    Parameters
+    ----------
+    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
+        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
+    survey : str, Survey or None, default=None
+        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
+    size : int, default=None
+        Side in pixels of the central window that the encoder sees; None is the whole cutout.
+    image_shape : tuple of int, default=None
+        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    normalize : {"standard", "asinh"} or None, default="standard"
+        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
+    average : {"dihedral"}, int or None, default=None
+        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
+    batch_size : int, default=256
+        Largest batch.
+    training : Training, default=None
+        Of its configuration, the precision.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the weights.
+
+    Attributes
+    ----------
+    encoder_ : nn.Module
+        The encoder, on the CPU.
+    normalizer_ : dict of ndarray of shape (bands,)
+        Measured noise, mean, standard deviation, and softening of the asinh.
+    survey_ : Survey or None
+        The survey in use.
+    image_shape_, size_ : tuple of int
+        Shape of the images seen in `fit`; height and width that the encoder sees.
+    provenance_ : dict
+        Number and shape of the images, survey, library versions.
+    n_features_in_ : int
+        Number of columns of 2-D rows, else of bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import UntrainedImageEmbedder
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> UntrainedImageEmbedder("test_resnet", average="dihedral", random_state=0).fit_transform(images).shape
+    (8, 736)
+    """
+
+    def __init__(
+        self,
+        encoder: str | ImageEncoder | nn.Module = "resnet10t",
+        *,
+        survey: str | Survey | None = None,
+        size: int | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+        normalize: str | None = "standard",
+        average: str | int | None = None,
+        batch_size: int = 256,
+        training: Training | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.survey = survey
+        self.size = size
+        self.image_shape = image_shape
+        self.normalize = normalize
+        self.average = average
+        self.batch_size = batch_size
+        self.training = training
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the band statistics, and make the encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit.
+        y : ignored
+            Present for scikit-learn.
+
+        Returns
+        -------
+        UntrainedImageEmbedder
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the images cannot be used.
+        """
+        return self._make(X)
+
+
+class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
+    """Embed spectra by an encoder that is not trained: the floor that pretraining has to beat.
+
+    The spread of the spectra's levels is learned from the data; the weights are random.
+
+    Parameters
+    ----------
+    encoder : SpectrumEncoder, ConvSpectrumEncoder, "conv-attention" or None, default=None
+        Specification of the network; None is ``SpectrumEncoder()``.
+    floor : float, default=0.1
+        Smallest scale that a spectrum is divided by, in units of the median of the training spectra.
+    batch_size : int, default=64
+        Largest batch.
+    training : Training, default=None
+        Of its configuration, the precision.
+    device : str, default="auto"
+        Torch device; ``"auto"`` is CUDA when there.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the weights.
+
+    Attributes
+    ----------
+    encoder_ : nn.Module
+        The encoder, on the CPU.
+    floor_ : float
+        Smallest scale in the unit of the flux.
+    level_ : ndarray of shape (2, 2)
+        Mean and standard deviation over the training spectra of what stands for their levels.
+    provenance_ : dict
+        Number and length of the spectra, library versions.
+    n_features_in_ : int
+        Pixels of a spectrum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro import SpectrumEncoder, UntrainedSpectrumEmbedder
+    >>> spectra = np.random.default_rng(0).normal(size=(8, 100))
+    >>> UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=16), random_state=0).fit_transform(spectra).shape
+    (8, 32)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SpectrumModality._parameter_constraints | {
+        "encoder": [SpectrumEncoder, ConvSpectrumEncoder, str, None],
+    }
+
+    def __init__(
+        self,
+        encoder: Any = None,
+        *,
+        floor: float = 0.1,
+        batch_size: int = 64,
+        training: Training | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+    ) -> None:
+        self.encoder = encoder
+        self.floor = floor
+        self.batch_size = batch_size
+        self.training = training
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
+        """Learn the spread of the levels, and make the encoder.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_wavelengths)
+            Flux; NaN is missing.
+        y : ignored
+            Present for scikit-learn.
+        ivar : array-like of shape (n, n_wavelengths), default=None
+            Inverse variance; zero is missing.
+
+        Returns
+        -------
+        UntrainedSpectrumEmbedder
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, the spectra or `ivar` cannot be used.
+        """
+        return self._make(X, ivar=ivar)
+
+
+def as_specification(encoder: Any) -> Any:
+    """Turn a name and None into the encoders that they stand for; anything else passes through.
+
+    Parameters
+    ----------
+    encoder : str, None, or anything else
+        What the user gave.
+
+    Returns
+    -------
+    ImageEncoder, SpectrumEncoder, ConvSpectrumEncoder, or what came
+
+    Examples
+    --------
+    >>> from skastro.modalities import as_specification
+    >>> as_specification(None), as_specification("resnet10t"), as_specification("conv-attention")
+    (SpectrumEncoder(), ImageEncoder(), ConvSpectrumEncoder())
+    """
+    if encoder is None or encoder == "conv-attention":
+        return get_spectrum_encoder(encoder)
+    return get_encoder(encoder)
+
+
+def is_specification(encoder: Any) -> bool:
+    """Find whether what the user gave is an encoder and no more, which only a later training can train.
+
+    Parameters
+    ----------
+    encoder : str, specification, nn.Module, None, transformer or FrozenEstimator
+        What the user gave.
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(as_specification(encoder), ImageEncoder | SpectrumEncoder | ConvSpectrumEncoder | nn.Module)
+
+
+def as_embedder(encoder: Any, **params: Any) -> Any:
+    """Make a transformer of what the user gave: a frozen one, or one to be fitted.
+
+    Parameters
+    ----------
+    encoder : str, specification, nn.Module, None, transformer or FrozenEstimator
+        What the user gave; an encoder becomes an embedder that is not trained.
+    **params : dict
+        Parameters of that; ``random_state`` also of a transformer whose own is None.
+
+    Returns
+    -------
+    FrozenEstimator or transformer
+
+    Examples
+    --------
+    >>> from skastro.modalities import as_embedder
+    >>> as_embedder("resnet18", size=64)
+    UntrainedImageEmbedder(encoder=ImageEncoder(name='resnet18'), size=64)
+    """
+    encoder = as_specification(encoder)
+    if isinstance(encoder, FrozenEstimator):
+        return encoder
+    if isinstance(encoder, SPECTRUM_ENCODERS):
+        return UntrainedSpectrumEmbedder(encoder, **params)
+    if is_specification(encoder):
+        return UntrainedImageEmbedder(encoder, **params)
+    own = clone(encoder)
+    seed = params.get("random_state")
+    return own.set_params(random_state=seed) if own.get_params().get("random_state", seed) is None else own

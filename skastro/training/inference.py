@@ -1,0 +1,122 @@
+"""Runs a fitted network over rows, batch by batch, without gradients."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skastro.training.batches import as_batch
+
+__all__ = ["Inference"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Where, how many rows at a time, and in which precision a fitted network runs.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device to run on; networks that lie on the CPU are copied there.
+    batch_size : int
+        Rows per batch.
+    bf16 : bool
+        Run under bfloat16 autocast.
+    """
+
+    device: torch.device
+    batch_size: int
+    bf16: bool
+
+    def move(self, network: nn.Module) -> Any:
+        """Put a network that lies on the CPU where it runs.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Network on the CPU, in eval mode.
+
+        Returns
+        -------
+        nn.Module
+            The network itself, or a copy on another device.
+        """
+        network = network if self.device.type == "cpu" else copy.deepcopy(network)
+        return network.to(self.device).to(memory_format=torch.channels_last)
+
+    def __call__(
+        self,
+        network: nn.Module,
+        views: Sequence[nn.Module],
+        arrays: Mapping[str, np.ndarray],
+        rows: np.ndarray | None = None,
+        check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
+    ) -> Iterator[tuple[np.ndarray, list[Any]]]:
+        """Run a network over the views of rows.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Network from a view to outputs, on the CPU and in eval mode.
+        views : sequence of nn.Module
+            From a batch of `arrays` by name to what the network takes.
+        arrays : mapping of str to ndarray
+            Arrays of equal length.
+        rows : ndarray of int, default=None
+            Rows to look at; None is all.
+        check : callable, default=None
+            Receives each batch as arrays, and the numbers of its rows; refuses what cannot be embedded.
+
+        Yields
+        ------
+        rows : ndarray of int
+            Rows of a batch.
+        outputs : list
+            What the network gives for each view.
+        """
+        network, views = self.move(network), [self.move(view) for view in views]
+        rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
+        for start in range(0, len(rows), self.batch_size):
+            chosen = rows[start : start + self.batch_size]
+            consecutive = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
+            few = {name: array[consecutive] for name, array in arrays.items()}
+            if check is not None:
+                check(few, chosen)
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                batch = as_batch(few, slice(None), self.device)
+                outputs = [network(*view(**batch)) for view in views]
+            yield chosen, outputs
+
+    def mean(
+        self,
+        network: nn.Module,
+        views: Sequence[nn.Module],
+        arrays: Mapping[str, np.ndarray],
+        check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """Average a network's outputs over the views of each row.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Network from a view to a tensor of one entry per row.
+        views : sequence of nn.Module
+            Views of which the outputs are averaged.
+        arrays : mapping of str to ndarray
+            Arrays of equal length.
+        check : callable, default=None
+            Receives each batch as arrays, and the numbers of its rows.
+
+        Returns
+        -------
+        ndarray of shape (n, ...), float32
+        """
+        means = []
+        for _, outputs in self(network, views, arrays, check=check):
+            outputs = [output.float() for output in outputs]
+            means.append((sum(outputs) / len(outputs)).cpu().numpy())
+        return np.concatenate(means)
