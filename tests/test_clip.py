@@ -257,7 +257,7 @@ def test_backbones_learn_only_where_they_should(sky, fitted, frozen, named):
 
     before = joblib.hash(fitted.image), joblib.hash(fitted.spectrum)
     frozen.fit(sky.images, sky.spectra)
-    assert frozen.image_embedder_.embedder.estimator is fitted.image
+    assert frozen.embedders_[0].embedder.estimator is fitted.image
     trained = clone(frozen).set_params(train_backbones=True).fit(sky.images, sky.spectra)
     assert all(weights(trained, side) != weights(frozen, side) for side in ("image", "spectrum"))
     still, moved = (clone(named).set_params(max_epochs=n).fit(sky.images, sky.spectra) for n in (0, 1))
@@ -274,7 +274,7 @@ def test_bare_embedders_are_cloned_and_fitted_to_their_modality(sky, fitted):
     alone = clone(recipes[0]).fit(np.delete(images, 2, axis=0))
     there = np.delete(np.arange(24), 5)
     masked = clone(recipes[1]).fit(spectra[there], ivar=ivar[there])
-    inner = clip.image_embedder_.embedder.estimator, clip.spectrum_embedder_.embedder.estimator
+    inner = clip.embedders_[0].embedder.estimator, clip.embedders_[1].embedder.estimator
     np.testing.assert_array_equal(inner[0].transform(sky.images), alone.transform(sky.images))
     np.testing.assert_array_equal(inner[1].transform(sky.spectra), masked.transform(sky.spectra))
 
@@ -293,7 +293,7 @@ def test_tokens_are_computed_once_or_anew_with_the_same_result(sky, frozen, monk
     assert seen == [1, 1, 24, 24, 24, 24]  # an example for each pool, then for each side some to measure, and all
     monkeypatch.setattr("skastro.pretrain.pooled.CACHE_BYTES", 0)
     anew = clone(frozen).fit(sky.images, sky.spectra)
-    for side, X in (("image_embedder_", sky.images), ("spectrum_embedder_", sky.spectra)):
+    for side, X in (("embedders_[0]", sky.images), ("embedders_[1]", sky.spectra)):
         np.testing.assert_allclose(getattr(anew, side).transform(X), getattr(rows, side).transform(X), atol=1e-4)
 
 
@@ -335,7 +335,7 @@ def test_early_stopping_restores_the_best_epoch_on_pairs_it_never_trains_on(sky,
 def test_a_plain_column_is_a_spectrum_of_one_pixel(sky, named):
     column = clone(named).fit(sky.images, sky.size)
     matrix = named.fit(sky.images, sky.size[:, None])
-    assert matrix.spectrum_embedder_.n_features_in_ == 1
+    assert matrix.embedders_[1].n_features_in_ == 1
     for y in (sky.size, pd.Series(sky.size), list(sky.size)):
         pair = column.transform(sky.images, y)
         for ours, others in zip(pair, matrix.transform(sky.images, sky.size[:, None]), strict=True):
@@ -360,7 +360,7 @@ def test_missing_modalities_take_no_part_and_come_out_as_nan(sky, frozen):
     np.testing.assert_allclose(from_spectra[there], same[1], atol=1e-5)
     assert retrieval_score(from_images, from_spectra)["n_missing"] == 4
     assert np.isnan(clip.transform(np.full_like(images, np.nan))).all()
-    assert np.isnan(clip.image_embedder_.attention(images)[3]).all()
+    assert np.isnan(clip.embedders_[0].attention(images)[3]).all()
 
 
 def test_missing_rows_of_a_table(sky):
@@ -378,10 +378,10 @@ def test_inverse_variance_reaches_the_spectra(sky, frozen):
     ivar = sky.ivar * np.random.default_rng(0).uniform(0.1, 2, sky.ivar.shape)
     clip = frozen.fit(sky.images, sky.spectra, ivar=ivar)
     rows = clip.transform(sky.images, sky.spectra, ivar=ivar)[1]
-    np.testing.assert_array_equal(clip.spectrum_embedder_.transform(sky.spectra, ivar=ivar), rows)
-    assert not np.allclose(clip.spectrum_embedder_.transform(sky.spectra), rows, atol=1e-4)
+    np.testing.assert_array_equal(clip.embedders_[1].transform(sky.spectra, ivar=ivar), rows)
+    assert not np.allclose(clip.embedders_[1].transform(sky.spectra), rows, atol=1e-4)
     with sklearn.config_context(enable_metadata_routing=True):
-        pipe = make_pipeline(FrozenEstimator(clip.spectrum_embedder_), KNeighborsRegressor(3))
+        pipe = make_pipeline(FrozenEstimator(clip.embedders_[1]), KNeighborsRegressor(3))
         assert pipe.fit(sky.spectra, sky.size).predict(sky.spectra).shape == (24,)
 
 
@@ -464,9 +464,9 @@ def test_same_seed_same_numbers_and_the_users_generators_stay(sky, fitted, kind,
 def test_state_is_numbers_and_files_and_pickles_answer_the_same(sky, kind, request, tmp_path):
     clip = request.getfixturevalue(kind).fit(sky.images, sky.spectra)
     rows = clip.transform(sky.images, sky.spectra)
-    assert {type(value) for value in clip.image_embedder_.__getstate__()["head_"].values()} == {np.ndarray}
+    assert {type(value) for value in clip.embedders_[0].__getstate__()["head_"].values()} == {np.ndarray}
     save(clip, tmp_path / "clip.skastro")
-    save(clip.image_embedder_, tmp_path / "images.skastro")
+    save(clip.embedders_[0], tmp_path / "images.skastro")
     for again in (pickle.loads(pickle.dumps(clip)), load(tmp_path / "clip.skastro")):
         for ours, others in zip(again.transform(sky.images, sky.spectra), rows, strict=True):
             np.testing.assert_array_equal(ours, others)
