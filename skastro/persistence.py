@@ -122,7 +122,7 @@ TRUSTED = {
 }
 OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
 ABOUT = "skastro.json"  # the member of a file that tells its format
-ADMIT = "trusted= admits an estimator class of your own by its full name"
+ADMIT = "trusted= admits by its full name an estimator class whose code you trust"
 
 
 def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> None:
@@ -138,7 +138,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     path : str or path-like
         File to write.
     trusted : collection of str, default=()
-        Full names of estimator classes of your own that it may hold; `load` wants them again.
+        Full names of other estimator classes that it may hold, such as your own; `load` wants them again.
 
     Raises
     ------
@@ -198,9 +198,10 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     path : str or path-like
         File written by `save`.
     trusted : collection of str, default=()
-        Full names of estimator classes of your own, such as ``"mypackage.module.MyStep"``. Such a class is trusted
-        fully: its module is imported, and its code runs on whatever state the file holds. Name a class because you
-        know it, never because a file asks for it. Functions, and classes that are no estimators, are not admitted.
+        Full names of other estimator classes that the file may hold, such as your own ``"mypackage.module.MyStep"``.
+        Such a class is trusted fully: its module is imported, and its code runs on whatever state the file holds.
+        Name a class because you know it, never because a file asks for it. Functions, and classes that are no
+        estimators, are not admitted.
 
     Returns
     -------

@@ -429,9 +429,7 @@ def test_the_metadata_requests_of_a_named_class_come_back(path):
 
 @pytest.mark.parametrize("trusted", [[], [f"{Canary.__module__}.Canary"]], ids=["none", "another"])
 def test_a_class_that_is_not_named_is_refused_with_the_way(trusted, path):
-    with pytest.raises(
-        TypeError, match=rf"^save cannot keep scale, a {SCALE}: load .* \(trusted= admits an [^.]*\)\.$"
-    ):
+    with pytest.raises(TypeError, match=rf"^save cannot keep scale, a {SCALE}: load .* \(trusted= admits [^.]*\)\.$"):
         save(make_pipeline(Scale(), PCA()), path, trusted=trusted)
     with pytest.raises(TypeError, match=rf"^save cannot keep a {SCALE}: load would not trust it \(trusted= [^.]*\)\.$"):
         save(Scale(), path, trusted=trusted)
