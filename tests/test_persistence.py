@@ -417,13 +417,10 @@ def test_a_named_step_of_ones_own_comes_back(path):
     assert SCALE in describe(path)["classes"]
 
 
-def test_the_metadata_requests_of_a_named_class_come_back(path):
+def test_metadata_requests_inside_a_named_class_come_back(path):
     with config_context(enable_metadata_routing=True):
-        search = GridSearchCV(
-            make_pipeline(Scale()), {"scale__inner": [RidgeClassifier().set_fit_request(sample_weight=True)]}
-        )
-        save(search, path, trusted=[SCALE])
-        request = load(path, trusted=[SCALE]).param_grid["scale__inner"][0].get_metadata_routing()
+        save(Scale(inner=RidgeClassifier().set_fit_request(sample_weight=True)), path, trusted=[SCALE])
+        request = load(path, trusted=[SCALE]).inner.get_metadata_routing()
     assert request.fit.requests["sample_weight"] is True
 
 
