@@ -3,64 +3,14 @@
 from importlib import import_module
 from typing import Any
 
+from skastro._registry import EXPORTED, FUNCTIONS
+
 __version__ = "0.1.0"
 
 # Each name is imported when first used, so that `import skastro` loads no torch.
-HOMES = {
-    "AstroCLIPEmbedder": "skastro.pretrain",
-    "BYOLEmbedder": "skastro.pretrain",
-    "ConvSpectrumEncoder": "skastro.encoders",
-    "DirichletClassifier": "skastro.downstream",
-    "DINOEmbedder": "skastro.pretrain",
-    "FineTuneClassifier": "skastro.downstream",
-    "FineTuneRegressor": "skastro.downstream",
-    "FlowPosterior": "skastro.downstream",
-    "HybridBYOLEmbedder": "skastro.pretrain",
-    "ImageEncoder": "skastro.encoders",
-    "MaskedSpectrumEmbedder": "skastro.pretrain",
-    "MoCoEmbedder": "skastro.pretrain",
-    "PhotoZRegressor": "skastro.downstream",
-    "SimCLREmbedder": "skastro.pretrain",
-    "SpectrumEncoder": "skastro.encoders",
-    "Survey": "skastro.surveys",
-    "Training": "skastro.training",
-    "UntrainedImageEmbedder": "skastro.modalities",
-    "UntrainedSpectrumEmbedder": "skastro.modalities",
-    "VoteEmbedder": "skastro.pretrain",
-    "VoteSchema": "skastro.votes",
-    "augmentation_ablation": "skastro.model_selection",
-    "label_sweep": "skastro.model_selection",
-    "load": "skastro.persistence",
-    "save": "skastro.persistence",
-}
+HOMES = {name: home for table in (EXPORTED, FUNCTIONS) for home, names in table.items() for name in names.split()}
 
-__all__ = [
-    "AstroCLIPEmbedder",
-    "BYOLEmbedder",
-    "ConvSpectrumEncoder",
-    "DINOEmbedder",
-    "DirichletClassifier",
-    "FineTuneClassifier",
-    "FineTuneRegressor",
-    "FlowPosterior",
-    "HybridBYOLEmbedder",
-    "ImageEncoder",
-    "MaskedSpectrumEmbedder",
-    "MoCoEmbedder",
-    "PhotoZRegressor",
-    "SimCLREmbedder",
-    "SpectrumEncoder",
-    "Survey",
-    "Training",
-    "UntrainedImageEmbedder",
-    "UntrainedSpectrumEmbedder",
-    "VoteEmbedder",
-    "VoteSchema",
-    "augmentation_ablation",
-    "label_sweep",
-    "load",
-    "save",
-]
+__all__ = sorted(HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from skastro._registry import FORMAT
 from skastro.training import (
     HeldOut,
     Inference,
@@ -28,8 +29,6 @@ from skastro.training import (
 )
 
 __all__ = ["BaseEmbedder", "BaseModel", "provenance", "restored_on_error", "take_names"]
-
-FORMAT = 1  # of the fitted state
 
 
 @contextmanager
@@ -133,9 +132,15 @@ class BaseModel(BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if state.pop("_format", FORMAT) > FORMAT:
-            raise ValueError(f"This {type(self).__name__} was saved by a newer skastro; upgrade to load it.")
         weights = {name: state.pop(f"{name}_") for name in self._networks if f"{name}_" in state}
+        written = state.pop("_format", 1 if weights else FORMAT)  # one never fitted has none
+        if written > FORMAT:
+            raise ValueError(f"This {type(self).__name__} was saved by a newer skastro; upgrade to load it.")
+        if written < FORMAT:
+            raise ValueError(
+                f"This {type(self).__name__} was saved by an earlier, unreleased skastro: "
+                "fit again and save with this version, or load it with the version that saved it."
+            )
         super().__setstate__(state)
         for name, arrays in weights.items():
             with local_seed(0):

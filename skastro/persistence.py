@@ -11,6 +11,11 @@ and those of scikit-learn that its pipelines use, each by its exact name. What i
 - sparse matrices and boosted trees, whose indices compiled code follows without looking. Forests and
   neighbor trees have such indices too, and are let in because theirs are checked here.
 
+A user's own estimator classes join the list for one call, by full name in ``trusted=``: as objects and nothing else.
+
+A file also has ``skastro.json``: the number of its format, and our version. One without it, or of another format, is
+refused before its nodes are audited: its classes may have moved since.
+
 All other numbers are taken as they are: a file made in malice can still predict nonsense, crash the process or
 fill the memory.
 """
@@ -18,8 +23,9 @@ fill the memory.
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -30,6 +36,8 @@ from sklearn.neighbors import BallTree, KDTree
 from sklearn.tree._tree import Tree
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 
+from skastro import __version__, _registry
+
 __all__ = ["describe", "load", "save"]
 
 
@@ -37,38 +45,7 @@ def _names(modules: dict[str, str]) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for module, names in modules.items() for name in names.split())
 
 
-OURS = _names(
-    {
-        "skastro.augment.base": "Augment",
-        "skastro.augment.detector": "Background BandDropout GaussianNoise HotPixels SatelliteTrail",
-        "skastro.augment.distributions": "HalfNormal LogNormal Uniform",
-        "skastro.augment.geometry": "Crop Dihedral Flip Rotate Shift Zoom",
-        "skastro.augment.multiview": "MultiView",
-        "skastro.augment.sky": "ColorJitter GaussianBlur Grayscale PSFBlur Redden",
-        "skastro.augment.spectra": "ContiguousMask ContinuumTilt InverseVarianceNoise Redshift",
-        "skastro.downstream.dirichlet": "DirichletClassifier",
-        "skastro.downstream.finetune": "FineTuneClassifier FineTuneRegressor",
-        "skastro.downstream.photoz": "PhotoZRegressor RedshiftBins",
-        "skastro.downstream.posterior": "FlowPosterior",
-        "skastro.encoders.images": "ImageEncoder",
-        "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
-        "skastro.metrics.scorers": "CRPSScorer VoteScorer",
-        "skastro.modalities.untrained": "UntrainedImageEmbedder UntrainedSpectrumEmbedder",
-        "skastro.pretrain.byol": "BYOLEmbedder",
-        "skastro.pretrain.clip": "AstroCLIPEmbedder",
-        "skastro.pretrain.masked": "MaskedSpectrumEmbedder",
-        "skastro.pretrain.dino": "DINOEmbedder",
-        "skastro.pretrain.hybrid": "HybridBYOLEmbedder",
-        "skastro.pretrain.moco": "MoCoEmbedder",
-        "skastro.pretrain.pooled": "PooledEmbedder",
-        "skastro.pretrain.simclr": "SimCLREmbedder",
-        "skastro.pretrain.votes": "VoteEmbedder",
-        "skastro.preprocessing": "Deredden",
-        "skastro.surveys": "Survey",
-        "skastro.training.config": "Training",
-        "skastro.votes.schema": "VoteSchema",
-    }
-)
+OURS = _names(_registry.EXPORTED) | _names(_registry.FURTHER)
 SKLEARN = _names(
     {
         "sklearn.calibration": "CalibratedClassifierCV _CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
@@ -106,10 +83,8 @@ SKLEARN = _names(
         "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
     }
 )
-METRICS = _names(
+METRICS = _names(_registry.METRICS) | _names(
     {
-        "skastro.metrics.photoz": "photoz_outliers sigma_mad",
-        "skastro.metrics.scorers": "absolute_bias",
         "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss f1_score "
         "jaccard_score log_loss matthews_corrcoef precision_score recall_score",
         "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
@@ -146,9 +121,11 @@ TRUSTED = {
     "TypeNode": NUMBERS | _names({"builtins": "float int str", "numpy": "str_"}),
 }
 OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
+ABOUT = "skastro.json"  # the member of a file that tells its format
+ADMIT = "trusted= admits by its full name an estimator class whose code you trust"
 
 
-def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
+def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> None:
     """Write an estimator or a pipeline to a file that `load` can read.
 
     Nothing is written before the file has been read back in memory, and a file already there is replaced in
@@ -160,12 +137,16 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         Fitted or not, made of this library's and scikit-learn's estimators.
     path : str or path-like
         File to write.
+    trusted : collection of str, default=()
+        Full names of other estimator classes that it may hold, such as your own; `load` wants them again.
 
     Raises
     ------
     TypeError
         If a constructor parameter, at any depth, or anything learned is of a type that `load` does not trust:
-        a torch module, a callback, a function, another library's estimator. Pickle keeps those.
+        a torch module, a callback, a function, an estimator class that `trusted` does not name. Pickle keeps those.
+    ValueError
+        If `trusted` names what is no estimator class.
 
     See Also
     --------
@@ -190,13 +171,16 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """
     import skops.io  # here, because it imports all of scikit-learn, which takes seconds
 
-    _refuse_parameters(estimator)
+    allowed = _allowed(trusted)
+    _refuse_parameters(estimator, allowed)
     file = io.BytesIO()
-    with _owners_by_name(estimator):
+    with _owners_by_name(estimator, allowed):
         skops.io.dump(estimator, file)
-    if foreign := _foreign(_read_schema(file, path)):
-        raise TypeError(f"save cannot keep {foreign}: load would not trust it (pickle keeps anything).")
-    _construct(file, path)
+    with ZipFile(file, "a") as archive:
+        archive.writestr(ABOUT, json.dumps({"format": _registry.FORMAT, "version": __version__}))
+    if foreign := _foreign(_read(file, path)[0], allowed):
+        raise TypeError(f"save cannot keep {foreign}: load would not trust it ({ADMIT}; pickle keeps anything).")
+    _construct(file, path, allowed)
     path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -206,13 +190,18 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """Read an estimator from a file, running no code that the file could bring.
 
     Parameters
     ----------
     path : str or path-like
         File written by `save`.
+    trusted : collection of str, default=()
+        Full names of other estimator classes that the file may hold, such as your own ``"mypackage.module.MyStep"``.
+        Such a class is trusted fully: its module is imported, and its code runs on whatever state the file holds.
+        Name a class because you know it, never because a file asks for it. Functions, and classes that are no
+        estimators, are not admitted.
 
     Returns
     -------
@@ -223,9 +212,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `trusted` is one string, or holds anything but strings.
     ValueError
-        If the file is cut short, is not one of ours, holds a type outside the closed list (it is named, and
-        nothing was run), or holds a tree whose indices lead outside it.
+        If the file is cut short, is not one of ours or of another format, holds a type outside the closed list (it
+        is named, and nothing was run), or holds a tree whose indices lead outside it; if `trusted` names what is no
+        estimator class.
 
     See Also
     --------
@@ -242,11 +234,14 @@ def load(path: str | os.PathLike[str]) -> Any:
     ...     load(Path(folder) / "ridge.skastro")
     Ridge(alpha=3.0)
     """
+    allowed = _allowed(trusted)
     with open(path, "rb") as file:
-        if foreign := _foreign(_read_schema(file, path)):
-            raise ValueError(f"{path} holds {foreign}, which load does not trust; nothing in it was run.")
+        schema, about = _read(file, path)
+        _refuse_format(about, path)
+        if foreign := _foreign(schema, allowed):
+            raise ValueError(f"{path} holds {foreign}, which load does not trust ({ADMIT}); nothing in it was run.")
         try:
-            return _construct(file, path)
+            return _construct(file, path, allowed)
         except (AttributeError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} is damaged: its parts do not fit together ({error}).") from error
 
@@ -262,8 +257,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``"classes"``: full names of the estimators, their inner types and functions; ``"provenance"``: for each
-        embedder what it was trained on; ``"skops"``: the version that wrote the file.
+        ``"classes"``: full names of the estimators, their inner types and functions, trusted or not;
+        ``"provenance"``: for each embedder what it was trained on; ``"skastro"`` and ``"skops"``: the versions that
+        wrote the file, None where it does not tell.
 
     Raises
     ------
@@ -284,12 +280,14 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     ['sklearn.linear_model._ridge.Ridge']
     """
     with open(path, "rb") as file:
-        nodes = list(_nodes(schema := _read_schema(file, path)))
+        schema, about = _read(file, path)
+    nodes = list(_nodes(schema))
     plain = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "TupleNode", "TypeNode"}
     states = [node["content"] for node in nodes if node["__loader__"] == "DictNode"]
     return {
         "classes": sorted({_node_name(node) for node in nodes if node["__loader__"] not in plain}),
         "provenance": [_plain(state["provenance_"]) for state in states if "provenance_" in state],
+        "skastro": about.get("version"),
         "skops": schema.get("_skops_version"),
     }
 
@@ -298,8 +296,22 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__name__}"
 
 
-def _trusted() -> frozenset[str]:
-    return frozenset().union(*TRUSTED.values())
+def _allowed(trusted: Collection[str]) -> dict[str, frozenset[str]]:
+    """Let the objects that nodes build be of a user's own classes too, each an estimator under its full name."""
+    if isinstance(trusted, str):
+        raise TypeError(f"trusted= takes a list of full names; for one, give [{trusted!r}].")
+    names = list(trusted)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"trusted= takes full names such as 'mypackage.module.MyStep', not {name!r}.")
+        module, _, member = name.rpartition(".")
+        try:
+            kind = getattr(import_module(module), member)
+        except (AttributeError, ImportError, TypeError, ValueError) as error:
+            raise ValueError(f"trusted= names {name}, which cannot be imported: {error}.") from error
+        if not isinstance(kind, type) or not issubclass(kind, BaseEstimator) or _name(kind) != name:
+            raise ValueError(f"trusted= names {name}, which is not the full name of an estimator class.")
+    return TRUSTED | {"ObjectNode": TRUSTED["ObjectNode"].union(names)}
 
 
 def _items(value: Any) -> list[Any]:
@@ -313,15 +325,16 @@ def _items(value: Any) -> list[Any]:
     return []
 
 
-def _refuse_parameters(estimator: Any) -> None:
+def _refuse_parameters(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> None:
     """Refuse by name a parameter that `load` would not trust; what was learned is audited once written."""
-    if _name(type(estimator)) not in TRUSTED["ObjectNode"]:
-        raise TypeError(f"save cannot keep a {_name(type(estimator))}: load would not trust it.")
-    known = _trusted() | {"builtins.NoneType", "builtins.bool"}
+    if _name(type(estimator)) not in allowed["ObjectNode"]:
+        raise TypeError(f"save cannot keep a {_name(type(estimator))}: load would not trust it ({ADMIT}).")
+    known = frozenset({"builtins.NoneType", "builtins.bool"}).union(*allowed.values())
     for name, value in _parameters(estimator):
         kind = _name(value if isinstance(value, type) else type(value))
         if kind not in known:
-            raise TypeError(f"save cannot keep {name}, a {kind}: load would not trust it (pickle keeps anything).")
+            way = f"{ADMIT}; pickle" if isinstance(value, BaseEstimator) else "pickle"
+            raise TypeError(f"save cannot keep {name}, a {kind}: load would not trust it ({way} keeps anything).")
 
 
 def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -337,7 +350,7 @@ def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _parameters(value, f"{name}__")
 
 
-def _parts(estimator: Any) -> Iterator[Any]:
+def _parts(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> Iterator[Any]:
     """Everything inside an estimator, once each; of other objects, the inside is not looked at."""
     waiting, seen = [estimator], {}
     while waiting:
@@ -346,15 +359,15 @@ def _parts(estimator: Any) -> Iterator[Any]:
             seen[id(part)] = part
             yield part
             waiting.extend(_items(part))
-            if _name(type(part)) in TRUSTED["ObjectNode"]:
+            if _name(type(part)) in allowed["ObjectNode"]:
                 waiting.extend(getattr(part, "__dict__", {}).values())
 
 
 @contextmanager
-def _owners_by_name(estimator: Any) -> Iterator[None]:
+def _owners_by_name(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> Iterator[None]:
     """While writing, metadata requests name the estimator they belong to: held, it would close a circle."""
     kinds = MetadataRequest | MethodMetadataRequest
-    owned = [(part, part.owner) for part in _parts(estimator) if isinstance(part, kinds)]
+    owned = [(part, part.owner) for part in _parts(estimator, allowed) if isinstance(part, kinds)]
     try:
         for request, owner in owned:
             request.owner = owner if isinstance(owner, str) else type(owner).__name__
@@ -364,8 +377,8 @@ def _owners_by_name(estimator: Any) -> Iterator[None]:
             request.owner = owner
 
 
-def _read_schema(file: BinaryIO, path: Any) -> dict[str, Any]:
-    """Read the tree of nodes, after every member of the file has passed its checksum."""
+def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the tree of nodes and what the file tells of itself, after every member has passed its checksum."""
     try:
         with ZipFile(file) as archive:
             if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
@@ -373,11 +386,23 @@ def _read_schema(file: BinaryIO, path: Any) -> dict[str, Any]:
             if archive.testzip() is not None:
                 raise BadZipFile("A checksum is wrong.")
             schema = json.loads(archive.read("schema.json"))
-        if schema["protocol"] < OLDEST_PROTOCOL:
-            raise ValueError("The protocol is too old.")
+            about = json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else {"format": 1}
+        if schema["protocol"] < OLDEST_PROTOCOL or not isinstance(about["format"], int):
+            raise ValueError("The protocol is too old, or the format no number.")
     except (BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is cut short or not a skastro file.") from error
-    return schema
+    return schema, about
+
+
+def _refuse_format(about: Mapping[str, Any], path: Any) -> None:
+    """Refuse a file of another format: its classes may have moved, and its states may be others."""
+    if about["format"] < _registry.FORMAT:
+        raise ValueError(
+            f"{path} was written by an earlier, unreleased skastro, or by skops alone: fit again and save with this "
+            "version, or load it with what wrote it."
+        )
+    if about["format"] > _registry.FORMAT:
+        raise ValueError(f"{path} was written by a newer skastro ({about.get('version')}): upgrade to load it.")
 
 
 def _nodes(part: Any) -> Iterator[dict[str, Any]]:
@@ -394,10 +419,10 @@ def _node_name(node: dict[str, Any]) -> str:
     return f"{node.get('__module__')}.{node.get('__class__')}"
 
 
-def _foreign(schema: dict[str, Any]) -> str:
+def _foreign(schema: dict[str, Any], allowed: Mapping[str, frozenset[str]]) -> str:
     """Name the classes that are not to be built."""
     nodes = ((str(node["__loader__"]), _node_name(node)) for node in _nodes(schema))
-    return ", ".join(sorted({name for loader, name in nodes if name not in TRUSTED.get(loader, ())}))
+    return ", ".join(sorted({name for loader, name in nodes if name not in allowed.get(loader, ())}))
 
 
 def _plain(node: dict[str, Any]) -> Any:
@@ -412,12 +437,12 @@ def _plain(node: dict[str, Any]) -> Any:
     return _node_name(node)
 
 
-def _construct(file: BinaryIO, path: Any) -> Any:
+def _construct(file: BinaryIO, path: Any, allowed: Mapping[str, frozenset[str]]) -> Any:
     """Build what an audited file holds, with sound indices."""
     import skops.io
 
-    estimator = skops.io.load(file, trusted=sorted(_trusted()))
-    for part in _parts(estimator):
+    estimator = skops.io.load(file, trusted=sorted(frozenset().union(*allowed.values())))
+    for part in _parts(estimator, allowed):
         if isinstance(part, Tree) and not _is_sound(part):
             raise ValueError(f"{path} holds a decision tree whose indices lead outside it.")
         if isinstance(part, BallTree | KDTree):  # the same points make the same tree

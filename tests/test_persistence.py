@@ -66,7 +66,9 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
+import skastro
 from skastro import DirichletClassifier, PhotoZRegressor, persistence
+from skastro._registry import FORMAT
 from skastro.metrics import get_scorer, get_scorer_names
 from skastro.persistence import describe, load, save
 
@@ -204,12 +206,26 @@ def again(estimator, path):
     return load(path)
 
 
+def dump(value, path):
+    """Write what `save` would not."""
+    skops.io.dump(value, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("skastro.json", json.dumps({"format": FORMAT, "version": "0.1.0"}))
+
+
 def rewrite(path, edit):
     """Put an edited tree of nodes in place of a file's own."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(path)
     schema = json.loads(members["schema.json"])
-    members["schema.json"] = json.dumps(edit(schema) or schema).encode()
+    write(members | {"schema.json": json.dumps(edit(schema) or schema)}, path)
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def write(members, path):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -350,6 +366,7 @@ def test_describe_builds_nothing(ours, path, monkeypatch):
     assert f"{ours.__module__}.Embedder" in about["classes"]
     assert "sklearn.pipeline.Pipeline" in about["classes"]
     assert about["skops"] == skops.__version__
+    assert about["skastro"] == skastro.__version__
     assert about["provenance"] == [{"survey": "sdss", "bands": ["u", "g"], "n": 150, "versions": {"torch": "2.6"}}]
 
 
@@ -360,6 +377,172 @@ def test_every_trusted_name_exists():
         if not hasattr(importlib.import_module(module), member):
             missing.add(name)
     assert missing <= {"sklearn.calibration._TemperatureScaling"}  # younger than the oldest scikit-learn
+
+
+# Classes of the user's own
+
+
+class Scale(TransformerMixin, BaseEstimator):
+    """A step of the user's own, which learns a forest as well."""
+
+    def __init__(self, factor=2.0, inner=None):
+        self.factor = factor
+        self.inner = inner
+
+    def fit(self, X, y=None):
+        self.mean_ = np.mean(X, axis=0)
+        self.forest_ = RandomForestClassifier(2, random_state=0).fit(X, np.arange(len(X)) % 2)
+        return self
+
+    def transform(self, X):
+        return self.factor * (X - self.mean_)
+
+
+class Called(Scale):
+    """Comes back by a call of itself."""
+
+    def __reduce__(self):
+        return type(self), (self.factor,)
+
+
+SCALE = f"{Scale.__module__}.Scale"
+
+
+def test_a_named_step_of_ones_own_comes_back(path):
+    pipe = make_pipeline(Scale(3.0, inner=Scale()), FrozenEstimator(Scale().fit(X)), PCA(2, random_state=0)).fit(X)
+    save(pipe, path, trusted=[SCALE])
+    back = load(path, trusted=(SCALE,))
+    assert_array_equal(back.transform(X), pipe.transform(X))
+    assert type(back[0]) is Scale
+    assert SCALE in describe(path)["classes"]
+
+
+def test_metadata_requests_inside_a_named_class_come_back(path):
+    with config_context(enable_metadata_routing=True):
+        save(Scale(inner=RidgeClassifier().set_fit_request(sample_weight=True)), path, trusted=[SCALE])
+        request = load(path, trusted=[SCALE]).inner.get_metadata_routing()
+    assert request.fit.requests["sample_weight"] is True
+
+
+@pytest.mark.parametrize("trusted", [[], [f"{Canary.__module__}.Canary"]], ids=["none", "another"])
+def test_a_class_that_is_not_named_is_refused_with_the_way(trusted, path):
+    with pytest.raises(TypeError, match=rf"^save cannot keep scale, a {SCALE}: load .* \(trusted= admits [^.]*\)\.$"):
+        save(make_pipeline(Scale(), PCA()), path, trusted=trusted)
+    with pytest.raises(TypeError, match=rf"^save cannot keep a {SCALE}: load would not trust it \(trusted= [^.]*\)\.$"):
+        save(Scale(), path, trusted=trusted)
+    assert not path.exists()
+    save(Scale(), path, trusted=[SCALE])
+    with pytest.raises(ValueError, match=rf"^{path} holds {SCALE}, which .* \(trusted= .*\); nothing in it was run\.$"):
+        load(path, trusted=trusted)
+
+
+@pytest.mark.parametrize("method", [lambda path, **kwargs: save(PCA(), path, **kwargs), load], ids=["save", "load"])
+@pytest.mark.parametrize(
+    ("trusted", "error", "words"),
+    [
+        (SCALE, TypeError, "takes a list of full names; for one, give"),
+        ([Scale], TypeError, "takes full names such as 'mypackage.module.MyStep', not <class"),
+        (["Scale"], ValueError, "names Scale, which cannot be imported"),
+        ([".Scale"], ValueError, "names .Scale, which cannot be imported"),
+        ([f"{__name__}.Scales"], ValueError, r"Scales, which cannot be imported: .* has no attribute 'Scales'"),
+        (["nowhere.at_all.Scale"], ValueError, "which cannot be imported: No module named 'nowhere'"),
+        *(
+            ([name], ValueError, f"trusted= names {name}, which is not the full name of an estimator class")
+            for name in [
+                f"{__name__}.sing",
+                f"{__name__}.X",
+                f"{__name__}.PCA",  # its home is another
+                "sklearn.decomposition.PCA",
+                "builtins.eval",
+                "builtins.object",
+                "functools.partial",
+                "numpy.load",
+                "numpy.ndarray",
+                "os.system",
+                "sklearn.base.clone",
+                "sklearn.utils.Bunch",
+                "subprocess.Popen",
+                "torch.nn.modules.linear.Linear",
+            ]
+        ),
+    ],
+    ids=named,
+)
+def test_what_is_no_estimator_class_cannot_be_trusted(method, trusted, error, words, path):
+    save(PCA(), path)
+    with pytest.raises(error, match=words):
+        method(path, trusted=trusted)
+
+
+@pytest.mark.parametrize("loader", sorted({name for name, _ in skops.io._audit.NODE_TYPE_MAPPING} - {"ObjectNode"}))
+def test_a_named_class_is_built_as_an_object_and_as_nothing_else(loader, path):
+    save(Scale(), path, trusted=[SCALE])
+    rewrite(path, lambda schema: schema.update(__loader__=loader))
+    with pytest.raises(ValueError, match=rf"holds {SCALE}, which load does not trust"):
+        load(path, trusted=[SCALE])
+
+
+@pytest.mark.parametrize("value", [Scale, Scale().fit, sing], ids=["class", "method", "function"])
+def test_a_named_class_opens_the_way_for_nothing_else(value, path):
+    with pytest.raises(TypeError, match="save cannot keep"):
+        save(Scale(inner=value), path, trusted=[SCALE])
+    dump(hidden_in(Scale(), value), path)
+    with pytest.raises(ValueError, match="which load does not trust"):
+        load(path, trusted=[SCALE])
+
+
+def test_a_named_class_that_comes_back_by_a_call_is_refused(path):
+    with pytest.raises(TypeError, match=r"cannot keep \S+\.Called"):
+        save(Called(), path, trusted=[f"{__name__}.Called"])
+
+
+def test_trees_inside_a_named_class_are_checked(path):
+    scale = Scale().fit(X)
+    state = scale.forest_.estimators_[0].tree_.__getstate__()
+    state["nodes"] = state["nodes"].copy()
+    state["nodes"]["feature"][0] = 64
+    scale.forest_.estimators_[0].tree_.__setstate__(state)
+    dump(scale, path)
+    with pytest.raises(ValueError, match="indices lead outside"):
+        load(path, trusted=[SCALE])
+
+
+# Other formats
+
+
+EARLIER = r"^{} was written by an earlier, unreleased skastro, or by skops alone: fit again and save .*\.$"
+
+
+@pytest.mark.parametrize("estimator", [PCA(2), Scale(), PhotoZRegressor()], ids=str)
+def test_a_file_without_a_format_is_refused_with_what_to_do(estimator, path):
+    skops.io.dump(estimator, path)
+    with pytest.raises(ValueError, match=EARLIER.format(path)):
+        load(path)
+    assert describe(path)["skastro"] is None
+
+
+def test_a_class_that_has_moved_is_no_foreign_one(path):
+    save(PhotoZRegressor(), path)
+    rewrite(path, lambda schema: schema.update(__module__="skastro.photoz"))
+    write(members_of(path) | {"skastro.json": json.dumps({"format": FORMAT - 1, "version": "0.0.9"})}, path)
+    with pytest.raises(ValueError, match=EARLIER.format(path)):
+        load(path)
+
+
+def test_a_file_of_a_newer_format_says_so(path):
+    save(PCA(2), path)
+    write(members_of(path) | {"skastro.json": json.dumps({"format": FORMAT + 1, "version": "9.9"})}, path)
+    with pytest.raises(ValueError, match=r"was written by a newer skastro \(9\.9\): upgrade to load it\.$"):
+        load(path)
+    assert describe(path)["skastro"] == "9.9"
+
+
+@pytest.mark.parametrize("about", ["", "[]", "{}", '{"format": "2"}', '{"format": null}'])
+def test_a_format_that_is_no_number_is_refused(about, path):
+    save(PCA(2), path)
+    write(members_of(path) | {"skastro.json": about}, path)
+    with pytest.raises(ValueError, match=r"not a skastro file\.$"):
+        load(path)
 
 
 # Refusals of save
@@ -416,7 +599,7 @@ def test_save_names_the_type_it_refuses(estimator, words, path):
 def test_save_refuses_what_was_learned(path):
     pca = PCA(2).fit(X)
     pca.learned_ = sing
-    with pytest.raises(TypeError, match=r"cannot keep \S+\.sing: load"):
+    with pytest.raises(TypeError, match=r"cannot keep \S+\.sing: load would not trust it \(.*\)\.$"):
         save(pca, path)
 
 
@@ -468,15 +651,15 @@ def hidden_in(estimator, value):
     ids=named,
 )
 def test_load_names_what_it_does_not_trust(silent, value, words, path):
-    skops.io.dump(make_pipeline(PCA(), hidden_in(StandardScaler(), value)), path)
+    dump(make_pipeline(PCA(), hidden_in(StandardScaler(), value)), path)
     Canary.marks.clear()
-    with pytest.raises(ValueError, match=rf"^{path} holds .*{words}.*; nothing in it was run\.$"):
+    with pytest.raises(ValueError, match=rf"^{path} holds .*{words}.* \(trusted= .*\); nothing in it was run\.$"):
         load(path)
 
 
 def test_load_looks_into_dictionaries_lists_and_object_arrays(silent, path):
     for value in ({"a": [Canary()]}, ((Canary(),),), np.array([Canary(), 1], dtype=object)):
-        skops.io.dump(hidden_in(PCA(), value), path)
+        dump(hidden_in(PCA(), value), path)
         Canary.marks.clear()
         with pytest.raises(ValueError, match="Canary"):
             load(path)
@@ -513,7 +696,7 @@ def test_older_and_odd_protocols_are_refused(protocol, path):
 
 
 def test_an_identity_that_aliases_another_node_does_not_hide_it(silent, path):
-    skops.io.dump({"a": 1, "b": sing}, path)
+    dump({"a": 1, "b": sing}, path)
 
     def alias(schema):
         schema["content"]["a"]["__id__"] = schema["content"]["b"]["__id__"]
@@ -539,9 +722,7 @@ def test_a_file_cut_short_is_one_sentence(keep, path):
     ids=range(5),
 )
 def test_an_archive_without_a_tree_is_one_sentence(members, path):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    write(members, path)
     with pytest.raises(ValueError, match="cut short or not a skastro file"):
         load(path)
 
@@ -575,7 +756,7 @@ def test_a_tree_that_leads_outside_itself_is_refused(field, value, path):
     state["nodes"] = state["nodes"].copy()
     state["nodes"][field][0] = value
     pipe[1].estimators_[1].tree_.__setstate__(state)
-    skops.io.dump(pipe, path)
+    dump(pipe, path)
     with pytest.raises(ValueError, match=r"holds a decision tree whose indices lead outside it\.$"):
         load(path)
 
@@ -595,5 +776,5 @@ def test_neighbor_trees_are_built_anew_from_their_points(algorithm, path):
     state = list(neighbors._tree.__getstate__())
     state[1] = np.full_like(state[1], 10**9)
     neighbors._tree.__setstate__(tuple(state))
-    skops.io.dump(neighbors, path)
+    dump(neighbors, path)
     assert_array_equal(load(path).kneighbors(return_distance=False), expected)
