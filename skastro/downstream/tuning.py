@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from skastro.augment import Augment
 from skastro.augment.views import Views
 from skastro.base import ImageEmbedder, ImageModel, restored_on_error
+from skastro.downstream.heads import Head
 from skastro.encoders import Normalizer, blocks, get_encoder, split
 from skastro.images import check_pixels
 from skastro.training import ArrayDataset, EarlyStopping, Monitor, Objective, draw_seed, local_seed, resolve_device
@@ -202,11 +203,12 @@ class HeldOut:
 class FineTuner(ImageModel, ABC):
     """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
 
-    A concrete one has a constructor that only stores, and the hooks `_encode`, `_loss` and `_build_output`.
+    A concrete one has a constructor that only stores, and the hook `_make_head`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
         "encoder": [*ImageModel._parameter_constraints["encoder"], ImageEmbedder, FrozenEstimator],
+        "head_norm": [StrOptions({"layer", "batch"}), None],
         "n_layers": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "encoder_lr": [Interval(Real, 0, None, closed="neither"), None],
@@ -217,17 +219,11 @@ class FineTuner(ImageModel, ABC):
     }
     _networks: ClassVar[tuple[str, ...]] = ("encoder", "head")
 
-    @abstractmethod
-    def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Learn from weighted targets: what the loss takes, the weight of each row, and the number of outputs."""
+    fitted_head_: Any
 
     @abstractmethod
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of each row."""
-
-    @abstractmethod
-    def _build_output(self, width: int, out: int) -> nn.Module:
-        """Make what turns normalized features into outputs, with fresh weights."""
+    def _make_head(self) -> Head:
+        """Make the head that the parameters ask for, not fitted."""
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
         self._validate_params()
@@ -240,7 +236,8 @@ class FineTuner(ImageModel, ABC):
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
-            target, weight, n_outputs = self._encode(y, weight)
+            self.fitted_head_ = self._make_head()
+            target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
                 raise ValueError(f"Found 1 sample with a label and a weight; {type(self).__name__} needs at least 2.")
             images, encoder = self._start(X)
@@ -248,7 +245,7 @@ class FineTuner(ImageModel, ABC):
             seed = draw_seed(self.random_state)
             with local_seed(seed):
                 encoder = self._build_encoder() if encoder is None else copy.deepcopy(encoder)
-                self._head_shape = (self._width(encoder), n_outputs)
+                self._head_shape = (self._width(encoder), self.head_norm)
                 arrays = {"images": images, "target": target, "weight": weight / weight[weight > 0].mean()}
                 self._tune(encoder, self._build_head(), arrays, seed)
         return self
@@ -287,10 +284,11 @@ class FineTuner(ImageModel, ABC):
         views, still = (self._view(recipe, seed) if part is encoder else as_kept for recipe in recipes)
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
-        objective = FineTuning(part, head, self._loss, scales, self.batch_norm)
+        objective = FineTuning(part, head, self.fitted_head_.loss, scales, self.batch_norm)
         monitor, best, rows = Monitor(part), None, np.flatnonzero(arrays["weight"])
         if self.early_stopping:
-            rows, held_out = self._hold_out(rows, arrays["target"], seed)
+            strata = self.fitted_head_.strata(arrays["target"][rows])
+            rows, held_out = self._hold_out(rows, strata, seed)
             evaluate = HeldOut(objective, still, arrays, held_out, self.batch_size, resolve_device(self.device))
             best = EarlyStopping(evaluate, self.n_iter_no_change, monitor.history)
         try:
@@ -330,21 +328,21 @@ class FineTuner(ImageModel, ABC):
         generator = torch.Generator(device).manual_seed(seed)
         return Views([(recipe, self.size_)], Normalizer(self.normalizer_).to(device), generator)
 
-    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def _hold_out(self, rows: np.ndarray, strata: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Choose rows to train on and rows to watch, by class where there are classes."""
-        classes = target[rows] if is_classifier(self) and target.ndim == 1 else None
         fraction = self.validation_fraction
-        chosen, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=classes)
+        chosen, held_out = train_test_split(rows, test_size=fraction, random_state=seed, stratify=strata)
         if len(chosen) < 2:
             raise ValueError(f"validation_fraction={fraction} leaves one of {len(rows)} rows to train on.")
         return chosen, held_out
 
-    def _answers(self, X: Any, last: nn.Module) -> np.ndarray:
-        """Run encoder, head and a last function over images, averaged over their symmetries when asked."""
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Run encoder, head and activation over images, averaged over their symmetries when asked."""
         check_is_fitted(self)
-        network = nn.Sequential(self.encoder_, self.head_, last)
+        network = nn.Sequential(self.encoder_, self.head_, self.fitted_head_.activation())
         return self._run(network, self._check_images(X, reset=False), self.average)
 
     def _build_head(self) -> nn.Module:
-        width, out = self._head_shape
-        return nn.Sequential(nn.LayerNorm(width), self._build_output(width, out))
+        width, norm = self._head_shape
+        before = {"layer": nn.LayerNorm, "batch": nn.BatchNorm1d, None: nn.Identity}[norm](width)
+        return nn.Sequential(before, self.fitted_head_.build(width))
