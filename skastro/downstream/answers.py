@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted
 
 from skastro.metrics import dirichlet_nll, per_question, read_votes
 from skastro.votes import VoteSchema
@@ -291,7 +290,7 @@ class VoteClassifierMixin(ClassifierMixin):
     @property
     @abstractmethod
     def answers_(self) -> Answers:
-        """What the columns of `predict_proba` stand for: an :class:`Answers`."""
+        """What the columns of `predict_proba` stand for, an :class:`Answers`; refused before `fit`."""
 
     @property
     def classes_(self) -> np.ndarray:
@@ -418,7 +417,6 @@ class VoteClassifierMixin(ClassifierMixin):
         float
             Greater is better; a log-likelihood is at most 0.
         """
-        check_is_fitted(self)
         if self.schema_ is None:
             return super().score(X, y, sample_weight)
         alpha = np.asarray(self.predict_concentrations(X))
@@ -442,5 +440,4 @@ class VoteClassifierMixin(ClassifierMixin):
         ValueError
             If a label was not seen in `fit`, or votes cannot be used.
         """
-        check_is_fitted(self)
         return self.answers_.count(y)

@@ -201,19 +201,17 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
 
     @property
     def answers_(self) -> Answers:  # noqa: D102
+        check_is_fitted(self)
         return self._answers
 
     def predict_proba(self, X: Any, asked: bool = False) -> np.ndarray | pd.DataFrame:  # noqa: D102
-        alpha = self._concentrations(X)
-        fractions = self.answers_.fractions(alpha)
+        fractions = self.answers_.fractions(self._concentrations(X))
         return self.answers_.as_given(self.answers_.shares(fractions) if asked else fractions, X)
 
     def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:  # noqa: D102
-        alpha = self._concentrations(X)
-        return self.answers_.as_given(alpha, X)
+        return self.answers_.as_given(self._concentrations(X), X)
 
     def _concentrations(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
         X = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
         arrays = zip(self.coefs_, self.intercepts_, strict=True)
         layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in arrays]
@@ -223,7 +221,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         """Find the layers by L-BFGS over all rows at once."""
         widths = [X.shape[1], *self.hidden_layer_sizes, votes.shape[1]]
         rows, counts, total = torch.from_numpy(X), torch.from_numpy(votes), weight.sum()
-        share, sizes = torch.from_numpy(weight / total), self.answers_.sizes
+        share, sizes = torch.from_numpy(weight / total), self._answers.sizes
 
         def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
             parameters = torch.tensor(flat, requires_grad=True)

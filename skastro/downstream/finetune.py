@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from skastro.augment import Augment
 from skastro.downstream.answers import Answers, VoteClassifierMixin
@@ -277,6 +278,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     @property
     def answers_(self) -> Answers:  # noqa: D102
+        check_is_fitted(self)
         return self.fitted_head_.answers_
 
     def predict_proba(self, X: Any, asked: bool = False) -> np.ndarray | pd.DataFrame:  # noqa: D102
@@ -285,7 +287,18 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         return self.answers_.as_given(self.answers_.shares(fractions) if asked else fractions, X)
 
     @available_if(_head_has("concentrations"))
-    def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:  # noqa: D102
+    def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:
+        r"""Give the Dirichlet concentrations :math:`\alpha`, for a head that tells them, such as ``head="dirichlet"``.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n, n_answers), float64
+        """
         outputs = self._outputs(X)
         return self.answers_.as_given(self.fitted_head_.concentrations(outputs), X)
 
@@ -297,8 +310,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     def _make_head(self) -> Head:
         if isinstance(self.head, ClassHead):
             for name, default in {"schema": None, "dropout": 0.2, "class_weight": None, "label_smoothing": 0.0}.items():
-                if (value := getattr(self, name)) != default:
-                    raise ValueError(f"{name}={value!r} cannot be set beside head={self.head}, which brings its own.")
+                if getattr(self, name) != default:
+                    kind = type(self.head).__name__
+                    raise ValueError(f"{name} cannot be set beside a {kind}, which brings parameters of its own.")
             return clone(self.head)
         if self.head == "softmax":
             if self.schema is not None:

@@ -19,19 +19,7 @@ from skastro.encoders import VoteHead
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.votes import VoteSchema
 
-__all__ = [
-    "ClassHead",
-    "DirichletHead",
-    "Head",
-    "LinearHead",
-    "RedshiftHead",
-    "SoftmaxHead",
-    "ValueHead",
-    "as_head",
-    "check_soft_labels",
-    "get_head",
-    "weigh_classes",
-]
+__all__ = ["ClassHead", "DirichletHead", "Head", "LinearHead", "RedshiftHead", "SoftmaxHead", "ValueHead"]
 
 
 class Head(BaseEstimator, ABC):
@@ -359,7 +347,7 @@ class LinearHead(ValueHead):
         return mse_loss(outputs.view_as(target), target, reduction="none").reshape(len(target), -1).mean(dim=1)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:  # noqa: D102
-        return outputs.reshape(-1, *self.mean_.shape) * self.scale_ + self.mean_
+        return outputs.astype(np.float64).reshape(-1, *self.mean_.shape) * self.scale_ + self.mean_
 
 
 class RedshiftHead(ValueHead):
