@@ -38,6 +38,8 @@ FURTHER = {
     "skastro.augment.multiview": "MultiView",
     "skastro.augment.sky": "ColorJitter GaussianBlur Grayscale PSFBlur Redden",
     "skastro.augment.spectra": "ContiguousMask ContinuumTilt InverseVarianceNoise Redshift",
+    "skastro.downstream.answers": "Answers",
+    "skastro.downstream.heads": "DirichletHead LinearHead RedshiftHead SoftmaxHead",
     "skastro.downstream.photoz": "RedshiftBins",
     "skastro.metrics.scorers": "CRPSScorer VoteScorer",
     "skastro.preprocessing": "Deredden",

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skastro import BYOLEmbedder, DirichletClassifier, FineTuneClassifier, Training, load, save
-from skastro.losses import dirichlet_multinomial_nll
+from skastro.downstream.answers import learn_answers
 from skastro.metrics import dirichlet_nll, get_scorer, interval_coverage, per_question, vote_coverage
 from skastro.votes import VoteSchema, get_schema
 
@@ -145,24 +145,15 @@ def test_many_features_are_no_louder_than_few():
 # --- what the concentrations say ------------------------------------------------------------------------------------
 
 
-class Told(DirichletClassifier):
-    """Has been told its concentrations."""
-
-    def _concentrations(self, X):
-        return np.asarray(X, dtype=float)
-
-
-def told(X, votes, schema=None):
-    model = Told(schema)
-    model._learn_votes(np.asarray(votes))
-    return model
+def told(votes, schema=None):
+    answers, _ = learn_answers(votes, schema)
+    return answers
 
 
 def test_fractions_and_interval_of_the_catalogs():
-    alpha = [[10.0, 5.0, 1.0]]
-    model = told(alpha, [[1, 1, 1]])
-    assert_allclose(model.predict_proba(alpha), [[0.625, 0.3125, 0.0625]])
-    assert_allclose(model.predict_interval(alpha)[0, 0], [0.4226, 0.8091], atol=5e-5)
+    alpha, answers = np.array([[10.0, 5.0, 1.0]]), told([[1, 1, 1]])
+    assert_allclose(answers.fractions(alpha), [[0.625, 0.3125, 0.0625]])
+    assert_allclose(answers.interval(alpha, 0.9)[0, 0], [0.4226, 0.8091], atol=5e-5)
 
 
 ALPHA = np.exp(np.random.default_rng(0).uniform(-1, 9, (50, 5)))
@@ -170,35 +161,36 @@ ALPHA = np.exp(np.random.default_rng(0).uniform(-1, 9, (50, 5)))
 
 @pytest.mark.parametrize("level", [0.05, 0.5, 0.9, 0.999])
 def test_intervals_are_quantiles_of_beta_distributions(level):
-    low, high = np.moveaxis(told(ALPHA, VOTES, TREE).predict_interval(ALPHA, level), -1, 0)
+    low, high = np.moveaxis(told(VOTES, TREE).interval(ALPHA, level), -1, 0)
     beta = stats.beta(ALPHA, per_question(ALPHA, TREE.sizes) - ALPHA)
     assert_allclose(beta.cdf(high) - beta.cdf(low), level, atol=1e-6)
     assert_allclose(beta.cdf(low), (1 - level) / 2, atol=1e-6)
 
 
 def test_of_two_answers_the_intervals_mirror_each_other():
-    interval = told(ALPHA, VOTES, TREE).predict_interval(ALPHA)[:, 3:]
+    interval = told(VOTES, TREE).interval(ALPHA, 0.9)[:, 3:]
     assert_allclose(interval[:, 0], 1 - interval[:, 1, ::-1], atol=1e-9)
 
 
 def test_samples_follow_the_distributions():
     alpha = np.array([[10.0, 5.0, 1.0, 0.3, 0.6], [0.5, 0.5, 0.5, 200.0, 100.0]])
-    model = told(alpha, VOTES, TREE)
-    draws = model.sample(alpha, 20_000, random_state=0)
+    answers = told(VOTES, TREE)
+    draws = answers.sample(alpha, 20_000, random_state=0)
     assert draws.shape == (2, 20_000, 5)
     assert_allclose(per_question(draws.reshape(-1, 5), TREE.sizes), 1)
     for i, row in enumerate(alpha):
         total = per_question(alpha, TREE.sizes)[i]
         for a in range(5):
             assert stats.kstest(draws[i, :, a], stats.beta(row[a], total[a] - row[a]).cdf).statistic < 0.02
-    assert_array_equal(draws, model.sample(alpha, 20_000, random_state=0))
-    tiny = model.sample(alpha * 1e-4, 20_000, random_state=0)  # where gamma variates underflow
-    assert_allclose(tiny.mean(axis=1), model.predict_proba(alpha), atol=0.015)
+    assert_array_equal(draws, answers.sample(alpha, 20_000, random_state=0))
+    tiny = answers.sample(alpha * 1e-4, 20_000, random_state=0)  # where gamma variates underflow
+    assert_allclose(tiny.mean(axis=1), answers.fractions(alpha), atol=0.015)
 
 
 def test_shares_of_all_volunteers_fall_down_the_tree():
-    model = told(ALPHA, VOTES, TREE)
-    fractions, shares = model.predict_proba(ALPHA), model.predict_proba(ALPHA, asked=True)
+    answers = told(VOTES, TREE)
+    fractions = answers.fractions(ALPHA)
+    shares = answers.shares(fractions)
     assert_array_equal(shares[:, :3], fractions[:, :3])
     assert_allclose(shares[:, 3:], fractions[:, 3:] * fractions[:, 1:2])
 
@@ -212,10 +204,10 @@ def test_all_answers_come_from_the_concentrations(model, rows, votes):
     alpha = model.predict_concentrations(rows)
     assert alpha.dtype == np.float64
     assert (alpha > 0).all()
-    ideal = told(alpha, votes, TREE)
-    assert_array_equal(model.predict_proba(rows), ideal.predict_proba(alpha))
-    assert_array_equal(model.predict_proba(rows, asked=True), ideal.predict_proba(alpha, asked=True))
-    assert_array_equal(model.predict_interval(rows, 0.5), ideal.predict_interval(alpha, 0.5))
+    ideal = told(votes, TREE)
+    assert_array_equal(model.predict_proba(rows), ideal.fractions(alpha))
+    assert_array_equal(model.predict_proba(rows, asked=True), ideal.shares(ideal.fractions(alpha)))
+    assert_array_equal(model.predict_interval(rows, 0.5), ideal.interval(alpha, 0.5))
     assert_array_equal(model.sample(rows, 3, random_state=0), ideal.sample(alpha, 3, random_state=0))
     assert model.score(rows, votes) == pytest.approx(-dirichlet_nll(votes, alpha, TREE))
     assert model.score(rows, votes) == get_scorer("neg_dirichlet_nll")(model, rows, votes)
@@ -375,7 +367,7 @@ def test_a_single_label_is_certain():
 # --- end to end -----------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_of_images_is_the_likelihood_and_its_history_tells_it():
+def test_the_history_of_images_tells_the_likelihood():
     exact = {
         "training": Training(optimizer="sgd", precision="fp32", warmup=0),
         "lr": 1e-12,
@@ -385,10 +377,6 @@ def test_the_loss_of_images_is_the_likelihood_and_its_history_tells_it():
     }
     votes = VOTES[:12]
     model = FineTuneClassifier(**TINY | exact, schema=TREE)
-    outputs = torch.rand(12, 5) * 100 + 1
-    model._learn_votes(votes)
-    terms = dirichlet_multinomial_nll(outputs, torch.tensor(votes), TREE.sizes, reduction="none")
-    assert_allclose(model._loss(outputs, torch.tensor(votes)), terms.sum(dim=1))
     model.fit(IMAGES, votes)
     assert model.history_["loss"][0] == pytest.approx(-model.score(IMAGES, votes), rel=1e-4)
 

@@ -1,7 +1,6 @@
 """Votes with error bars: for every galaxy a Dirichlet distribution over the answers to each question."""
 
 import warnings
-from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -11,263 +10,24 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize
-from scipy.special import betaincinv
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_random_state, column_or_1d
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
 from skastro.base import restored_on_error
+from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
 from skastro.losses import dirichlet_multinomial_nll
-from skastro.metrics import dirichlet_nll, per_question, read_votes
 from skastro.votes import VoteSchema
 
-__all__ = ["DirichletClassifier", "VoteClassifierMixin"]
+__all__ = ["DirichletClassifier"]
 
 LIMIT = 12.0  # of the logarithm of a concentration: beyond, log-gammas lose their digits
 
 Layer = tuple[Tensor, Tensor]
-
-
-def predicts_votes(model: BaseEstimator) -> bool:
-    """Tell whether a classifier's head gives concentrations; once fitted, whether the head in use does.
-
-    Parameters
-    ----------
-    model : VoteClassifierMixin
-        Fitted or not.
-
-    Returns
-    -------
-    bool
-    """
-    return getattr(model, "_head", getattr(model, "head", "dirichlet")) == "dirichlet"
-
-
-class VoteClassifierMixin(ClassifierMixin):
-    r"""What classifiers of votes answer, once they have the Dirichlet concentrations :math:`\alpha` of a galaxy.
-
-    A concrete one has the parameter `schema`, calls `_learn_votes` in its fit, and has the hooks `_concentrations` and
-    `_fractions`. Where votes came in a DataFrame, answers are DataFrames.
-    """
-
-    schema: str | VoteSchema | None
-    schema_: VoteSchema | None
-    classes_: np.ndarray
-
-    @abstractmethod
-    def _concentrations(self, X: Any) -> np.ndarray:
-        """Give the concentrations, (n, n_answers), float64."""
-
-    @abstractmethod
-    def _fractions(self, X: Any) -> np.ndarray:
-        """Give the expected fraction of each answer, or the probability of each class."""
-
-    def predict(self, X: Any) -> np.ndarray | pd.DataFrame:
-        """Give the answer expected to have most votes.
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n,), or ndarray or DataFrame of shape (n, n_questions)
-            Labels, where labels were learned; for votes, the names of the answers, a column per question.
-        """
-        fractions = self._fractions(X)
-        if self.schema_ is None:
-            return self.classes_[fractions.argmax(axis=1)]
-        blocks = self.schema_.by_question(fractions)
-        best = [np.array(self.schema_.questions[name])[block.argmax(axis=1)] for name, block in blocks.items()]
-        return self._as_given(np.column_stack(best), X, list(blocks))
-
-    def predict_proba(self, X: Any, asked: bool = False) -> np.ndarray | pd.DataFrame:
-        r"""Give the expected fraction of each answer among those to its question, or the probability of each class.
-
-        .. math:: \hat f_a = \alpha_a / \sum_{b \in q} \alpha_b
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-        asked : bool, default=False
-            Multiply by the probability that a volunteer comes to the question, which turns shares of those who were
-            asked into shares of all; see :meth:`skastro.votes.VoteSchema.asked`. Labels are one question, always
-            asked.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n, n_answers)
-        """
-        fractions = self._fractions(X)
-        if asked and self.schema_ is not None:
-            fractions = fractions * np.repeat(self.schema_.asked(fractions), self.schema_.sizes, axis=1)
-        return self._as_given(fractions, X, self.classes_)
-
-    @available_if(predicts_votes)
-    def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:
-        r"""Give the Dirichlet concentrations :math:`\alpha`, from which all else follows.
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray or DataFrame of shape (n, n_answers), float64
-        """
-        return self._as_given(self._concentrations(X), X, self.classes_)
-
-    @available_if(predicts_votes)
-    def predict_interval(self, X: Any, level: float = 0.9) -> np.ndarray:
-        r"""Give the central interval of each fraction, which follows a beta distribution.
-
-        .. math:: f_a \sim {\rm Beta}\Bigl(\alpha_a, \sum_{b \in q} \alpha_b - \alpha_a\Bigr)
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-        level : float, default=0.9
-            Probability inside, more than 0 and less than 1.
-
-        Returns
-        -------
-        ndarray of shape (n, n_answers, 2), float64
-            Lower and upper end. It is the fraction among endlessly many volunteers that lies inside; the fraction
-            among a few scatters more.
-
-        Raises
-        ------
-        ValueError
-            If `level` is not between 0 and 1.
-        """
-        if not 0 < level < 1:
-            raise ValueError(f"level must be between 0 and 1; got {level}.")
-        alpha = self._concentrations(X)
-        others = np.maximum(per_question(alpha, self._sizes) - alpha, 1e-300)  # a single class has none
-        return np.stack([betaincinv(alpha, others, (1 + side * level) / 2) for side in (-1, 1)], axis=-1)
-
-    @available_if(predicts_votes)
-    def sample(self, X: Any, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draw fractions from the distributions.
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-        n_samples : int, default=1
-            Draws for each row.
-        random_state : int, RandomState instance or None, default=None
-            Source of the draws.
-
-        Returns
-        -------
-        ndarray of shape (n, n_samples, n_answers), float64
-            The fractions of each question sum to 1; questions are drawn independently of each other.
-        """
-        rng = check_random_state(random_state)
-        alpha = np.repeat(self._concentrations(X), n_samples, axis=0)
-        # Normalized gamma variates; by way of logarithms, because those of small concentrations underflow.
-        log_gamma = np.log(rng.standard_gamma(alpha + 1)) + np.log(1 - rng.uniform(size=alpha.shape)) / alpha
-        starts = np.cumsum([0, *self._sizes[:-1]])
-        largest = np.repeat(np.maximum.reduceat(log_gamma, starts, axis=1), self._sizes, axis=1)
-        gamma = np.exp(log_gamma - largest)
-        return (gamma / per_question(gamma, self._sizes)).reshape(-1, n_samples, alpha.shape[1])
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        r"""Score labels by the accuracy, votes by their mean log-likelihood.
-
-        For votes it is :math:`\sum_q \ln p(k_q \mid \alpha_q)`, averaged over the galaxies with any vote.
-
-        Parameters
-        ----------
-        X : array-like
-            As in `fit`.
-        y : array-like
-            Labels or votes, as in `fit`.
-        sample_weight : array-like of shape (n,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        float
-            Greater is better; a log-likelihood is at most 0.
-        """
-        check_is_fitted(self)
-        if self.schema_ is None:
-            return super().score(X, y, sample_weight)
-        return -dirichlet_nll(self.count_votes(y), self._concentrations(X), self.schema_, sample_weight=sample_weight)
-
-    @available_if(predicts_votes)
-    def count_votes(self, y: Any) -> np.ndarray:
-        """Check votes, and put them in the order of the columns of `predict_proba`.
-
-        Parameters
-        ----------
-        y : array-like of shape (n,), or (n, n_answers), or DataFrame
-            Labels, one vote each, or votes, as in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n, n_answers), int
-
-        Raises
-        ------
-        ValueError
-            If a label was not seen in `fit`, or votes cannot be used.
-        """
-        check_is_fitted(self)
-        if self.schema_ is None:
-            labels = column_or_1d(y)
-            known = labels[:, np.newaxis] == self.classes_
-            if not known.any(axis=1).all():
-                raise ValueError(f"y has the label {labels[known.any(axis=1).argmin()]!r}, which was not seen in fit.")
-            return known.astype(np.int64)
-        if isinstance(y, pd.DataFrame):
-            y = y.rename(columns=str)
-            y = y[list(self.classes_)].to_numpy() if set(y.columns) == set(self.classes_) else y
-        return self.schema_.validate(y)
-
-    def _learn_votes(self, y: Any) -> np.ndarray:
-        """Learn what is asked, and give the counts."""
-        y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
-        if self.schema is None and (y.ndim < 2 or y.shape[1] == 1):
-            labels = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
-            check_classification_targets(labels)
-            self.schema_, self._is_table = None, False
-            self.classes_, place = np.unique(labels, return_inverse=True)
-            self._sizes: Sequence[int] = (len(self.classes_),)
-            return np.eye(len(self.classes_), dtype=np.int64)[place]
-        votes, self.schema_ = read_votes(y, self.schema)
-        self._sizes, self._is_table = self.schema_.sizes, isinstance(y, pd.DataFrame)
-        names = self.schema_.columns if self.schema is not None else self.schema_.questions["votes"]
-        self.classes_ = np.array(names)
-        return votes
-
-    def _weigh_votes(self, votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Give rows without any vote no weight."""
-        weight = weight * votes.any(axis=1)
-        if not weight.any():
-            raise ValueError("No row of y has both votes and a weight: there is nothing to learn from.")
-        return weight
-
-    def _expected(self, concentrations: np.ndarray) -> np.ndarray:
-        return concentrations / per_question(concentrations, self._sizes)
-
-    def _as_given(self, values: np.ndarray, X: Any, columns: Any) -> np.ndarray | pd.DataFrame:
-        """A table where votes came in one, with the index of X if that is one too."""
-        if not self._is_table:
-            return values
-        return pd.DataFrame(values, index=X.index if isinstance(X, pd.DataFrame) else None, columns=columns)
 
 
 class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
@@ -310,6 +70,8 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         The labels, or the names of the columns of votes: what the columns of `predict_proba` are.
     schema_ : VoteSchema or None
         The questions in use; None for labels.
+    answers_ : Answers
+        Both, and what concentrations say of them; see `skastro.downstream.answers.Answers`.
     coefs_, intercepts_ : list of ndarray
         Weights (n_in, n_out) and biases (n_out,) of each layer, in float64.
     scaler_ : StandardScaler
@@ -430,33 +192,41 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         with restored_on_error(self):
             X = validate_data(self, X, dtype=np.float64)
             check_consistent_length(X, y)
-            votes = self._learn_votes(y)
-            weight = self._weigh_votes(votes, _check_sample_weight(sample_weight, X, ensure_non_negative=True))
+            self._answers, votes = learn_answers(y, self.schema)
+            weight = weigh_votes(votes, _check_sample_weight(sample_weight, X, ensure_non_negative=True))
             rows = np.flatnonzero(weight)
             self.scaler_ = StandardScaler().fit(X[rows], sample_weight=weight[rows])
             self._minimize(self.scaler_.transform(X[rows]), votes[rows], weight[rows])
         return self
 
-    def _concentrations(self, X: Any) -> np.ndarray:
+    @property
+    def answers_(self) -> Answers:  # noqa: D102
         check_is_fitted(self)
+        return self._answers
+
+    def predict_proba(self, X: Any, asked: bool = False) -> np.ndarray | pd.DataFrame:  # noqa: D102
+        fractions = self.answers_.fractions(self._concentrations(X))
+        return self.answers_.as_given(self.answers_.shares(fractions) if asked else fractions, X)
+
+    def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:  # noqa: D102
+        return self.answers_.as_given(self._concentrations(X), X)
+
+    def _concentrations(self, X: Any) -> np.ndarray:
         X = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
         arrays = zip(self.coefs_, self.intercepts_, strict=True)
         layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in arrays]
         return concentrations(torch.from_numpy(X), layers).numpy()
 
-    def _fractions(self, X: Any) -> np.ndarray:
-        return self._expected(self._concentrations(X))
-
     def _minimize(self, X: np.ndarray, votes: np.ndarray, weight: np.ndarray) -> None:
         """Find the layers by L-BFGS over all rows at once."""
         widths = [X.shape[1], *self.hidden_layer_sizes, votes.shape[1]]
         rows, counts, total = torch.from_numpy(X), torch.from_numpy(votes), weight.sum()
-        share = torch.from_numpy(weight / total)
+        share, sizes = torch.from_numpy(weight / total), self._answers.sizes
 
         def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
             parameters = torch.tensor(flat, requires_grad=True)
             layers = unpack(parameters, widths)
-            terms = dirichlet_multinomial_nll(concentrations(rows, layers), counts, self._sizes, reduction="none")
+            terms = dirichlet_multinomial_nll(concentrations(rows, layers), counts, sizes, reduction="none")
             penalty = sum(len(weights) * torch.sum(weights**2) for weights, _ in layers)
             loss = share @ terms.sum(dim=1) + self.alpha / (2 * total) * penalty
             (gradient,) = torch.autograd.grad(loss, parameters)

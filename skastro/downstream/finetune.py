@@ -5,22 +5,18 @@ from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
+import pandas as pd
 from sklearn.base import RegressorMixin, clone
-from sklearn.utils import Tags, check_array, column_or_1d, compute_class_weight
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
 
 from skastro.augment import Augment
-from skastro.downstream.dirichlet import VoteClassifierMixin, predicts_votes
+from skastro.downstream.answers import Answers, VoteClassifierMixin
+from skastro.downstream.heads import ClassHead, DirichletHead, Head, SoftmaxHead, ValueHead, as_head, get_head
 from skastro.downstream.photoz import RedshiftBins
 from skastro.downstream.tuning import FineTuner
-from skastro.encoders import VoteHead
-from skastro.losses import dirichlet_multinomial_nll
 from skastro.surveys import Survey
 from skastro.training import Training
 from skastro.votes import VoteSchema
@@ -28,12 +24,21 @@ from skastro.votes import VoteSchema
 __all__ = ["FineTuneClassifier", "FineTuneRegressor"]
 
 
+def _head_in_use(model: FineTuner) -> Any:
+    return getattr(model, "fitted_head_", as_head(model.head))
+
+
+def _head_has(name: str) -> Callable[[FineTuner], bool]:
+    return lambda model: hasattr(_head_in_use(model), name)
+
+
 class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     r"""Classify images, or predict how volunteers vote on them, with an encoder and a head, trained together.
 
     ``head="softmax"`` minimizes the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
     ``head="dirichlet"`` takes counts of votes and gives every galaxy a Dirichlet distribution over the answers to each
-    question: its loss is that of :class:`DirichletClassifier`, whose answers it has too.
+    question: its loss is that of :class:`DirichletClassifier`, whose answers it has too. Any other
+    :class:`~skastro.downstream.ClassHead` will do, your own too.
 
     Parameters
     ----------
@@ -41,8 +46,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
         changed; a bare embedder is cloned and fitted on the images first; a timm name, a specification or a module
         is trained from random weights (a module: from its own), the "direct" baseline.
-    head : {"softmax", "dirichlet"}, default="softmax"
-        What the network ends in.
+    head : {"softmax", "dirichlet"} or ClassHead, default="softmax"
+        What the network ends in. A name stands for :class:`~skastro.downstream.SoftmaxHead` or
+        :class:`~skastro.downstream.DirichletHead` with the parameters `schema`, `dropout`, `class_weight` and
+        `label_smoothing` from here; a head that is given brings its own.
+    head_norm : {"layer", "batch"} or None, default="layer"
+        Normalization of the features before the head's layer.
     schema : str, VoteSchema or None, default=None
         For ``head="dirichlet"``: the questions, by the name of a campaign or as a schema. None makes labels of a 1-D
         ``y``, one vote each, and the answers to one question of the columns of a 2-D one.
@@ -106,7 +115,11 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     encoder_ : nn.Module
         The tuned encoder, on the CPU.
     head_ : nn.Module
-        Layer norm and linear layer; for votes, layer norm and :class:`~skastro.encoders.VoteHead`.
+        Norm and output layer; for votes the layer is a :class:`~skastro.encoders.VoteHead`.
+    fitted_head_ : ClassHead
+        The head in use, with what it learned of the labels.
+    answers_ : Answers
+        What the columns of `predict_proba` stand for; see `skastro.downstream.answers.Answers`.
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
@@ -124,8 +137,8 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     -----
     Where the published code of Slijepcevic et al. (2023) errs, this does not: it takes the softmax once, frozen
     blocks keep their batch-norm statistics unless asked not to, and the best epoch is restored from a copy. Its head
-    has a batch norm in the place of the layer norm, its table 4 is ``lr=2.5e-4, batch_size=64, layer_decay=0.75,
-    max_epochs=300, training=Training(weight_decay=0.005)`` with ``augment="radio-finetune"``. Hayat et al. (2021) give
+    is ``head_norm="batch"``, its table 4 is ``lr=2.5e-4, batch_size=64, layer_decay=0.75, max_epochs=300,
+    training=Training(weight_decay=0.005)`` with ``augment="radio-finetune"``. Hayat et al. (2021) give
     the encoder a tenth of the head's rate: ``lr=1e-3, encoder_lr=1e-4, layer_decay=1.0,
     training=Training(schedule="milestones")``.
 
@@ -163,18 +176,20 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
-        "head": [StrOptions({"softmax", "dirichlet"})],
+        "head": [StrOptions({"softmax", "dirichlet"}), ClassHead],
         "schema": [str, VoteSchema, None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
+    _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = FineTuner._shorthand | {"head": get_head}
 
     def __init__(
         self,
         encoder: Any = "resnet18",
         *,
-        head: str = "softmax",
+        head: str | ClassHead = "softmax",
+        head_norm: str | None = "layer",
         schema: str | VoteSchema | None = None,
         dropout: float = 0.2,
         n_layers: int | str = "all",
@@ -202,6 +217,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     ) -> None:
         self.encoder = encoder
         self.head = head
+        self.head_norm = head_norm
         self.schema = schema
         self.dropout = dropout
         self.n_layers = n_layers
@@ -241,6 +257,10 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         sample_weight : array-like of shape (n,), default=None
             Weight of each image in the loss, such as its number of votes for soft labels; counts of votes count by
             themselves.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
+        votes : array-like of shape (n, n_answers), default=None
+            Votes for a bare embedder that learns from them before it is tuned.
 
         Returns
         -------
@@ -261,121 +281,80 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 
+    @property
+    def answers_(self) -> Answers:  # noqa: D102
+        check_is_fitted(self)
+        return self.fitted_head_.answers_
+
+    def predict_proba(self, X: Any, asked: bool = False, ivar: Any = None) -> np.ndarray | pd.DataFrame:
+        r"""Give the expected fraction of each answer among those to its question, or the probability of each class.
+
+        .. math:: \hat f_a = \alpha_a / \sum_{b \in q} \alpha_b
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+        asked : bool, default=False
+            Multiply by the probability that a volunteer comes to the question, which turns shares of those who were
+            asked into shares of all; see :meth:`skastro.votes.VoteSchema.asked`. Labels are one question, always
+            asked.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n, n_answers)
+        """
+        outputs = self._outputs(X, ivar=ivar)
+        fractions = self.fitted_head_.decode(outputs)
+        return self.answers_.as_given(self.answers_.shares(fractions) if asked else fractions, X)
+
+    @available_if(_head_has("concentrations"))
+    def predict_concentrations(self, X: Any, ivar: Any = None) -> np.ndarray | pd.DataFrame:
+        r"""Give the Dirichlet concentrations :math:`\alpha`, for a head that tells them, such as ``head="dirichlet"``.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
+
+        Returns
+        -------
+        ndarray or DataFrame of shape (n, n_answers), float64
+        """
+        outputs = self._outputs(X, ivar=ivar)
+        return self.answers_.as_given(self.fitted_head_.concentrations(outputs), X)
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # after the few steps of scikit-learn's checks
         return tags
 
-    def _concentrations(self, X: Any) -> np.ndarray:
-        return self._answers(X, nn.Identity()).astype(np.float64)
-
-    def _fractions(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        if predicts_votes(self):
-            return self._expected(self._concentrations(X))
-        return self._answers(X, nn.Softmax(dim=1))
-
-    def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        self._head = self.head
-        return self._encode_votes(y, weight) if self.head == "dirichlet" else self._encode_labels(y, weight)
-
-    def _encode_votes(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    def _make_head(self) -> Head:
+        if isinstance(self.head, ClassHead):
+            for name, default in {"schema": None, "dropout": 0.2, "class_weight": None, "label_smoothing": 0.0}.items():
+                if getattr(self, name) != default:
+                    kind = type(self.head).__name__
+                    raise ValueError(f"{name} cannot be set beside a {kind}, which brings parameters of its own.")
+            return clone(self.head)
+        if self.head == "softmax":
+            if self.schema is not None:
+                raise ValueError("schema is for head='dirichlet'; a softmax has one question.")
+            return SoftmaxHead(class_weight=self.class_weight, label_smoothing=self.label_smoothing)
         if self.label_smoothing:
             raise ValueError("label_smoothing is for head='softmax'; votes bring their own shares.")
-        votes = self._learn_votes(y)
-        if self.schema_ is None:
-            weight = self._weigh_classes(votes.argmax(axis=1), weight)
-        elif self.class_weight is not None:
-            raise ValueError("class_weight is for labels; a galaxy with votes is of no one class.")
-        return votes, self._weigh_votes(votes, weight), votes.shape[1]
-
-    def _encode_labels(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        if self.schema is not None:
-            raise ValueError("schema is for head='dirichlet'; a softmax has one question.")
-        self.schema_, self._is_table = None, False
-        labels = check_array(y, ensure_2d=False, dtype=None, input_name="y")
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            target = check_soft_labels(labels)
-            self.classes_ = np.asarray(getattr(y, "columns", range(target.shape[1])))
-            label = target.argmax(axis=1)
-        else:
-            y = column_or_1d(labels, warn=True)
-            check_classification_targets(y)
-            self.classes_, label = np.unique(y, return_inverse=True)
-            target = label
-        return target, self._weigh_classes(label, weight), len(self.classes_)
-
-    def _weigh_classes(self, label: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        present, index = np.unique(label, return_inverse=True)  # a soft class may have the largest share nowhere
-        class_weight = compute_class_weight(self.class_weight, classes=self.classes_[present], y=self.classes_[label])
-        weight = weight * class_weight[index]
-        if not weight.any():
-            raise ValueError("class_weight gives every row the weight 0: there is nothing to learn from.")
-        return weight
-
-    def _build_output(self, width: int, out: int) -> nn.Module:
-        if predicts_votes(self):
-            return VoteHead(width, out, torch.Generator().manual_seed(int(torch.randint(1 << 62, ()))), self.dropout)
-        return nn.Linear(width, out)
-
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if predicts_votes(self):
-            return dirichlet_multinomial_nll(outputs, target, self._sizes, reduction="none").sum(dim=1)
-        target = target.long() if target.ndim == 1 else target
-        return cross_entropy(outputs, target, label_smoothing=self.label_smoothing, reduction="none")
-
-
-def check_soft_labels(y: Any) -> np.ndarray:
-    """Scale rows of shares to sum to 1.
-
-    Parameters
-    ----------
-    y : array-like of shape (n, n_classes)
-        Shares, such as votes; none negative, and some in each row.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes), float64
-
-    Raises
-    ------
-    ValueError
-        Naming the first row that has a negative share, or none.
-    """
-    shares = check_array(y, dtype=np.float64, input_name="y")
-    bad = (shares < 0).any(axis=1) | (shares.sum(axis=1) == 0)
-    if bad.any():
-        raise ValueError(
-            f"Soft labels are rows of shares, none negative and some in each row; {bad.sum()} rows of y are not, "
-            f"the first is row {bad.argmax()}."
-        )
-    return shares / shares.sum(axis=1, keepdims=True)
-
-
-def get_head(head: str | RedshiftBins) -> str | RedshiftBins:
-    """Turn ``"redshift-bins"`` into its specification; anything else passes through.
-
-    Parameters
-    ----------
-    head : str or RedshiftBins
-        What the user gave.
-
-    Returns
-    -------
-    str or RedshiftBins
-    """
-    return RedshiftBins() if head == "redshift-bins" else head
-
-
-def _predicts_redshifts(model: "FineTuneRegressor") -> bool:
-    return isinstance(getattr(model, "bins_", get_head(model.head)), RedshiftBins)
+        return DirichletHead(self.schema, dropout=self.dropout, class_weight=self.class_weight)
 
 
 class FineTuneRegressor(RegressorMixin, FineTuner):
     r"""Estimate values from images with an encoder and a head, trained together.
 
     ``head="linear"`` minimizes the squared error of the standardized values. ``head="redshift-bins"`` minimizes the
-    cross-entropy over bins of redshift and gives a distribution; see `skastro.downstream.RedshiftBins`.
+    cross-entropy over bins of redshift and gives a distribution; see `skastro.downstream.RedshiftBins`. Any other
+    :class:`~skastro.downstream.ValueHead` will do, your own too.
 
     Parameters
     ----------
@@ -383,8 +362,11 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
         changed; a bare embedder is cloned and fitted on the images first; a timm name, a specification or a module
         is trained from random weights (a module: from its own), the "direct" baseline.
-    head : {"linear", "redshift-bins"} or RedshiftBins, default="linear"
-        What the network ends in; ``"redshift-bins"`` is shorthand for ``RedshiftBins()``.
+    head : {"linear", "redshift-bins"}, RedshiftBins or ValueHead, default="linear"
+        What the network ends in: :class:`~skastro.downstream.LinearHead`, or
+        :class:`~skastro.downstream.RedshiftHead` with ``RedshiftBins()`` or the bins given, or the head given.
+    head_norm : {"layer", "batch"} or None, default="layer"
+        Normalization of the features before the head's layer.
     n_layers : int or "all", default="all"
         Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
     layer_decay : float, default=1.0
@@ -431,11 +413,13 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     Attributes
     ----------
     bins_ : RedshiftBins or None
-        The bins in use; None for ``head="linear"``.
+        The bins in use; None for a head without.
     encoder_ : nn.Module
         The tuned encoder, on the CPU.
     head_ : nn.Module
-        Layer norm and linear layer.
+        Norm and output layer.
+    fitted_head_ : ValueHead
+        The head in use, with what it learned of the values.
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
@@ -466,17 +450,16 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
-        "head": [StrOptions({"linear", "redshift-bins"}), RedshiftBins],
+        "head": [StrOptions({"linear", "redshift-bins"}), RedshiftBins, ValueHead],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = FineTuner._shorthand | {"head": get_head}
-
-    bins_: Any
 
     def __init__(
         self,
         encoder: Any = "resnet18",
         *,
-        head: str | RedshiftBins = "linear",
+        head: str | RedshiftBins | ValueHead = "linear",
+        head_norm: str | None = "layer",
         n_layers: int | str = "all",
         layer_decay: float = 1.0,
         encoder_lr: float | None = None,
@@ -500,6 +483,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     ) -> None:
         self.encoder = encoder
         self.head = head
+        self.head_norm = head_norm
         self.n_layers = n_layers
         self.layer_decay = layer_decay
         self.encoder_lr = encoder_lr
@@ -533,6 +517,10 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
             are clipped with one warning.
         sample_weight : array-like of shape (n,), default=None
             Weight of each image in the loss.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
+        votes : array-like of shape (n, n_answers), default=None
+            Votes for a bare embedder that learns from them before it is tuned.
 
         Returns
         -------
@@ -547,31 +535,38 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 
-    def predict(self, X: Any) -> np.ndarray:
+    @property
+    def bins_(self) -> RedshiftBins | None:
+        """The bins of redshift in use; None for a head without."""
+        return getattr(self.fitted_head_, "bins_", None)
+
+    def predict(self, X: Any, ivar: Any = None) -> np.ndarray:
         """Estimate the values.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
         Returns
         -------
         ndarray of shape (n,) or (n, n_outputs)
         """
-        if _predicts_redshifts(self):
-            pdf, _ = self.predict_pdf(X)
-            return self.bins_.estimate(pdf)
-        return self._answers(X, nn.Identity()).reshape(-1, *self._mean.shape) * self._std + self._mean
+        outputs = self._outputs(X, ivar=ivar)
+        return self.fitted_head_.decode(outputs)
 
-    @available_if(_predicts_redshifts)
-    def predict_pdf(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+    @available_if(_head_has("pdf"))
+    def predict_pdf(self, X: Any, ivar: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Give the distribution of each redshift, for ``head="redshift-bins"``.
 
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
         Returns
         -------
@@ -580,12 +575,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         edges : ndarray of shape (n_bins + 1,)
             Where bins begin and end.
         """
-        pdf = self._answers(X, nn.Softmax(dim=1)).astype(np.float64)
-        return pdf / pdf.sum(axis=1, keepdims=True), self.bins_.edges
+        outputs = self._outputs(X, ivar=ivar)
+        return self.fitted_head_.pdf(outputs)
 
-    @available_if(_predicts_redshifts)
-    def predict_interval(self, X: Any, level: float = 0.68) -> np.ndarray:
-        """Give the central interval of each redshift, for ``head="redshift-bins"``.
+    @available_if(_head_has("interval"))
+    def predict_interval(self, X: Any, level: float = 0.68, ivar: Any = None) -> np.ndarray:
+        """Give the central interval of each value, for a head that tells it, such as ``head="redshift-bins"``.
 
         Parameters
         ----------
@@ -593,34 +588,21 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
             Raw images.
         level : float, default=0.68
             Probability inside.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
         Returns
         -------
         ndarray of shape (n, 2)
         """
-        return self.bins_.interval(self.predict_pdf(X)[0], level)
+        outputs = self._outputs(X, ivar=ivar)
+        return self.fitted_head_.interval(outputs, level)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # after the few steps of scikit-learn's checks
-        tags.target_tags.multi_output = not _predicts_redshifts(self)
+        tags.target_tags.multi_output = getattr(_head_in_use(self), "multi_output", False)
         return tags
 
-    def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        head = get_head(self.head)
-        self.bins_ = clone(head) if isinstance(head, RedshiftBins) else None
-        if self.bins_ is not None:
-            return self.bins_.digitize(y), weight, self.bins_.n_bins
-        values = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-        self._mean = np.average(values, axis=0, weights=weight)
-        spread = np.sqrt(np.average((values - self._mean) ** 2, axis=0, weights=weight))
-        self._std = np.where(spread > 0, spread, 1.0)
-        return (values - self._mean) / self._std, weight, values[0].size
-
-    def _build_output(self, width: int, out: int) -> nn.Module:
-        return nn.Linear(width, out)
-
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        if _predicts_redshifts(self):
-            return cross_entropy(outputs, target.long(), reduction="none")
-        return mse_loss(outputs.view_as(target), target, reduction="none").reshape(len(target), -1).mean(dim=1)
+    def _make_head(self) -> Head:
+        return clone(as_head(self.head))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
 from skastro.base import BaseModel, restored_on_error, take_names
+from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
 from skastro.modalities import (
     IMAGE_CONSTRAINTS,
@@ -42,6 +43,11 @@ from skastro.training import (
 __all__ = ["FineTuner", "FineTuning"]
 
 CACHE_BYTES = 1 << 31  # of the frozen part's output, above which it is computed anew in each epoch
+NORMS: dict[str | None, Callable[[int], nn.Module]] = {
+    "layer": nn.LayerNorm,
+    "batch": nn.BatchNorm1d,
+    None: nn.Identity,
+}
 IMAGES_ALONE = ("survey", "size", "image_shape")
 
 
@@ -130,8 +136,8 @@ def frozen_modules(encoder: nn.Module) -> list[nn.Module]:
     return frozen
 
 
-class Answers(nn.Module):
-    """From a view to answers: encoder, head, and a last function.
+class Outputs(nn.Module):
+    """From a view to outputs: encoder, head, and a last function.
 
     Parameters
     ----------
@@ -147,7 +153,7 @@ class Answers(nn.Module):
         self.parts = nn.Sequential(*parts)
 
     def forward(self, *view: Tensor) -> Tensor:
-        """Answer for a batch.
+        """Compute the outputs of a batch.
 
         Parameters
         ----------
@@ -164,7 +170,7 @@ class Answers(nn.Module):
 class FineTuner(BaseModel, ABC):
     """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
 
-    A concrete one has a constructor that only stores, and the hooks `_encode`, `_loss` and `_build_output`.
+    A concrete one has a constructor that only stores, and the hook `_make_head`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -182,6 +188,7 @@ class FineTuner(BaseModel, ABC):
         "layer_decay": [Interval(Real, 0, 1, closed="right")],
         "encoder_lr": [Interval(Real, 0, None, closed="neither"), None],
         "batch_norm": [StrOptions({"eval", "train"})],
+        "head_norm": [StrOptions({"layer", "batch"}), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -194,20 +201,15 @@ class FineTuner(BaseModel, ABC):
     _networks: ClassVar[tuple[str, ...]] = ("head",)
     # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+    __metadata_request__predict: ClassVar[dict[str, bool]] = {"ivar": True}
+    __metadata_request__predict_proba: ClassVar[dict[str, bool]] = {"ivar": True}
 
     embedder_: Any
+    fitted_head_: Any
 
     @abstractmethod
-    def _encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Learn from weighted targets: what the loss takes, the weight of each row, and the number of outputs."""
-
-    @abstractmethod
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss of each row."""
-
-    @abstractmethod
-    def _build_output(self, width: int, out: int) -> nn.Module:
-        """Make what turns normalized features into outputs, with fresh weights."""
+    def _make_head(self) -> Head:
+        """Make the head from the parameters, unfitted."""
 
     @property
     def encoder_(self) -> nn.Module:
@@ -226,7 +228,8 @@ class FineTuner(BaseModel, ABC):
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
-            target, weight, n_outputs = self._encode(y, weight)
+            self.fitted_head_ = self._make_head()
+            target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
                 raise ValueError(f"Found 1 sample with a label and a weight; {type(self).__name__} needs at least 2.")
             self.embedder_, fresh = self._start(X, metadata)
@@ -238,7 +241,7 @@ class FineTuner(BaseModel, ABC):
             seed = draw_seed(self.random_state)
             with local_seed(seed):
                 encoder = self.embedder_.build_encoder() if fresh else self.embedder_.encoder_
-                self._head_shape = (feature_width(self.embedder_, encoder, arrays), n_outputs)
+                self._head_shape = (feature_width(self.embedder_, encoder, arrays), self.head_norm)
                 targets = {"target": target, "weight": weight / weight[weight > 0].mean()}
                 self._tune(encoder, self.build_head(), arrays, targets, seed)
         return self
@@ -292,11 +295,10 @@ class FineTuner(BaseModel, ABC):
         drawn = still if part is not encoder or self.augment_ is None else self.embedder_.view(self.augment_, generator)
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
-        objective = FineTuning(part, head, self._loss, scales, self.batch_norm)
+        objective = FineTuning(part, head, self.fitted_head_.loss, scales, self.batch_norm)
         monitor, held_out, rows = Monitor(part, self.embedder_.unit), None, np.flatnonzero(targets["weight"])
         if self.early_stopping:
-            target = targets["target"]
-            classes = target[rows] if is_classifier(self) and target.ndim == 1 else None
+            classes = self.fitted_head_.strata(targets["target"][rows])
             rows, watched = hold_out(rows, self.validation_fraction, seed, classes=classes)
             held_out = HeldOut(watched, still, self.n_iter_no_change)
         try:
@@ -334,13 +336,13 @@ class FineTuner(BaseModel, ABC):
             trunk, tail = parts
         return tail, {"features": self._inference().mean(trunk, [view], arrays)}, AsGiven("features")
 
-    def _answers(self, X: Any, last: nn.Module, **metadata: Any) -> np.ndarray:
-        """Run encoder, head and a last function over rows, averaged over their symmetries when asked."""
+    def _outputs(self, X: Any, **metadata: Any) -> np.ndarray:
+        """Run encoder and head over rows, averaged over their symmetries when asked."""
         check_is_fitted(self)
         metadata = {name: value for name, value in metadata.items() if value is not None}
         self._refuse_metadata(metadata, self.embedder_.metadata)
         arrays = self.embedder_.inputs(X, **metadata)
-        network = Answers(self.encoder_, self.head_, last)
+        network = Outputs(self.encoder_, self.head_, self.fitted_head_.activation())
         views = self.embedder_.orientations(self.average, self.augment_)
         return self._inference().mean(network, views, arrays, self.embedder_.check_values)
 
@@ -351,8 +353,8 @@ class FineTuner(BaseModel, ABC):
         -------
         nn.Module
         """
-        width, out = self._head_shape
-        return nn.Sequential(nn.LayerNorm(width), self._build_output(width, out))
+        width, norm = self._head_shape
+        return nn.Sequential(NORMS[norm](width), self.fitted_head_.build(width))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
