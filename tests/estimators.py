@@ -22,6 +22,8 @@ from skastro import (
     PhotoZRegressor,
     SimCLREmbedder,
     SpectrumEncoder,
+    UntrainedImageEmbedder,
+    UntrainedSpectrumEmbedder,
     VoteEmbedder,
     _registry,
 )
@@ -80,6 +82,9 @@ TINY = {
     "HybridBYOLEmbedder": HybridBYOLEmbedder(
         "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
     ),
+    "UntrainedImageEmbedder": UntrainedImageEmbedder("test_resnet", batch_size=32),
+    "UntrainedSpectrumEmbedder": UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)),
+    "UntrainedSpectrumEmbedder, convolutions": UntrainedSpectrumEmbedder("conv-attention"),
     "VoteEmbedder": VoteEmbedder("test_resnet", max_epochs=1, batch_size=32),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),
