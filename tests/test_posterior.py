@@ -367,7 +367,10 @@ def test_data_that_cannot_be_used_are_refused(X, y, sentence):
         ({"hidden_dim": (8.5, 9)}, "hidden_dim must be a whole number"),
         ({"hidden_dim": [0, 9]}, "hidden_dim must be a whole number"),
         ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter"),
-        ({"validation_fraction": 0.95}, r"^validation_fraction=0\.95 leaves 1 of 20 rows to train on and 19 to watch; "),
+        (
+            {"validation_fraction": 0.95},
+            r"^validation_fraction=0\.95 leaves 1 of 20 rows to train on and 19 to watch; ",
+        ),
         ({"max_epochs": 0}, "The 'max_epochs' parameter"),
         ({"lr": -1.0}, "The 'lr' parameter"),
         ({"training": Training(milestones=(2,))}, "milestones must be fractions"),

@@ -42,10 +42,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder, nn.Module, embedder or FrozenEstimator, default="resnet18"
+    encoder : str, specification, nn.Module, embedder or FrozenEstimator, default="resnet18"
         Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
-        changed; a bare embedder is cloned and fitted on the images first; a timm name, a specification or a module
-        is trained from random weights (a module: from its own), the "direct" baseline.
+        changed; a bare embedder is cloned and fitted on the rows first; a timm name, a specification or a module
+        is trained from random weights (a module: from its own), the "direct" baseline. An embedder of spectra, a
+        :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is missing, and `survey`,
+        `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
     head : {"softmax", "dirichlet"} or ClassHead, default="softmax"
         What the network ends in. A name stands for :class:`~skastro.downstream.SoftmaxHead` or
         :class:`~skastro.downstream.DirichletHead` with the parameters `schema`, `dropout`, `class_weight` and
@@ -67,8 +69,8 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
     augment : str, Augment or None, default="auto"
         Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
-        modalities. Without one, what frozen blocks give is computed once,
-        if no later layer looks around them, as ``pool="stages"`` does.
+        modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
+        ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
     size : int, default=None
@@ -112,8 +114,10 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         The labels; of soft ones and of votes the column names or numbers.
     schema_ : VoteSchema or None
         The questions in use; None for labels.
+    embedder_ : embedder
+        What embeds the rows, with the tuned encoder, its ``provenance_`` and what it learned of pixels.
     encoder_ : nn.Module
-        The tuned encoder, on the CPU.
+        The tuned encoder of `embedder_`, on the CPU.
     head_ : nn.Module
         Norm and output layer; for votes the layer is a :class:`~skastro.encoders.VoteHead`.
     fitted_head_ : ClassHead
@@ -123,10 +127,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss``, ``lr``, ``images_per_s``, ``embedding_std``, ``effective_rank``, and ``validation_loss`` under
-        early stopping.
-    normalizer_, augment_, survey_, image_shape_, size_, provenance_, n_features_in_
-        As an embedder has them.
+        ``loss``, ``lr``, ``images_per_s`` (``samples_per_s`` of what is no image), ``embedding_std``,
+        ``effective_rank``, and ``validation_loss`` under early stopping.
+    augment_ : Augment or None
+        The augmentation in use.
+    n_features_in_ : int
+        As `embedder_` has it.
 
     See Also
     --------
@@ -249,7 +255,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_classes)
             Labels, or soft labels: rows of shares, which are scaled to sum to 1. For ``head="dirichlet"`` labels, or
             how many volunteers gave each answer: an array with the columns of the schema in its order, or a DataFrame
@@ -358,10 +364,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder, nn.Module, embedder or FrozenEstimator, default="resnet18"
+    encoder : str, specification, nn.Module, embedder or FrozenEstimator, default="resnet18"
         Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
-        changed; a bare embedder is cloned and fitted on the images first; a timm name, a specification or a module
-        is trained from random weights (a module: from its own), the "direct" baseline.
+        changed; a bare embedder is cloned and fitted on the rows first; a timm name, a specification or a module
+        is trained from random weights (a module: from its own), the "direct" baseline. An embedder of spectra, a
+        :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is missing, and `survey`,
+        `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
     head : {"linear", "redshift-bins"}, RedshiftBins or ValueHead, default="linear"
         What the network ends in: :class:`~skastro.downstream.LinearHead`, or
         :class:`~skastro.downstream.RedshiftHead` with ``RedshiftBins()`` or the bins given, or the head given.
@@ -377,8 +385,8 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
     augment : str, Augment or None, default="auto"
         Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
-        modalities. Without one, what frozen blocks give is computed once,
-        if no later layer looks around them, as ``pool="stages"`` does.
+        modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
+        ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
     survey : str, Survey or None, default=None
         What the bands and pixels mean. An embedder brings its own, as it does the next three.
     size : int, default=None
@@ -414,8 +422,10 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     ----------
     bins_ : RedshiftBins or None
         The bins in use; None for a head without.
+    embedder_ : embedder
+        What embeds the rows, with the tuned encoder, its ``provenance_`` and what it learned of pixels.
     encoder_ : nn.Module
-        The tuned encoder, on the CPU.
+        The tuned encoder of `embedder_`, on the CPU.
     head_ : nn.Module
         Norm and output layer.
     fitted_head_ : ValueHead
@@ -423,10 +433,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss``, ``lr``, ``images_per_s``, ``embedding_std``, ``effective_rank``, and ``validation_loss`` under
-        early stopping.
-    normalizer_, augment_, survey_, image_shape_, size_, provenance_, n_features_in_
-        As an embedder has them.
+        ``loss``, ``lr``, ``images_per_s`` (``samples_per_s`` of what is no image), ``embedding_std``,
+        ``effective_rank``, and ``validation_loss`` under early stopping.
+    augment_ : Augment or None
+        The augmentation in use.
+    n_features_in_ : int
+        As `embedder_` has it.
 
     See Also
     --------
@@ -511,7 +523,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_outputs)
             Values, of one or several properties; for ``head="redshift-bins"`` redshifts, where those outside the bins
             are clipped with one warning.
@@ -546,7 +558,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         ivar : array-like of the shape of X, default=None
             Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
@@ -564,7 +576,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         ivar : array-like of the shape of X, default=None
             Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
@@ -585,7 +597,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         level : float, default=0.68
             Probability inside.
         ivar : array-like of the shape of X, default=None
