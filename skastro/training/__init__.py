@@ -4,7 +4,8 @@ from skastro.training.batches import ArrayDataset, BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
-from skastro.training.loop import Learner, LossAsGiven, Objective, auto_epochs, ema_update, make_optimizer, train
+from skastro.training.loop import Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
+from skastro.training.optimizer import make_optimizer
 
 __all__ = [
     "ArrayDataset",
