@@ -59,5 +59,5 @@ def make_optimizer(
     if name == "sgd":
         return torch.optim.SGD(split, lr=lr, momentum=momentum, fused=True)
     if name == "adam":
-        return torch.optim.Adam(split, lr=lr, betas=tuple(betas), fused=True)
-    return torch.optim.AdamW(split, lr=lr, betas=tuple(betas), fused=True)
+        return torch.optim.Adam(split, lr=lr, betas=(betas[0], betas[1]), fused=True)
+    return torch.optim.AdamW(split, lr=lr, betas=(betas[0], betas[1]), fused=True)
