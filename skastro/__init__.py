@@ -28,6 +28,7 @@ HOMES = {
     "augmentation_ablation": "skastro.model_selection",
     "label_sweep": "skastro.model_selection",
     "load": "skastro.persistence",
+    "published": "skastro.papers",
     "save": "skastro.persistence",
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "augmentation_ablation",
     "label_sweep",
     "load",
+    "published",
     "save",
 ]
 
