@@ -25,7 +25,9 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 
     References
     ----------
-    Grill et al. (2020), section 3.3; Chen, Fan et al. (2020), section 3.
+    Grill et al. (2020), "Bootstrap your own latent", `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, section
+    3.3; Chen, Fan et al. (2020), "Improved Baselines with Momentum Contrastive Learning", `arXiv:2003.04297
+    <https://arxiv.org/abs/2003.04297>`_, section 3.
 
     Examples
     --------
@@ -130,7 +132,8 @@ class VoteHead(nn.Module):
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", section 3.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, section 3.
 
     Examples
     --------

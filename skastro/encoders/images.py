@@ -60,9 +60,11 @@ class ImageEncoder(BaseEstimator):
 
     References
     ----------
-    Stems: Hayat et al. (2021), 7×7 with stride 1 and no max-pool; Slijepcevic et al. (2023), 3×3 (its code
-    keeps the max-pool). Patches: Parker et al. (2024), 12 pixels. Stochastic depth: Huang et al. (2016), "Deep
-    Networks with Stochastic Depth", `arXiv:1603.09382 <https://arxiv.org/abs/1603.09382>`_.
+    Stems: Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, 7×7 with stride 1 and no
+    max-pool; Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, 3×3 (its code keeps the
+    max-pool). Patches: Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, 12 pixels.
+    Stochastic depth: Huang et al. (2016), "Deep Networks with Stochastic Depth", `arXiv:1603.09382
+    <https://arxiv.org/abs/1603.09382>`_.
 
     Examples
     --------

@@ -329,7 +329,7 @@ class DINOEmbedder(ImageEmbedder):
     patches of the last block in any case.
 
     ``skastro.published("parker2024-image")`` is the model of Parker et al. (2024), a ViT-L for cutouts of 152 pixels in
-    g, r and z, and tells what of it differs.
+    g, r and z; `skastro.papers.parker2024_image` tells what of it differs.
 
     In the first hundredth of the steps the prototypes stand still. iBOT hides patches of half of the global views,
     10 to 50 % of each, in blocks. Sinkhorn runs within a batch, so it wants one that is not small.
