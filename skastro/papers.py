@@ -203,7 +203,7 @@ def hayat2021_photoz() -> FineTuneRegressor:
     <https://arxiv.org/abs/2012.13083>`_, section 4 and appendix E.2.
     """
     return FineTuneRegressor(
-        hayat2021(),
+        hayat2021(),  # MERGE: head_norm=None, as theirs, and its sentence in the notes
         head="redshift-bins",
         n_layers="all",
         layer_decay=1.0,
@@ -293,7 +293,7 @@ def slijepcevic2023_finetune() -> FineTuneClassifier:
     astronomy with self-supervised learning", `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, tables 2 and 4.
     """
     return FineTuneClassifier(
-        slijepcevic2023(),  # MERGE: the head's batch norm, when FineTuneClassifier has a word for it
+        slijepcevic2023(),  # MERGE: head_norm="batch", as theirs, and its sentence in the notes
         n_layers="all",
         layer_decay=0.75,
         augment="radio-finetune",
