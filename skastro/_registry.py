@@ -50,6 +50,7 @@ FURTHER = {
 FUNCTIONS = {
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",
+    "skastro.papers": "published",
     "skastro.persistence": "load save",
 }
 

@@ -86,6 +86,7 @@ TINY = {
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),
     "FlowPosterior": FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1),
+    "FlowPosterior, coupling": FlowPosterior(2, flow="coupling", n_transforms=1, hidden_dim=8, max_epochs=1),
     "PhotoZRegressor": PhotoZRegressor(),
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),

@@ -113,8 +113,10 @@ class GaussianNoise(LevelStep):
 
     References
     ----------
-    Hayat et al. (2021), section 3: aggregate MAD of each channel times U(1, 3). Stein et al. (2021), whose code draws
-    the noise of the image and of the target from fits to the survey.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3: aggregate MAD of each
+    channel times U(1, 3), without the 1.4826. Stein et al. (2021), `arXiv:2110.13151
+    <https://arxiv.org/abs/2110.13151>`_, whose code draws the noise of the image and of the target from fits to the
+    survey.
 
     Examples
     --------

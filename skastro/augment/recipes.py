@@ -78,6 +78,9 @@ def galaxy(local: bool = False) -> Augment:
 def sdss(psf: str | PSFBlur) -> Augment:
     """Hayat et al. (2021), section 3; the best set is without the PSF (figure 13).
 
+    The noise is larger than theirs, which is the median absolute deviation times U(1, 3): here 1.4826 times that, which
+    is what the pixels' own scatter is. ``skastro.published("hayat2021")`` has theirs.
+
     Reddening, the first in their order, comes after the geometry here: a factor per band commutes with it, and there
     are fewer pixels left to dim.
 

@@ -25,7 +25,9 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 
     References
     ----------
-    Grill et al. (2020), section 3.3; Chen, Fan et al. (2020), section 3.
+    Grill et al. (2020), "Bootstrap your own latent", `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, section
+    3.3; Chen, Fan et al. (2020), "Improved Baselines with Momentum Contrastive Learning", `arXiv:2003.04297
+    <https://arxiv.org/abs/2003.04297>`_, section 3.
 
     Examples
     --------
@@ -44,7 +46,7 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 class PrototypeHead(nn.Module):
     r"""The head of DINO: how near a row comes to each of many learned directions, its prototypes.
 
-    Three linear layers, with batch norm and GELU between them, lead to a bottleneck :math:`b`, and
+    Three linear layers, with batch norm (or none) and GELU between them, lead to a bottleneck :math:`b`, and
 
     .. math:: \ell_k = \cos(b, v_k), \qquad k = 1 \dots K.
 
@@ -54,6 +56,8 @@ class PrototypeHead(nn.Module):
         Features that come in, within, and that are compared.
     prototypes : int
         Their number :math:`K`.
+    norm : bool, default=True
+        Have the batch norm; DINOv2 does without.
 
     Notes
     -----
@@ -62,8 +66,9 @@ class PrototypeHead(nn.Module):
 
     References
     ----------
-    Caron et al. (2021), section 3.1 and appendix C: a weight-normalized last layer of norm 1 after an L2
-    normalization is the cosine. Batch norm is an option there.
+    Caron et al. (2021), "Emerging Properties in Self-Supervised Vision Transformers", `arXiv:2104.14294
+    <https://arxiv.org/abs/2104.14294>`_, section 3.1 and appendix C: a weight-normalized last layer of norm 1 after an
+    L2 normalization is the cosine. Batch norm is an option there.
 
     Examples
     --------
@@ -73,14 +78,14 @@ class PrototypeHead(nn.Module):
     torch.Size([2, 1000])
     """
 
-    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int, norm: bool = True) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            nn.Linear(width, hidden, bias=not norm),
+            nn.BatchNorm1d(hidden) if norm else nn.Identity(),
             nn.GELU(),
-            nn.Linear(hidden, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            nn.Linear(hidden, hidden, bias=not norm),
+            nn.BatchNorm1d(hidden) if norm else nn.Identity(),
             nn.GELU(),
             nn.Linear(hidden, bottleneck),
         )
@@ -127,7 +132,8 @@ class VoteHead(nn.Module):
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", section 3.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, section 3.
 
     Examples
     --------

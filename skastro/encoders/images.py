@@ -1,13 +1,13 @@
 """Image encoders: any timm network, any number of bands, stems for small cutouts."""
 
 from difflib import get_close_matches
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import timm
 import torch
 from sklearn.base import BaseEstimator
-from timm.layers import PatchEmbed
+from timm.layers import DropPath, PatchEmbed
 from timm.models import get_pretrained_cfg
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -43,6 +43,10 @@ class ImageEncoder(BaseEstimator):
     patch : int, default=None
         Side in pixels of the patches that a ViT cuts an image into. None is the network's own, 16 for
         ``"vit_tiny_patch16_224"``; smaller ones see more and cost more.
+    drop_path : float, default=0.0
+        Stochastic depth: in training, the chance with which an image skips the last residual block; it rises linearly
+        from 0 in the first. For ViTs, ResNets and most other networks with residual blocks. DINO's teacher skips
+        nothing.
 
     Notes
     -----
@@ -51,8 +55,11 @@ class ImageEncoder(BaseEstimator):
 
     References
     ----------
-    Stems: Hayat et al. (2021), 7×7 with stride 1 and no max-pool; Slijepcevic et al. (2023), 3×3 (its code
-    keeps the max-pool). Patches: Parker et al. (2024), 12 pixels.
+    Stems: Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, 7×7 with stride 1 and no
+    max-pool; Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, 3×3 (its code keeps the
+    max-pool). Patches: Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, 12 pixels.
+    Stochastic depth: Huang et al. (2016), "Deep Networks with Stochastic Depth", `arXiv:1603.09382
+    <https://arxiv.org/abs/1603.09382>`_.
 
     Examples
     --------
@@ -71,12 +78,14 @@ class ImageEncoder(BaseEstimator):
         pool: str = "stages",
         init: str | None = "auto",
         patch: int | None = None,
+        drop_path: float = 0.0,
     ) -> None:
         self.name = name
         self.stem = stem
         self.pool = pool
         self.init = init
         self.patch = patch
+        self.drop_path = drop_path
 
     def build(self, bands: int, size: tuple[int, int]) -> nn.Module:
         """Make the network with random weights from torch's global generator.
@@ -96,9 +105,11 @@ class ImageEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If a setting is unknown, or stem or patch do not suit the network.
+            If a setting is unknown, or stem, patch or drop_path do not suit the network.
         """
         self._check()
+        if self.drop_path and not has_drop_path(self.name):
+            raise ValueError(f"drop_path= skips residual blocks; {self.name!r} has none to skip: leave drop_path=0.")
         sketch = meta_network(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
         if self.patch is not None and not is_vit(sketch):
             raise ValueError(f"patch= is for ViTs; {self.name!r} is a network of another kind: leave patch=None.")
@@ -123,8 +134,11 @@ class ImageEncoder(BaseEstimator):
                 raise ValueError(f"ImageEncoder's {key} must be one of {choices}; got {getattr(self, key)!r}.")
         if self.patch is not None and not (isinstance(self.patch, Integral) and self.patch > 0):
             raise ValueError(f"ImageEncoder's patch must be a number of pixels, or None; got {self.patch!r}.")
+        if not (isinstance(self.drop_path, Real) and 0 <= self.drop_path < 1):
+            raise ValueError(f"ImageEncoder's drop_path must be a number from 0, below 1; got {self.drop_path!r}.")
 
     def _network(self, bands: int, **kwargs: Any) -> nn.Module:
+        kwargs |= {"drop_path_rate": self.drop_path} if self.drop_path else {}
         network = timm.create_model(self.name, pretrained=False, in_chans=bands, num_classes=0, **kwargs)
         if self.stem is not None:
             replace_stem(network, self.name, bands, *STEMS[self.stem])
@@ -262,6 +276,32 @@ def meta_network(name: str) -> Any:
     """
     with torch.device("meta"):
         return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def has_drop_path(name: str) -> bool:
+    """Tell whether a timm network can skip residual blocks in training.
+
+    Parameters
+    ----------
+    name : str
+        A timm model name.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skastro.encoders.images import has_drop_path
+    >>> [has_drop_path(name) for name in ("test_vit", "resnet18", "vgg11")]
+    [True, True, False]
+    """
+    with torch.device("meta"):
+        try:
+            network = timm.create_model(name, pretrained=False, drop_path_rate=0.5)
+        except TypeError:  # no such word in its constructor
+            return False
+    return any(isinstance(module, DropPath) for module in network.modules())
 
 
 def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:

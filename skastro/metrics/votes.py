@@ -75,8 +75,9 @@ def dirichlet_nll(
 
     References
     ----------
-    Slijepcevic et al. (2022), equations 1 and 2. The integral is over the fractions :math:`\rho`, and the logarithms
-    are summed; the paper prints :math:`d\alpha` and a sum of likelihoods.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, equations 1 and 2. The integral is over the fractions :math:`\rho`, and the
+    logarithms are summed; the paper prints :math:`d\alpha` and a sum of likelihoods.
 
     Examples
     --------
@@ -196,7 +197,7 @@ def vote_table(
 
     References
     ----------
-    Hayat et al. (2021), appendix C and figures 3, 11 and 12.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, appendix C and figures 3, 11 and 12.
 
     Examples
     --------
@@ -262,7 +263,8 @@ def vote_scores(
 
     References
     ----------
-    Hayat et al. (2021), appendix C, for two answers; Parker et al. (2024), section 4.2.3, for ``min_volunteers=35`` and
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, appendix C, for two answers; Parker et
+    al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 4.2.3, for ``min_volunteers=35`` and
     ``min_asked=0.5``.
 
     Examples
@@ -339,7 +341,8 @@ def vote_coverage(
 
     References
     ----------
-    Czado, Gneiting & Held (2009), section 2, for the step of a count.
+    Czado, Gneiting & Held (2009), "Predictive Model Assessment for Count Data", `doi:10.1111/j.1541-0420.2009.01191.x
+    <https://doi.org/10.1111/j.1541-0420.2009.01191.x>`_, section 2, for the step of a count.
 
     Examples
     --------

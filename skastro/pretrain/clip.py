@@ -197,15 +197,15 @@ class AstroCLIPEmbedder(BaseEmbedder):
     A row that is NaN throughout is a missing modality (of spectra, also where ``ivar`` is zero throughout). An object
     takes part in the pairs of modalities that it has; bare embedders learn from all rows that have their modality.
 
-    The model of Parker et al. (2024) is ``AstroCLIPEmbedder(FrozenEstimator(dino), FrozenEstimator(masked),
-    batch_size=1024, lr=1e-4, training=Training(weight_decay=0.01))`` with the embedders given in the notes of
-    :class:`DINOEmbedder` and :class:`MaskedSpectrumEmbedder`. Their loss has one direction in print and both in the
-    code, as here. They flip and rotate images in the alignment, ``augment=("dihedral", None)``.
+    ``skastro.published("parker2024")`` is the alignment of Parker et al. (2024); `skastro.papers.parker2024` tells what
+    of it differs. Their loss has one direction in print and both in the code, as here.
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", sections 3.3 and 5.3 and appendix
-    B3; Radford et al. (2021), "Learning Transferable Visual Models From Natural Language Supervision".
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_, sections 3.3 and 5.3 and appendix B3; Radford et al. (2021), "Learning
+    Transferable Visual Models From Natural Language Supervision", `arXiv:2103.00020
+    <https://arxiv.org/abs/2103.00020>`_.
 
     Examples
     --------

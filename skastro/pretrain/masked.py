@@ -154,8 +154,9 @@ class MaskedSpectrumEmbedder(SpectrumModality):
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", sections 3.2 and 5.2 and appendix
-    B2: ``SpectrumEncoder(depth=6, width=768, heads=6)``, ``mask_length=310``.
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_, sections 3.2 and 5.2 and appendix B2. Their configuration is
+    ``skastro.published("parker2024-spectrum")``.
 
     Examples
     --------

@@ -142,7 +142,7 @@ class MoCoEmbedder(ImageEmbedder):
     lr : float, default=0.03
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimizer (``"auto"`` is SGD with momentum 0.9, as in the paper), schedules, rate of the key
+        The rarer knobs: optimizer (``"auto"`` is SGD with momentum 0.9, as in MoCo v2), schedules, rate of the key
         network (the paper's constant 0.999 suits some 10,000 steps or more), precision, callbacks.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there.
@@ -181,10 +181,8 @@ class MoCoEmbedder(ImageEmbedder):
 
     Notes
     -----
-    The encoder of Hayat et al. (2021), a ResNet50 with a 7×7 stem of stride 1 and no max-pool, is
-    ``ImageEncoder("resnet50", stem="7x7", pool="avg")``; with it ``survey="sdss", size=64, batch_size=256,
-    queue_length=62_000, training=Training(ema=0.999, ema_schedule="constant")`` is the paper's.
-    Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
+    ``skastro.published("hayat2021")`` is the configuration of Hayat et al. (2021), whose encoder is a ResNet50 with a
+    7×7 stem of stride 1 and no max-pool; `skastro.papers.hayat2021` tells what of it differs.
 
     Keys are normalized in random groups of about 32 images, so that batch-norm statistics do not betray which query
     belongs to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once
@@ -192,9 +190,10 @@ class MoCoEmbedder(ImageEmbedder):
 
     References
     ----------
-    He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning"; Chen, Fan et al. (2020),
-    "Improved Baselines with Momentum Contrastive Learning"; Hayat et al. (2021), "Self-supervised Representation
-    Learning for Astronomical Images".
+    He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning", `arXiv:1911.05722
+    <https://arxiv.org/abs/1911.05722>`_; Chen, Fan et al. (2020), "Improved Baselines with Momentum Contrastive
+    Learning", `arXiv:2003.04297 <https://arxiv.org/abs/2003.04297>`_; Hayat et al. (2021), "Self-supervised
+    Representation Learning for Astronomical Images", `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_.
 
     Examples
     --------

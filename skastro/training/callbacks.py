@@ -22,7 +22,7 @@ MONITORED = 256  # embeddings looked at after each epoch
 
 
 class ScheduleCallback(Callback):
-    """Sets the learning rate before each step, informs the objective of the step, and moves its target network after.
+    """Set the rates of a step before it, inform the objective of the step, and move its target network after.
 
     Parameters
     ----------
@@ -46,6 +46,7 @@ class ScheduleCallback(Callback):
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         for group in net.optimizer_.param_groups:
             group["lr"] = self.lr * group["lr_scale"] * self.training.lr_factor(self.step_, self.steps, self.epochs)
+            group["weight_decay"] = group["decay_scale"] * self.training.decay(self.step_, self.steps)
         net.module_.objective.schedule(self.step_, self.steps)
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102

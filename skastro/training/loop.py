@@ -1,6 +1,5 @@
 """The loop: an objective, its views and an optimizer, run by skorch."""
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,7 +10,6 @@ import torch
 from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import GradientNormClipping
-from timm.optim import Lars
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -20,9 +18,10 @@ from skastro.training.batches import ArrayDataset, BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
+from skastro.training.optimizer import make_optimizer
 from skastro.training.validation import HeldOut, mean_loss
 
-__all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "make_optimizer", "train"]
+__all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "train"]
 
 # What max_epochs="auto" aims at: images shown in all, within so many steps, but no fewer passes than this.
 AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 32_000, 1_000, 10
@@ -157,41 +156,6 @@ class LossAsGiven(nn.Module):
         return loss
 
 
-def make_optimizer(
-    groups: Sequence[Mapping[str, Any]], lr: float, name: str, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Make an optimizer by name that decays matrices and kernels only.
-
-    Parameters
-    ----------
-    groups : sequence of mapping
-        Parameter groups, with ``lr_scale`` where it is not 1.
-    lr : float
-        Learning rate.
-    name : {"adamw", "sgd", "lars"}
-        Which; AdamW also for ``"auto"``.
-    weight_decay : float
-        Weight decay of parameters with at least two axes.
-
-    Returns
-    -------
-    torch.optim.Optimizer
-    """
-    kinds = defaultdict(list)
-    for group in groups:
-        for parameter in filter(lambda p: p.requires_grad, group["params"]):
-            kinds[group.get("lr_scale", 1.0), weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
-    split = [
-        {"params": params, "lr_scale": scale, "lr": lr * scale, "weight_decay": decay}
-        for (scale, decay), params in kinds.items()
-    ]
-    if name == "lars":
-        return Lars(split, lr=lr, momentum=0.9)
-    if name == "sgd":
-        return torch.optim.SGD(split, lr=lr, momentum=0.9, fused=True)
-    return torch.optim.AdamW(split, lr=lr, fused=True)
-
-
 def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     """Move a target network towards the online one, its batch-norm statistics included.
 
@@ -304,6 +268,8 @@ def train(
         optimizer=make_optimizer,
         optimizer__name=training.optimizer,
         optimizer__weight_decay=training.weight_decay,
+        optimizer__momentum=training.momentum,
+        optimizer__betas=training.betas,
         optimizer__param_groups=[
             (f"*objective.{name}", {"lr_scale": scale}) for name, scale in objective.lr_scales().items()
         ],

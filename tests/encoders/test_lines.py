@@ -64,9 +64,9 @@ def test_learns_a_line_and_is_kept(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "model.skops").predict(lines), model.predict(lines))
 
 
-@pytest.mark.parametrize("setting", [{"stem": "3x3"}, {"patch": 8}])
+@pytest.mark.parametrize("setting", [{"stem": "3x3"}, {"patch": 8}, {"drop_path": 0.1}])
 def test_settings_of_other_networks_are_refused(setting):
-    with pytest.raises(ValueError, match="stem= and patch= are for timm's networks"):
+    with pytest.raises(ValueError, match="stem=, patch= and drop_path= are for timm's networks"):
         ImageEncoder("conv-attention", **setting).build(1, (1, 300))
 
 
