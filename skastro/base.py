@@ -288,8 +288,8 @@ class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel)
 class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     """What every image embedder is: pixels in, one row of features per image out.
 
-    A concrete one has a constructor that only stores, a ``fit`` with its own metadata that calls `_pretrain`, and the
-    hook `_objective`.
+    A concrete one has a constructor that only stores and the hook `_objective`; one that learns from more than images
+    has a ``fit`` of its own, with that metadata, which calls `_pretrain`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModel._parameter_constraints | {
@@ -299,6 +299,31 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     _n_views: ClassVar[int | None] = 2  # None: as many as the recipe makes
     # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
+        """Learn from images alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : ignored
+            Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
+
+        Returns
+        -------
+        self
+            Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the images cannot be used; nothing has been trained then.
+        """
+        return self._pretrain(X, ivar)
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each row on its own.

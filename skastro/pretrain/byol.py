@@ -2,7 +2,7 @@
 
 import copy
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
@@ -236,31 +236,6 @@ class BYOLEmbedder(ImageEmbedder):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        BYOLEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used; nothing has been trained then.
-        """
-        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)

@@ -232,7 +232,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images, and from votes where there are any.
 
         Parameters
@@ -241,18 +241,18 @@ class HybridBYOLEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
         votes : array-like of shape (n, n_answers), default=None
             Counts under `schema`, zeros where nobody was asked and in all columns for an image without labels; a
             DataFrame's columns are found by name. In a pipeline or a search, ask for them by
             ``set_fit_request(votes=True)``.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
-        HybridBYOLEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
+        self
+            Ctrl-C keeps what was learned before it stops.
 
         Raises
         ------

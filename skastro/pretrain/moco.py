@@ -2,7 +2,7 @@
 
 import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -130,7 +130,7 @@ class MoCoEmbedder(ImageEmbedder):
         Width of the projection in which the loss is taken.
     queue_length : int or "auto", default="auto"
         Keys of earlier images among which each view finds its own. ``"auto"`` is the paper's twentieth of the
-        images, at most 65,536 and at least one batch.
+        images, at most 65,536 and at least one batch; a shorter one than that is refused.
     temperature : float, default=0.1
         :math:`\tau` of the loss.
     symmetric : bool, default=False
@@ -254,32 +254,6 @@ class MoCoEmbedder(ImageEmbedder):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        MoCoEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used, or the queue is shorter than a batch; nothing has been
-            trained then.
-        """
-        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         self.queue_length_ = self._length(self.provenance_["n_images"])

@@ -267,7 +267,7 @@ class VoteEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images and votes.
 
         Parameters
@@ -276,17 +276,17 @@ class VoteEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : array-like of shape (n,) or (n, n_answers), default=None
             What to learn from where `votes` is None.
-        votes : array-like of shape (n, n_answers), default=None
-            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
-            have no vote at all only cost time.
         ivar : array-like of the shape of X, default=None
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
+        votes : array-like of shape (n, n_answers), default=None
+            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
+            have no vote at all only cost time.
 
         Returns
         -------
-        VoteEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
+        self
+            Ctrl-C keeps what was learned before it stops.
 
         Raises
         ------
