@@ -300,6 +300,13 @@ class ImageEmbedder(BaseEmbedder, ImageModel, ABC):
     # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
 
+    # Those annotated here and above are described by `skastro._docs.documented`.
+    encoder_: nn.Module
+    normalizer_: dict[str, np.ndarray]
+    augment_: Augment
+    survey_: Survey | None
+    n_features_in_: int
+
     def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.
 

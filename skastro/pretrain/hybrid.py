@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.base import ImageEmbedder, restored_on_error
 from skastro.encoders import ImageEncoder
@@ -75,6 +76,7 @@ class HybridBYOL(Objective):
         self.byol.update(rate)
 
 
+@documented
 class HybridBYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
 
@@ -83,22 +85,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
     augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"galaxy-zoo"`` (the paper's) or your own.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     schema : str, VoteSchema or None, default=None
         The questions: a campaign's name, such as ``"gz_evo"``, or your own. None reads them off the names of a
         DataFrame's columns, and makes plain labels one question with one vote each.
@@ -109,46 +97,18 @@ class HybridBYOLEmbedder(ImageEmbedder):
         Hidden width of projector and predictor.
     projection_dim : int, default=256
         Width of the projection in which BYOL's loss is taken.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=64
-        Largest batch, in training and at `transform`.
     lr : float, default=1e-3
         Peak learning rate of encoder, projector and the head for votes; the predictor's is ten times that.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, rate of the target network, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
     schema_ : VoteSchema or None
         The questions in use; None if there was no vote to learn from.
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` and, if there were votes, its parts: ``contrastive_loss`` (from 0 to 4; 2 is chance, and a low one
         does not foretell a good embedding) and ``vote_loss`` (negative log-likelihood in nats, summed over the
         questions of a galaxy; the mean over the batches that have votes, NaN for an epoch without); ``lr``,
         ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
