@@ -30,6 +30,8 @@ hidden_dim : int
     Hidden width of the projector.
 projection_dim : int
     Width of the projection in which the loss is taken.
+predictor_lr_factor : float
+    Factor on the learning rate of the predictor over the encoder's.
 max_epochs : int or "auto"
     Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
 batch_size : int

@@ -1,7 +1,7 @@
 """BYOL: two networks look at two views of an image, and one predicts what the other sees."""
 
 import copy
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
@@ -16,8 +16,6 @@ from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update
 
 __all__ = ["BYOL", "BYOLEmbedder"]
-
-PREDICTOR_LR_FACTOR = 10.0  # of the predictor's learning rate over the encoder's
 
 
 class BYOL(Objective):
@@ -39,13 +37,18 @@ class BYOL(Objective):
         Hidden width of projector and predictor.
     out : int
         Width of the projection.
+    predictor_lr_factor : float, default=10.0
+        Factor on the learning rate of the predictor over the encoder's.
     """
 
-    def __init__(self, encoder: nn.Module, width: int, hidden: int, out: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, width: int, hidden: int, out: int, predictor_lr_factor: float = 10.0
+    ) -> None:
         super().__init__()
         self.online = nn.Sequential(encoder, mlp(width, hidden, out))
         self.predictor = mlp(out, hidden, out)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.predictor_lr_factor = predictor_lr_factor
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Compute the symmetric loss of a batch.
@@ -84,13 +87,13 @@ class BYOL(Objective):
         return (forth + back) / 2, features
 
     def lr_scales(self) -> dict[str, float]:
-        """Let the predictor learn ten times as fast, so that it keeps up with what it predicts from.
+        """Let the predictor learn faster than the rest, so that it keeps up with what it predicts from.
 
         Returns
         -------
         dict
         """
-        return {f"predictor.{name}": PREDICTOR_LR_FACTOR for name, _ in self.predictor.named_parameters()}
+        return {f"predictor.{name}": self.predictor_lr_factor for name, _ in self.predictor.named_parameters()}
 
     def update(self, rate: float) -> None:
         """Move the target network after a step.
@@ -112,7 +115,7 @@ class BYOLEmbedder(ImageEmbedder):
     hidden_dim : int, default=1024
         Hidden width of projector and predictor.
     lr : float, default=1e-3
-        Peak learning rate of encoder and projector; the predictor's is ten times that.
+        Peak learning rate of encoder and projector.
 
     Attributes
     ----------
@@ -126,9 +129,9 @@ class BYOLEmbedder(ImageEmbedder):
 
     Notes
     -----
-    The predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from collapse
-    (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few, small
-    batches and a target network that follows quickly gave the best embeddings of radio galaxies.
+    By default the predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from
+    collapse (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few,
+    small batches and a target network that follows quickly gave the best embeddings of radio galaxies.
 
     The target network's rate, here from 0.97 to 1, and the schedules are parameters of `Training`. Its batch-norm
     statistics move with its weights. The published code for radio galaxies overshoots its warm-up and never shuffles;
@@ -153,6 +156,7 @@ class BYOLEmbedder(ImageEmbedder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _auto: ClassVar[dict[str, Any]] = {"ema": 0.97}
 
@@ -168,6 +172,7 @@ class BYOLEmbedder(ImageEmbedder):
         average: str | int | None = None,
         hidden_dim: int = 1024,
         projection_dim: int = 256,
+        predictor_lr_factor: float = 10.0,
         max_epochs: int | str = "auto",
         batch_size: int = 64,
         lr: float = 1e-3,
@@ -185,6 +190,7 @@ class BYOLEmbedder(ImageEmbedder):
         self.average = average
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
+        self.predictor_lr_factor = predictor_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -194,4 +200,4 @@ class BYOLEmbedder(ImageEmbedder):
         self.random_state = random_state
 
     def _objective(self, encoder: nn.Module) -> Objective:
-        return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
+        return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.predictor_lr_factor)

@@ -98,7 +98,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
     projection_dim : int, default=256
         Width of the projection in which BYOL's loss is taken.
     lr : float, default=1e-3
-        Peak learning rate of encoder, projector and the head for votes; the predictor's is ten times that.
+        Peak learning rate of encoder, projector and the head for votes.
 
     Attributes
     ----------
@@ -144,6 +144,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         "vote_weight": [Interval(Real, 0, None, closed="left")],
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"schema": get_schema}
 
@@ -165,6 +166,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         vote_weight: float = 1.0,
         hidden_dim: int = 1024,
         projection_dim: int = 256,
+        predictor_lr_factor: float = 10.0,
         max_epochs: int | str = "auto",
         batch_size: int = 64,
         lr: float = 1e-3,
@@ -184,6 +186,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.vote_weight = vote_weight
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
+        self.predictor_lr_factor = predictor_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -236,7 +239,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
             return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
-        byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
+        byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.predictor_lr_factor)
         if self.schema_ is None:
             return byol
         head = make_vote_head(self._n_features_out, self.schema_.n_answers)
