@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import IMAGE_EMBEDDERS, tiny
+from numpydoc.docscrape import get_doc_object
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -274,6 +275,12 @@ def test_history_has_one_value_per_epoch(embedder, sky):
     assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
     assert all(len(values) == 3 for values in history.values())
     assert np.isfinite(history["loss"]).all()
+
+
+def test_what_the_docstring_says_is_learned_is_there(embedder, sky):
+    told = {entry.name for entry in get_doc_object(type(embedder))["Attributes"]}
+    assert told <= vars(embedder.fit(sky.X, sky.y)).keys()
+    assert {"encoder_", "history_", "normalizer_", "provenance_", "n_features_in_"} <= told
 
 
 def test_untrained_embedder_embeds(embedder, sky):

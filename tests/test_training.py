@@ -689,8 +689,9 @@ def test_ctrl_c_keeps_what_was_learned_and_leaves_no_trace(after, toy, images, m
     assert [bar.disable for bar in bars] == [True]  # closed
 
 
-def test_the_predictor_of_byol_learns_ten_times_as_fast():
-    objective = BYOL(nn.Linear(3, 4), width=4, hidden=5, out=2)
+@pytest.mark.parametrize(("given", "factor"), [({}, 10.0), ({"predictor_lr_factor": 3.0}, 3.0)])
+def test_the_predictor_of_byol_learns_faster_and_nothing_else(given, factor):
+    objective = BYOL(nn.Linear(3, 4), width=4, hidden=5, out=2, **given)
     slow = {name for name, _ in objective.named_parameters() if name not in objective.lr_scales()}
-    assert set(objective.lr_scales().values()) == {10.0}
+    assert set(objective.lr_scales().values()) == {factor}
     assert slow == {name for name, _ in objective.named_parameters() if not name.startswith("predictor.")}

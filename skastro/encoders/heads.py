@@ -6,7 +6,41 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalizer", "PrototypeHead", "VoteHead", "mlp"]
+__all__ = ["Normalizer", "PrototypeHead", "VoteHead", "expander", "mlp"]
+
+
+def expander(width: int, hidden: int, out: int) -> nn.Sequential:
+    """Make the three-layer head of methods that decorrelate features: twice linear, batch norm, ReLU; then linear.
+
+    Parameters
+    ----------
+    width, hidden, out : int
+        Features that come in, between, and out.
+
+    Returns
+    -------
+    nn.Sequential
+
+    References
+    ----------
+    Bardes et al. (2022), https://arxiv.org/abs/2105.04906; Zbontar et al. (2021), https://arxiv.org/abs/2103.03230. No
+    layer has a bias: batch norm or the loss would take it away.
+
+    Examples
+    --------
+    >>> from skastro.encoders import expander
+    >>> len(expander(512, 1024, 1024))
+    7
+    """
+    return nn.Sequential(
+        nn.Linear(width, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out, bias=False),
+    )
 
 
 def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequential:
