@@ -7,7 +7,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from skastro.augment import Augment, Rotate, Shift, get_recipe
+from skastro.augment import Augment, Flip, Rotate, Shift, get_recipe
 from skastro.downstream import FineTuneClassifier, FineTuneRegressor, FlowPosterior
 from skastro.encoders import ImageEncoder, SpectrumEncoder
 from skastro.pretrain import (
@@ -194,8 +194,7 @@ def hayat2021_photoz() -> FineTuneRegressor:
     Only in the code: a fill of zeros outside the cutout, and SGD with a momentum of 0.9 and no weight decay, which are
     those of its network without pretraining.
 
-    What differs: the head has a layer norm before its linear layer. Images are de-reddened by a step before it,
-    `skastro.preprocessing.Deredden`.
+    What differs: images are de-reddened by a step before it, `skastro.preprocessing.Deredden`.
 
     References
     ----------
@@ -203,7 +202,8 @@ def hayat2021_photoz() -> FineTuneRegressor:
     <https://arxiv.org/abs/2012.13083>`_, section 4 and appendix E.2.
     """
     return FineTuneRegressor(
-        hayat2021(),  # MERGE: head_norm=None, as theirs, and its sentence in the notes
+        hayat2021(),
+        head_norm=None,
         head="redshift-bins",
         n_layers="all",
         layer_decay=1.0,
@@ -284,8 +284,7 @@ def slijepcevic2023_finetune() -> FineTuneClassifier:
 
     Only in the code: a label smoothing of 0.1. Its weight decay is 0.05.
 
-    What differs: the softmax is taken once, where the code takes it twice. The head has a layer norm where theirs has a
-    batch norm.
+    What differs: the softmax is taken once, where the code takes it twice.
 
     References
     ----------
@@ -293,7 +292,8 @@ def slijepcevic2023_finetune() -> FineTuneClassifier:
     astronomy with self-supervised learning", `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, tables 2 and 4.
     """
     return FineTuneClassifier(
-        slijepcevic2023(),  # MERGE: head_norm="batch", as theirs, and its sentence in the notes
+        slijepcevic2023(),
+        head_norm="batch",
         n_layers="all",
         layer_decay=0.75,
         augment="radio-finetune",
@@ -436,7 +436,7 @@ def parker2024() -> AstroCLIPEmbedder:
     return AstroCLIPEmbedder(
         parker2024_image(),
         parker2024_spectrum(),
-        # MERGE: augment=(Augment([("rotate", Rotate(degrees=180)), ("flip", Flip(p=0.5))]), None): images, as printed
+        augment=(Augment([("rotate", Rotate(degrees=180)), ("flip", Flip(p=0.5))]), None),
         embedding_dim=512,
         heads=4,
         scale=15.5,

@@ -25,7 +25,7 @@ from skastro import (
     VoteEmbedder,
     _registry,
 )
-from skastro.base import ImageEmbedder
+from skastro.modalities import ImageEmbedder
 from skastro.preprocessing import Deredden
 
 REGISTERED = {

@@ -290,5 +290,6 @@ def as_embedder(encoder: Any, **params: Any) -> Any:
     if is_specification(encoder):
         return UntrainedImageEmbedder(encoder, **params)
     own = clone(encoder)
-    seed = params.get("random_state")
-    return own.set_params(random_state=seed) if own.get_params().get("random_state", seed) is None else own
+    if "random_state" in own.get_params() and own.random_state is None:
+        own.set_params(random_state=params.get("random_state"))
+    return own
