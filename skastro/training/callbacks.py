@@ -255,6 +255,8 @@ def spread(embedding: Tensor) -> tuple[float, float]:
     """
     direction = nn.functional.normalize(embedding, dim=1)
     std = direction.std(dim=0).mean() * embedding.shape[1] ** 0.5
-    singular = torch.linalg.svdvals((embedding - embedding.mean(dim=0)).double())
+    centered = (embedding - embedding.mean(dim=0)).double()
+    gram = centered @ centered.T if len(centered) < embedding.shape[1] else centered.T @ centered
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()  # several times as fast as the singular values
     weight = singular / singular.sum().clamp(min=1e-30)
     return float(std), float(torch.exp(-torch.special.xlogy(weight, weight).sum()))
