@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from inspect import Parameter, cleandoc, get_annotations, signature
 from typing import TypeVar
 
-__all__ = ["documented"]
+__all__ = ["ALIGNMENT", "FINE_TUNING", "SPECTRA", "documented"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,12 @@ projection_dim : int
     Width of the projection in which the loss is taken.
 predictor_lr_factor : float
     Factor on the learning rate of the predictor over the encoder's.
+early_stopping : bool
+    Hold out some rows, stop when their loss no longer falls, and restore the best epoch.
+validation_fraction : float
+    Share of the rows that early stopping holds out.
+n_iter_no_change : int
+    Epochs without a new lowest loss after which early stopping stops.
 max_epochs : int or "auto"
     Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
 batch_size : int
@@ -43,9 +49,63 @@ training : Training
 device : str
     Torch device; ``"auto"`` is CUDA when there.
 verbose : int
-    1 shows a progress bar with loss, learning rate, images per second and time left.
+    1 shows a progress bar with loss, learning rate, rows per second and time left.
 random_state : int, RandomState instance or None
     An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+"""
+
+FINE_TUNING = """\
+encoder : str, specification, nn.Module, embedder or FrozenEstimator
+    Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder of any modality, used as it is and
+    never changed; a bare embedder is cloned and fitted to the rows first; a timm name, ``"conv-attention"``, a
+    specification or a module is trained from random weights (a module: from its own), the "direct" baseline.
+n_layers : int or "all"
+    Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
+layer_decay : float
+    :math:`\\rho`: the i-th block from the head, from 0, learns at the encoder's rate times :math:`\\rho^i`.
+encoder_lr : float
+    Rate of the encoder's last block; None is `lr`.
+batch_norm : {"eval", "train"}
+    Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
+head_norm : {"layer", "batch"} or None
+    Normalization of the features before the head's own layer.
+augment : str, Augment or None
+    Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
+    modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
+    ``pool="stages"`` does.
+survey : str, Survey or None
+    What bands and pixels of images mean. An embedder brings its own, as it does the next three.
+normalize : {"standard", "asinh"} or None
+    Per band of images, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
+average : {"dihedral"}, int or None
+    Average the answers over the eight flips and quarter turns of images, or over that many rotations.
+max_epochs : int or "auto"
+    Passes over the rows; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
+batch_size : int
+    Largest batch, in training and when asked.
+lr : float
+    Peak learning rate of the head.
+"""
+
+ALIGNMENT = """\
+max_epochs : int or "auto"
+    Passes over the objects; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
+batch_size : int
+    Largest batch, in training and at `transform`; in training it is also the number of objects that each is told apart
+    from.
+random_state : int, RandomState instance or None
+    An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision. A bare embedder
+    without a ``random_state`` of its own gets one drawn from it.
+"""
+
+SPECTRA = """\
+encoder : SpectrumEncoder or None
+    Depth, width, heads and tokens of the transformer; None is a small one, ``SpectrumEncoder()``.
+floor : float
+    Smallest scale that a spectrum is divided by, in units of the median of the training spectra: what is nearly
+    constant is not blown up to noise.
+max_epochs : int or "auto"
+    Passes over the spectra; ``"auto"`` shows about 32,000, 0 leaves the encoder untrained.
 """
 
 ATTRIBUTES = """\
@@ -68,7 +128,7 @@ n_features_in_ : int
 """
 
 
-def documented(cls: type[T]) -> type[T]:
+def documented(cls: type[T], words: str = "") -> type[T]:
     """Complete the docstring of an estimator, which itself describes only what is its own.
 
     Parameters
@@ -76,6 +136,8 @@ def documented(cls: type[T]) -> type[T]:
     cls : type
         Parameters of its constructor that it does not describe get their entry of ``PARAMETERS``, with its defaults;
         attributes that it or a base annotates and that it does not describe get theirs of ``ATTRIBUTES``.
+    words : str, default=""
+        Entries of a family of classes, which come before those of ``PARAMETERS``.
 
     Returns
     -------
@@ -85,7 +147,8 @@ def documented(cls: type[T]) -> type[T]:
     summary, *rest = re.split(r"^(\w[\w ]+)\n-+\n", cleandoc(cls.__doc__ or ""), flags=re.MULTILINE)
     sections = {"Parameters": "", "Attributes": ""} | dict(zip(rest[::2], rest[1::2], strict=True))
     signed = signature(cls).parameters
-    shared = {name: _with_default(entry, signed[name]) for name, entry in _entries(PARAMETERS) if name in signed}
+    entries = [*_entries(PARAMETERS), *_entries(words)]
+    shared = {name: _with_default(entry, signed[name]) for name, entry in entries if name in signed}
     own = dict(_entries(sections["Parameters"]))
     known = shared | own
     sections["Parameters"] = _section([*(known[name] for name in signed if name in known), *own.values()])
