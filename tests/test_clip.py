@@ -34,6 +34,7 @@ from skastro.encoders import AttentionPool
 from skastro.losses import clip_loss
 from skastro.metrics import retrieval_score
 from skastro.pretrain import PooledEmbedder
+from skastro.training import draw_seed, hold_out
 
 FAST = {"embedding_dim": 32, "max_epochs": 1, "batch_size": 8, "random_state": 0}
 SMALL = SpectrumEncoder(depth=1, width=16)
@@ -202,14 +203,17 @@ def test_tokens_of_a_vit_are_its_class_and_patches_of_a_resnet_its_places(sky, f
         assert weights.shape == (24, 4, patches[name])
         np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-5)
         rows[name] = embedder.transform(sky.images)
-    tokens, _ = vit._token_network()(torch.from_numpy(sky.images))
-    np.testing.assert_allclose(tokens[:, 0].detach(), rows["vit"], atol=1e-5)
+    with torch.no_grad():
+        tokens, mask = vit.encoder_.tokens(*vit.view()(torch.from_numpy(sky.images)))
+    assert mask is None
+    np.testing.assert_allclose(tokens[:, 0], rows["vit"], atol=1e-5)
 
 
 def test_tokens_of_a_resnet_are_those_it_pools(sky):
     encoder = ImageEncoder("test_resnet", stem="3x3", pool="avg").build(2, (32, 32)).eval()
     images = torch.from_numpy(sky.images)
-    tokens = encoder.tokens(images)
+    tokens, mask = encoder.tokens(images)
+    assert mask is None
     assert tokens.shape[1] == 16
     torch.testing.assert_close(tokens.mean(dim=1), encoder(images))
 
@@ -253,15 +257,15 @@ def test_the_scale_is_fixed_or_learned(sky, frozen, learn):
 
 def test_backbones_learn_only_where_they_should(sky, fitted, frozen, named):
     def weights(clip, side):
-        return pickle.dumps(getattr(clip, f"{side}_embedder_").embedder.estimator.encoder_.state_dict())
+        return pickle.dumps(clip.embedders_[side].embedder.estimator.encoder_.state_dict())
 
     before = joblib.hash(fitted.image), joblib.hash(fitted.spectrum)
     frozen.fit(sky.images, sky.spectra)
     assert frozen.embedders_[0].embedder.estimator is fitted.image
     trained = clone(frozen).set_params(train_backbones=True).fit(sky.images, sky.spectra)
-    assert all(weights(trained, side) != weights(frozen, side) for side in ("image", "spectrum"))
+    assert all(weights(trained, side) != weights(frozen, side) for side in (0, 1))
     still, moved = (clone(named).set_params(max_epochs=n).fit(sky.images, sky.spectra) for n in (0, 1))
-    assert all(weights(still, side) != weights(moved, side) for side in ("image", "spectrum"))
+    assert all(weights(still, side) != weights(moved, side) for side in (0, 1))
     assert (joblib.hash(fitted.image), joblib.hash(fitted.spectrum)) == before  # given, and never changed
 
 
@@ -282,19 +286,21 @@ def test_bare_embedders_are_cloned_and_fitted_to_their_modality(sky, fitted):
 def test_tokens_are_computed_once_or_anew_with_the_same_result(sky, frozen, monkeypatch):
     frozen.set_params(training=Training(precision="fp32"), max_epochs=3)
     seen = []
-    original = PooledEmbedder._tokens
+    original = PooledEmbedder.tokens
 
-    def spy(self, inputs, rows, how):
+    def spy(self, arrays, rows, inference):
         seen.append(len(rows))
-        return original(self, inputs, rows, how)
+        return original(self, arrays, rows, inference)
 
-    monkeypatch.setattr(PooledEmbedder, "_tokens", spy)
+    monkeypatch.setattr(PooledEmbedder, "tokens", spy)
     rows = clone(frozen).fit(sky.images, sky.spectra)
     assert seen == [1, 1, 24, 24, 24, 24]  # an example for each pool, then for each side some to measure, and all
-    monkeypatch.setattr("skastro.pretrain.pooled.CACHE_BYTES", 0)
+    monkeypatch.setattr("skastro.pretrain.towers.CACHE_BYTES", 0)
     anew = clone(frozen).fit(sky.images, sky.spectra)
-    for side, X in (("embedders_[0]", sky.images), ("embedders_[1]", sky.spectra)):
-        np.testing.assert_allclose(getattr(anew, side).transform(X), getattr(rows, side).transform(X), atol=1e-4)
+    assert seen[6:] == [1, 1, 24, 24]
+    pairs = anew.transform(sky.images, sky.spectra), rows.transform(sky.images, sky.spectra)
+    for ours, others in zip(*pairs, strict=True):
+        np.testing.assert_allclose(ours, others, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +326,7 @@ def test_early_stopping_restores_the_best_epoch_on_pairs_it_never_trains_on(sky,
     clip = frozen.set_params(**early, training=Training(precision="fp32")).fit(sky.images, sky.spectra)
     losses = clip.history_["validation_loss"]
     assert len(losses) == len(clip.history_["loss"]) == losses.argmin() + 1 + 2 < 200
-    _, held_out = clip._hold_out(np.arange(24), int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, held_out = hold_out(np.arange(24), 0.25, draw_seed(0))
     rows = (torch.from_numpy(side[held_out]) for side in clip.transform(sky.images, sky.spectra))
     assert len(held_out) == 6
     assert float(clip_loss(*rows, clip.scale_)) == pytest.approx(losses.min(), rel=1e-4)
@@ -391,8 +397,7 @@ def test_inverse_variance_reaches_the_spectra(sky, frozen):
 def test_sides_are_transformers_for_pipelines(sky, frozen):
     clip = frozen.fit(sky.images, sky.spectra)
     both = clip.transform(sky.images, sky.spectra)
-    for side, X, rows in (("image", sky.images, both[0]), ("spectrum", sky.spectra, both[1])):
-        embedder = getattr(clip, f"{side}_embedder_")
+    for embedder, X, rows in zip(clip.embedders_, (sky.images, sky.spectra), both, strict=True):
         np.testing.assert_array_equal(embedder.transform(X), rows)
         pipe = make_pipeline(FrozenEstimator(embedder), KNeighborsRegressor(3)).fit(X, sky.size)
         direct = KNeighborsRegressor(3).fit(rows, sky.size).predict(rows)
@@ -410,10 +415,10 @@ def test_a_search_over_the_scale(sky, frozen):
 
 
 def test_nested_parameters_reach_the_encoders():
-    clip = AstroCLIPEmbedder().set_params(image__stem="3x3", spectrum__depth=6)
-    assert clip.image.stem == "3x3"
-    assert clip.spectrum.depth == 6
-    assert AstroCLIPEmbedder().spectrum is None
+    clip = AstroCLIPEmbedder().set_params(first__stem="3x3", second__depth=6)
+    assert clip.first.stem == "3x3"
+    assert clip.second.depth == 6
+    assert AstroCLIPEmbedder().second is None
 
 
 def test_outputs(sky, frozen):
@@ -488,15 +493,16 @@ def test_pickle_answers_the_same_in_a_new_process_on_other_threads(sky, frozen, 
 
 
 def test_parameters_set_after_fit_do_not_touch_what_was_learned(sky, named):
-    rows = named.fit(sky.images, sky.spectra).transform(sky.images)
-    named.set_params(image="test_vit", spectrum=SpectrumEncoder(width=32), embedding_dim=8, heads=1)
-    np.testing.assert_array_equal(named.transform(sky.images), rows)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(named)).transform(sky.images), rows)
+    rows = named.fit(sky.images, sky.spectra).transform(sky.images, sky.spectra)
+    named.set_params(first="test_vit", second=SpectrumEncoder(width=32), others=[SMALL], embedding_dim=8, heads=1)
+    for again in (named, pickle.loads(pickle.dumps(named))):
+        for ours, others in zip(again.transform(sky.images, sky.spectra), rows, strict=True):
+            np.testing.assert_array_equal(ours, others)
 
 
 def test_history_has_one_value_per_epoch_and_none_untrained(sky, frozen):
     history = frozen.set_params(max_epochs=3).fit(sky.images, sky.spectra).history_
-    assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
+    assert {"loss", "lr", "samples_per_s", "embedding_std", "effective_rank"} <= history.keys()
     assert all(len(values) == 3 and np.isfinite(values).all() for values in history.values())
     assert len(frozen.set_params(max_epochs=0).fit(sky.images, sky.spectra).history_["loss"]) == 0
     assert frozen.transform(sky.images).shape == (24, 32)
@@ -558,20 +564,24 @@ UNFIT = [
 PARAMS = [
     ({"heads": 3}, "heads=3 must divide the 32 features"),
     ({"scale": 0.0}, "The 'scale' parameter of AstroCLIPEmbedder"),
-    ({"image": 3}, "The 'image' parameter of AstroCLIPEmbedder"),
-    ({"image": "resnet_10"}, "Unknown encoder 'resnet_10'"),
-    ({"spectrum": SpectrumEncoder(heads=3)}, "divisible by heads=3"),
+    ({"first": 3}, "The 'first' parameter of AstroCLIPEmbedder"),
+    ({"first": "resnet_10"}, "Unknown encoder 'resnet_10'"),
+    ({"second": SpectrumEncoder(heads=3)}, "divisible by heads=3"),
     ({"device": "abacus"}, "Unknown device 'abacus'"),
-    ({"early_stopping": True, "validation_fraction": 0.02}, "leaves 23 of 24 pairs to train on and 1 to watch"),
+    ({"early_stopping": True, "validation_fraction": 0.02}, "leaves 23 of 24 rows to train on and 1 to watch"),
     ({"training": Training(clip=-1.0)}, "The 'clip' parameter of Training"),
-    ({"spectrum": StandardScaler(), "ivar": True}, "StandardScaler takes none"),
+    ({"second": StandardScaler(), "ivar": True}, "ivar goes with one modality that takes it, .* 0 of those given do"),
+    ({"augment": ("supervised",)}, "augment must have one entry for each of 2 modalities; got 1"),
+    ({"augment": ("supervised", "supervised")}, "augment='supervised' is for images, which UntrainedSpectrumEmbedder"),
+    ({"augment": (None, "dihedral"), "second": StandardScaler()}, "is for images, which StandardScaler does not embed"),
+    ({"augment": ("galaxies", None)}, "galaxies"),
+    ({"augment": ("astrodino", None)}, "has a recipe for each view; here one is needed"),
 ]
 
 
 @pytest.mark.parametrize(("change", "sentence"), REFUSALS + UNFIT)
 def test_bad_input_is_one_sentence_before_training(sky, frozen, change, sentence, monkeypatch):
-    for home in ("skastro.pretrain.clip.train", "skastro.base.train"):
-        monkeypatch.setattr(home, lambda *args, **kwargs: pytest.fail("training had started"))
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
     X, y, ivar = change(sky)
     with pytest.raises(ValueError, match=sentence):
         frozen.fit(X, y, ivar=ivar)
@@ -580,20 +590,22 @@ def test_bad_input_is_one_sentence_before_training(sky, frozen, change, sentence
 @pytest.mark.parametrize(("params", "sentence"), PARAMS)
 def test_bad_parameters_are_one_sentence_before_training(sky, fitted, params, sentence, monkeypatch):
     """Even what only the second side shows is refused before the first, bare, has been trained."""
-    for home in ("skastro.pretrain.clip.train", "skastro.base.train"):
-        monkeypatch.setattr(home, lambda *args, **kwargs: pytest.fail("training had started"))
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
     params = dict(params)
     ivar = sky.ivar if params.pop("ivar", False) else None
     with pytest.raises(ValueError, match=sentence):
-        AstroCLIPEmbedder(**{"image": clone(fitted.image), "spectrum": SMALL} | FAST | params).fit(
+        AstroCLIPEmbedder(**{"first": clone(fitted.image), "second": SMALL} | FAST | params).fit(
             sky.images, sky.spectra, ivar=ivar
         )
 
 
 def test_inverse_variance_of_images_is_refused(sky, fitted):
     both = AstroCLIPEmbedder(clone(fitted.image), clone(fitted.image), **FAST)
-    with pytest.raises(ValueError, match=r"ivar is the inverse variance of spectra; .* takes none"):
+    with pytest.raises(ValueError, match="ivar goes with one modality that takes it"):
         both.fit(sky.images, sky.images, ivar=np.ones_like(sky.images))
+    alone = PooledEmbedder(FrozenEstimator(fitted.image), embedding_dim=8)
+    with pytest.raises(ValueError, match="ivar goes with a modality that takes it, .* BYOLEmbedder takes none"):
+        alone.fit(sky.images, ivar=np.ones_like(sky.images))
 
 
 @pytest.mark.parametrize(("change", "sentence"), REFUSALS)
@@ -605,7 +617,7 @@ def test_bad_input_after_fit(sky, frozen, change, sentence):
 
 def test_inverse_variance_without_spectra_is_refused_and_a_refused_refit_loses_nothing(sky, frozen):
     rows = frozen.fit(sky.images, sky.spectra).transform(sky.images)
-    with pytest.raises(ValueError, match="ivar goes with spectra, and y is None"):
+    with pytest.raises(ValueError, match="ivar goes with one modality that takes it, .* ask its own embedder"):
         frozen.transform(sky.images, ivar=sky.ivar)
     with pytest.raises(ValueError, match="inconsistent"):
         frozen.fit(sky.images, sky.spectra[:5])

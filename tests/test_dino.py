@@ -420,12 +420,22 @@ def test_prototypes_that_wait_keep_their_directions(optimizer):
 # ---------------------------------------------------------------- learning
 
 
+class NoisyAndLocal(nn.Module):
+    """Two noisy views of each image, and its inner part."""
+
+    inputs = ("images",)
+
+    def forward(self, images):
+        noisy = [images + 0.1 * torch.randn(images.shape) for _ in range(2)]
+        return [*noisy, images[:, :, 1:-1, 1:-1]]
+
+
 def learn(objective, images, epochs, lr):
     monitor = Monitor(objective.online[0])
     with local_seed(0):
         train(
             objective,
-            lambda batch: [batch + 0.1 * torch.randn(batch.shape) for _ in range(2)] + [batch[:, :, 1:-1, 1:-1]],
+            NoisyAndLocal(),
             {"images": images},
             monitor=monitor,
             training=Training(precision="fp32"),

@@ -360,7 +360,7 @@ def with_nan(X, value):
         (lambda X: np.stack([X, X], axis=1), {}, r"got 5 dimensions"),
         (lambda X: X, {"encoder": "resnet81"}, r"Unknown encoder 'resnet81': .*resnet18"),
         (lambda X: X, {"encoder": "hf-hub:someone/model"}, r"Unknown encoder"),
-        (lambda X: X, {"encoder": nn.Conv2d(3, 4, 3)}, r"one row of features per image"),
+        (lambda X: X, {"encoder": nn.Conv2d(3, 4, 3)}, r"one row of features for each of the images"),
         (lambda X: X, {"augment": "galaxi"}, r"Unknown augmentation recipe 'galaxi'.*Did you mean 'galaxy'"),
         (lambda X: X, {"augment": Augment([("flip", "sideways")])}, r"Step 'flip' must be"),
         (lambda X: X, {"survey": "sdds"}, r"Unknown survey 'sdds'; known are sdss"),

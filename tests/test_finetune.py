@@ -28,6 +28,7 @@ from skastro.augment import Augment, Flip
 from skastro.downstream import RedshiftBins, SoftmaxHead
 from skastro.downstream.tuning import FineTuning
 from skastro.encoders import blocks
+from skastro.training import draw_seed, hold_out
 
 TINY = {"encoder": "test_resnet", "augment": None, "max_epochs": 1, "batch_size": 8, "lr": 1e-2, "random_state": 0}
 TUNERS = {
@@ -291,7 +292,7 @@ def test_a_frozen_embedder_is_used_and_never_touched(tuner, embedder):
     before = joblib.hash(embedder)
     tuner.set_params(encoder=FrozenEstimator(embedder), max_epochs=2).fit(X, targets(tuner))
     assert joblib.hash(embedder) == before
-    assert tuner.size_ == embedder.size_ == (32, 32)
+    assert tuner.embedder_.size_ == embedder.size_ == (32, 32)
     tuned, given = by_block(tuner.encoder_), by_block(embedder.encoder_)
     assert all(not np.array_equal(tuned[block][name], given[block][name]) for block in given for name in given[block])
 
@@ -329,7 +330,7 @@ def test_what_an_embedder_brings_cannot_be_set_beside_it(tuner, embedder, wrap, 
     ("encoder", "error", "sentence"),
     [
         (FrozenEstimator(BYOLEmbedder()), NotFittedError, r"BYOLEmbedder instance is not fitted"),
-        (FrozenEstimator(LogisticRegression()), TypeError, r"holds a frozen LogisticRegression, which is no embedder"),
+        (FrozenEstimator(LogisticRegression()), TypeError, r"encoder holds a LogisticRegression, which is no embedder"),
         (LogisticRegression(), ValueError, r"The 'encoder' parameter of FineTune\w+ must be"),
     ],
 )
@@ -375,7 +376,7 @@ def test_the_objective_is_the_weighted_mean_over_the_batch():
     rows, weight = torch.randn(12, 4), torch.rand(12)
     with torch.no_grad():
         logits = head(rows).numpy()
-        came = objective(rows, torch.from_numpy(SHARES).float(), weight)
+        came = objective(rows, target=torch.from_numpy(SHARES).float(), weight=weight)
     np.testing.assert_allclose(came, (weight.numpy() * slow_cross_entropy(logits, SHARES)).mean(), rtol=1e-5)
 
 
@@ -666,7 +667,7 @@ NOISE = np.random.default_rng(5).permutation(LABELS)
 def test_early_stopping_restores_the_best_epoch(n_layers, augment):
     model = stopped(n_layers=n_layers, augment=augment).fit(X, NOISE)
     losses, label = model.history_["validation_loss"], np.searchsorted(model.classes_, NOISE)
-    _, held_out = model._hold_out(np.arange(12), label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, held_out = hold_out(np.arange(12), 0.5, draw_seed(0), classes=label)
     now = -np.log(model.predict_proba(X[held_out])[range(len(held_out)), label[held_out]]).mean()
     assert now == pytest.approx(losses.min(), rel=1e-4)
     assert len(losses) == len(model.history_["loss"]) == min(12, losses.argmin() + 1 + 2)
@@ -677,7 +678,7 @@ def test_the_held_out_loss_is_weighted():
     weight = np.random.default_rng(4).uniform(0, 3, size=12)
     model = stopped(max_epochs=1).fit(X, NOISE, sample_weight=weight)
     label = np.searchsorted(model.classes_, NOISE)
-    _, rows = model._hold_out(np.arange(12), label, int(np.random.RandomState(0).randint(np.iinfo(np.int32).max)))
+    _, rows = hold_out(np.arange(12), 0.5, draw_seed(0), classes=label)
     slow = -np.log(model.predict_proba(X[rows])[range(len(rows)), label[rows]])
     assert model.history_["validation_loss"][0] == pytest.approx(np.average(slow, weights=weight[rows]), rel=1e-4)
 
@@ -691,16 +692,17 @@ def test_rows_held_out_are_never_trained_on(name, spy):
     assert len(seen) == 9
 
 
-def test_rows_held_out_keep_the_proportions_of_classes():
-    label = np.repeat([0, 1, 2], [60, 30, 10])
+def test_rows_held_out_keep_the_proportions_of_classes(spy):
+    label, few = np.repeat([0, 1, 2], [6, 3, 3]), {"early_stopping": True, "validation_fraction": 1 / 3}
     for seed in range(5):
-        rows, held_out = FineTuneClassifier(validation_fraction=0.1)._hold_out(np.arange(100), label, seed)
-        assert np.bincount(label[held_out]).tolist() == [6, 3, 1]
-        assert sorted([*rows, *held_out]) == list(range(100))
+        Spy.rows.clear()
+        tiny(**few | {"random_state": seed}, **spy).fit(X, label, 1 + np.arange(12) / 100)  # tells the rows apart
+        trained = np.unique(np.round(100 * (np.concatenate(Spy.rows) * 1.055 - 1)).astype(int))
+        assert np.bincount(label[trained]).tolist() == [4, 2, 2]
 
 
 def test_holding_out_all_rows_but_one_is_refused(no_training):
-    with pytest.raises(ValueError, match=r"validation_fraction=0.5 leaves one of 3 rows to train on"):
+    with pytest.raises(ValueError, match=r"validation_fraction=0.5 leaves 1 of 3 rows to train on"):
         tiny(FineTuneRegressor, early_stopping=True, validation_fraction=0.5).fit(X[:3], Z[:3])
 
 

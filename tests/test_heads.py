@@ -355,7 +355,7 @@ def test_the_norm_before_the_layer(norm, kind):
 
 def test_a_batch_norm_learns_the_features_of_a_probe():
     model = tiny(FineTuneRegressor, head_norm="batch", n_layers=0, max_epochs=100, batch_size=12).fit(IMAGES, Z)
-    features = model._run(model.encoder_, IMAGES)
+    features = model.embedder_.transform(IMAGES)
     norm = model.head_[0]
     assert_allclose(norm.running_mean, features.mean(axis=0), rtol=1e-3, atol=1e-4)
     assert_allclose(norm.running_var, features.var(axis=0, ddof=1), rtol=1e-3, atol=1e-4)

@@ -61,9 +61,12 @@ def test_the_loss_is_that_of_hidden_pixels_and_sees_no_others():
     """The encoder gets nothing of what is hidden or missing, and the loss takes nothing of what is missing or shown."""
 
     class Spy(torch.nn.Module):
-        def forward(self, flux, seen, level):
+        def tokens(self, flux, seen, level):
             self.got = flux, seen
-            return None, torch.zeros(2, 3, 4)
+            return torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+
+        def pool(self, tokens, mask):
+            return tokens[:, 0]
 
         def split(self, pixels):
             return pixels.unfold(1, 20, 10)
@@ -133,7 +136,7 @@ def test_the_floor_keeps_what_is_nearly_constant_small(embedder, sky):
     embedder.fit(X)
     std = np.nanstd(X, axis=1)
     assert embedder.floor_ == pytest.approx(0.1 * np.median(std))
-    assert np.abs(embedder._arrays(X, None)["images"][7]).max() < 1e-3
+    assert np.abs(embedder.inputs(X)["flux"][7]).max() < 1e-3
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 19, 21, 33])
@@ -266,7 +269,7 @@ def test_parameters_set_after_fit_do_not_touch_what_was_learned(embedder, sky):
 
 def test_history_has_one_value_per_epoch_and_none_untrained(embedder, sky):
     history = embedder.set_params(max_epochs=3).fit(sky.X).history_
-    assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
+    assert {"loss", "lr", "samples_per_s", "embedding_std", "effective_rank"} <= history.keys()
     assert all(len(values) == 3 and np.isfinite(values).all() for values in history.values())
     assert len(embedder.set_params(max_epochs=0).fit(sky.X).history_["loss"]) == 0
     assert embedder.transform(sky.X).shape == (24, 32)
@@ -324,7 +327,7 @@ UNFIT = [
 
 @pytest.mark.parametrize(("change", "params", "sentence"), REFUSALS + UNFIT)
 def test_bad_input_is_one_sentence_before_training(embedder, sky, change, params, sentence, monkeypatch):
-    monkeypatch.setattr("skastro.pretrain.masked.train", lambda *args, **kwargs: pytest.fail("training had started"))
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
     X, ivar = change(sky.X, sky.ivar)
     with pytest.raises(ValueError, match=sentence):
         embedder.set_params(**params).fit(X, ivar=ivar)

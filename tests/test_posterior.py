@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("zuko")
 
-from skastro import FlowPosterior, load, save
+from skastro import FlowPosterior, base, load, save
 from skastro.downstream import posterior
 from skastro.metrics import sbc_ranks, tarp
 from skastro.training import Training, local_seed
@@ -288,7 +288,7 @@ def test_each_flow_stops_when_its_held_out_rows_say_so():
     settings = {"n_transforms": 1, "hidden_dim": 32, "max_epochs": 60, "lr": 0.03, "n_iter_no_change": 3}
     model = FlowPosterior(2, **settings, random_state=0).fit(X, y)
     for history in model.history_:
-        assert set(history) == {"loss", "lr", "images_per_s", "validation_loss"}
+        assert set(history) == {"loss", "lr", "samples_per_s", "validation_loss"}
         losses = history["validation_loss"]
         assert len(losses) == np.argmin(losses) + 1 + 3 < 60
     assert model.history_[0]["validation_loss"][0] != model.history_[1]["validation_loss"][0]
@@ -296,8 +296,8 @@ def test_each_flow_stops_when_its_held_out_rows_say_so():
 
 def test_the_best_epoch_is_restored(monkeypatch):
     seen = []
-    split = posterior.train_test_split
-    monkeypatch.setattr(posterior, "train_test_split", lambda *args, **kw: seen.append(split(*args, **kw)) or seen[-1])
+    split = posterior.hold_out
+    monkeypatch.setattr(posterior, "hold_out", lambda *args, **kw: seen.append(split(*args, **kw)) or seen[-1])
     X, y = pairs(60)
     settings = {"n_transforms": 1, "hidden_dim": 32, "max_epochs": 60, "lr": 0.03, "n_iter_no_change": 3}
     model = FlowPosterior(1, **settings, random_state=0).fit(X, y)
@@ -309,7 +309,7 @@ def test_the_best_epoch_is_restored(monkeypatch):
 
 def test_training_is_in_single_precision_unless_asked(monkeypatch):
     knobs = []
-    monkeypatch.setattr(posterior, "train", lambda *args, training, **kwargs: knobs.append(training.precision))
+    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: knobs.append(training.precision))
     X, y = pairs(20)
     for training in (None, Training(precision="auto"), Training(precision="bf16")):
         model = FlowPosterior(**(TINY | {"n_estimators": 1}), training=training).fit(X, y)
@@ -318,7 +318,7 @@ def test_training_is_in_single_precision_unless_asked(monkeypatch):
 
 
 def test_ctrl_c_keeps_what_was_learned(monkeypatch):
-    train, calls = posterior.train, []
+    train, calls = base.train, []
 
     def interrupted(*args, **kwargs):
         train(*args, **kwargs)
@@ -326,7 +326,7 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(posterior, "train", interrupted)
+    monkeypatch.setattr(base, "train", interrupted)
     X, y = pairs(40)
     model = FlowPosterior(**TINY, random_state=0)
     with pytest.raises(KeyboardInterrupt):
@@ -413,7 +413,10 @@ def test_data_that_cannot_be_used_are_refused(X, y, sentence):
         ({"hidden_dim": (8.5, 9)}, "hidden_dim must be a whole number"),
         ({"hidden_dim": [0, 9]}, "hidden_dim must be a whole number"),
         ({"validation_fraction": 1.0}, "The 'validation_fraction' parameter"),
-        ({"validation_fraction": 0.95}, r"^validation_fraction=0\.95 leaves less than 2 of 20 rows to train on\.$"),
+        (
+            {"validation_fraction": 0.95},
+            r"^validation_fraction=0\.95 leaves 1 of 20 rows to train on and 19 to watch; ",
+        ),
         ({"max_epochs": 0}, "The 'max_epochs' parameter"),
         ({"lr": -1.0}, "The 'lr' parameter"),
         ({"training": Training(milestones=(2,))}, "milestones must be fractions"),

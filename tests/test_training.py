@@ -17,7 +17,8 @@ from skastro.pretrain.byol import BYOL
 from skastro.training import (
     ArrayDataset,
     BatchSampler,
-    EarlyStopping,
+    HeldOut,
+    Learner,
     Monitor,
     Objective,
     Training,
@@ -25,9 +26,11 @@ from skastro.training import (
     draw_seed,
     ema_update,
     get_training,
+    hold_out,
     local_seed,
     loop,
     make_optimizer,
+    mean_loss,
     resolve_device,
     spread,
     train,
@@ -63,17 +66,22 @@ def toy():
         return Toy()
 
 
-def as_rows(images):
-    return [images.flatten(1)]
+class AsRows(nn.Module):
+    """A view that draws nothing: the pixels of each image in a row."""
+
+    inputs = ("images",)
+
+    def forward(self, images):
+        return [images.flatten(1)]
 
 
 def run(
     objective,
     images,
-    views=as_rows,
+    views=None,
     monitor=None,
-    best=None,
-    subset=None,
+    held_out=None,
+    rows=None,
     max_epochs=1,
     batch_size=8,
     lr=0.01,
@@ -82,15 +90,15 @@ def run(
 ):
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
-    monitor = monitor or Monitor(objective.encoder)
+    monitor = monitor or Monitor(objective.encoder, "images")
     with local_seed(0):
         train(
             objective,
-            views,
+            views or AsRows(),
             arrays,
             monitor=monitor,
-            best=best,
-            subset=subset,
+            rows=rows,
+            held_out=held_out,
             training=Training(**{"precision": "fp32"} | knobs),
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -467,7 +475,7 @@ def test_only_the_subset_is_trained_on(images, capfd):
             pass
 
     objective, subset = Seen(), np.array([17, 3, 4, 11, 8])
-    run(objective, {"images": images, "row": np.arange(20)}, subset=subset, max_epochs=2, batch_size=2, verbose=1)
+    run(objective, {"images": images, "row": np.arange(20)}, rows=subset, max_epochs=2, batch_size=2, verbose=1)
     first, second = objective.rates[:5], objective.rates[5:]
     assert sorted(first) == sorted(second) == sorted(subset)
     assert first != second
@@ -570,22 +578,27 @@ def test_callbacks_are_cloned_and_called(toy, images):
 class Script:
     """Says held-out losses by rote (an exception is raised) and notes the weights that it was asked about."""
 
-    def __init__(self, objective, losses):
-        self.objective = objective
+    def __init__(self, losses):
         self.losses = iter(losses)
         self.weights = []
 
-    def __call__(self):
-        self.weights.append(self.objective.encoder.weight.detach().clone())
+    def __call__(self, learner, dataset, rows, batch_size, device):
+        assert (rows.tolist(), batch_size, device) == ([5, 2], 8, CPU)
+        self.weights.append(learner.objective.encoder.weight.detach().clone())
         loss = next(self.losses)
         if isinstance(loss, BaseException):
             raise loss
         return loss
 
 
-def best_of(objective, losses, patience):
-    monitor, script = Monitor(objective.encoder), Script(objective, losses)
-    return monitor, script, EarlyStopping(script, patience, monitor.history)
+@pytest.fixture
+def best_of(toy, monkeypatch):
+    def make(losses, patience):
+        script = Script(losses)
+        monkeypatch.setattr(loop, "mean_loss", script)
+        return Monitor(toy.encoder), script, HeldOut(np.array([5, 2]), AsRows(), patience)
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -601,9 +614,9 @@ def best_of(objective, losses, patience):
         ([3, 2, float("nan"), 1.5, 1, 0.5], 2, 6, 5),
     ],
 )
-def test_training_ends_after_patience_and_restores_the_best_epoch(losses, patience, epochs, best, toy, images):
-    monitor, script, watch = best_of(toy, losses, patience)
-    run(toy, images, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+def test_training_ends_after_patience_and_restores_the_best_epoch(losses, patience, epochs, best, best_of, toy, images):
+    monitor, script, watch = best_of(losses, patience)
+    run(toy, images, monitor=monitor, held_out=watch, max_epochs=6, warmup=0)
     assert monitor.history["validation_loss"] == losses[:epochs]
     assert {len(values) for values in monitor.history.values()} == {epochs}
     assert torch.equal(toy.encoder.weight, script.weights[best])
@@ -611,26 +624,68 @@ def test_training_ends_after_patience_and_restores_the_best_epoch(losses, patien
     assert not toy.encoder._forward_hooks
 
 
-@pytest.mark.parametrize(("epoch", "best"), [(0, None), (1, 0), (4, 2)])
-def test_ctrl_c_restores_the_best_epoch_too(epoch, best, toy, images):
-    def interrupted(batch):
-        if len(toy.rates) == 3 * epoch + 1:  # in the second of three steps
-            raise KeyboardInterrupt
-        return as_rows(batch)
+class Interrupted(AsRows):
+    """Ctrl-C comes after so many steps of an objective."""
 
+    def __init__(self, objective, steps):
+        super().__init__()
+        self.rates = objective.rates
+        self.steps = steps
+
+    def forward(self, images):
+        if len(self.rates) == self.steps:
+            raise KeyboardInterrupt
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(("epoch", "best"), [(0, None), (1, 0), (4, 2)])
+def test_ctrl_c_restores_the_best_epoch_too(epoch, best, best_of, toy, images):
     start = toy.encoder.weight.detach().clone()
-    monitor, script, watch = best_of(toy, [3, 4, 2, 5, 6, 7], patience=9)
-    with pytest.raises(KeyboardInterrupt):
-        run(toy, images, views=interrupted, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+    monitor, script, watch = best_of([3, 4, 2, 5, 6, 7], patience=9)
+    with pytest.raises(KeyboardInterrupt):  # in the second of three steps
+        run(toy, images, views=Interrupted(toy, 3 * epoch + 1), monitor=monitor, held_out=watch, max_epochs=6, warmup=0)
     assert {len(values) for values in monitor.history.values()} == {epoch}
     assert torch.equal(toy.encoder.weight, start if best is None else script.weights[best])
 
 
-def test_an_error_on_held_out_rows_is_not_taken_for_the_end(toy, images):
-    monitor, script, watch = best_of(toy, [3, ArithmeticError("held out")], patience=1)
+def test_an_error_on_held_out_rows_is_not_taken_for_the_end(best_of, toy, images):
+    monitor, script, watch = best_of([3, ArithmeticError("held out")], patience=1)
     with pytest.raises(ArithmeticError, match="held out"):
-        run(toy, images, monitor=monitor, best=watch, max_epochs=6, warmup=0)
+        run(toy, images, monitor=monitor, held_out=watch, max_epochs=6, warmup=0)
     assert torch.equal(toy.encoder.weight, script.weights[0])
+
+
+def test_rows_are_held_out_once_each_by_class_and_never_too_few():
+    rows, label = np.arange(100, 200), np.repeat([0, 1, 2], [60, 30, 10])
+    for seed in range(5):
+        trained, watched = hold_out(rows, 0.1, seed, classes=label)
+        assert np.bincount(label[watched - 100]).tolist() == [6, 3, 1]
+        assert sorted([*trained, *watched]) == rows.tolist()
+    assert len(hold_out(rows, 0.901, 0)[1]) == 91
+    for few, fraction, fewest, sentence in (
+        (rows[:3], 0.5, 1, "validation_fraction=0.5 leaves 1 of 3 rows to train on and 2 to watch"),
+        (rows[:9], 0.1, 2, "leaves 8 of 9 rows to train on and 1 to watch; there must be at least 2 and 2"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            hold_out(few, fraction, 0, fewest=fewest)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 100])
+def test_the_loss_of_rows_held_out_is_weighted_and_does_not_depend_on_the_batches(batch_size):
+    class Weighted(Toy):
+        def forward(self, rows, weight=None):
+            loss = ((self.encoder(rows) - rows[:, :2]) ** 2).mean(dim=1)
+            return loss.mean() if weight is None else (weight * loss).mean()
+
+    rng, watched = np.random.default_rng(0), torch.tensor([3, 1, 4, 15, 9])
+    images, weight = rng.normal(size=(20, 1, 2, 3)).astype(np.float32), rng.uniform(0, 3, 20).astype(np.float32)
+    learner = Learner(Weighted().train(), AsRows(), bf16=False)
+    rows = torch.from_numpy(images)[watched].flatten(1)
+    each = ((learner.objective.encoder(rows) - rows[:, :2]) ** 2).mean(dim=1).detach().numpy()
+    for more, slow in (({}, each.mean()), ({"weight": weight}, np.average(each, weights=weight[watched]))):
+        dataset = ArrayDataset({"images": images} | more, CPU)
+        assert mean_loss(learner, dataset, watched, batch_size, CPU) == pytest.approx(slow, rel=1e-5)
+        assert not learner.objective.training
 
 
 # ---------------------------------------------------------------- collapse, progress, Ctrl-C
@@ -674,15 +729,10 @@ def test_ctrl_c_keeps_what_was_learned_and_leaves_no_trace(after, toy, images, m
             super().__init__(**kwargs)
             bars.append(self)
 
-    def interrupted(images):
-        if len(toy.rates) == after:
-            raise KeyboardInterrupt
-        return as_rows(images)
-
     monkeypatch.setattr(callbacks, "tqdm", Bar)
-    monitor, before = Monitor(toy.encoder), toy.encoder.weight.detach().clone()
+    monitor, before = Monitor(toy.encoder, "images"), toy.encoder.weight.detach().clone()
     with pytest.raises(KeyboardInterrupt):
-        run(toy, images, views=interrupted, monitor=monitor, max_epochs=3, warmup=0, verbose=1)
+        run(toy, images, views=Interrupted(toy, after), monitor=monitor, max_epochs=3, warmup=0, verbose=1)
     assert {len(values) for values in monitor.history.values()} == {after // 3}
     assert torch.equal(toy.encoder.weight, before) == (after == 0)
     assert not toy.encoder._forward_hooks

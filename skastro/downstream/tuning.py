@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -23,7 +22,6 @@ from skastro.modalities import (
     IMAGE_CONSTRAINTS,
     as_embedder,
     as_specification,
-    check_all,
     feature_width,
     is_specification,
 )
@@ -48,7 +46,8 @@ NORMS: dict[str | None, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm1d,
     None: nn.Identity,
 }
-IMAGES_ALONE = ("survey", "size", "image_shape")
+# What says how images come in, with its default.
+IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "normalize": "standard"}
 
 
 class FineTuning(Objective):
@@ -235,7 +234,8 @@ class FineTuner(BaseModel, ABC):
             self.embedder_, fresh = self._start(X, metadata)
             known = {name: metadata[name] for name in self.embedder_.metadata if name in metadata}
             arrays = self.embedder_.inputs(X, reset=fresh, **known)
-            check_all(self.embedder_, arrays, np.arange(len(target)))
+            if not fresh:
+                self.embedder_.check_training(arrays)
             take_names(self, self.embedder_)
             self.augment_ = self.embedder_.fit_recipe(self.augment, arrays)
             seed = draw_seed(self.random_state)
@@ -248,18 +248,15 @@ class FineTuner(BaseModel, ABC):
 
     def _start(self, X: Any, metadata: dict[str, Any]) -> tuple[Any, bool]:
         """Take a copy of an embedder, fitted first if it is bare, or one whose encoder is yet to be made."""
-        if is_specification(self.encoder):
-            words = {name: getattr(self, name) for name in IMAGES_ALONE} | {"normalize": self.normalize}
-            named = as_embedder(self.encoder)
-            words = {name: value for name, value in words.items() if name in named.get_params()}
-            self._refuse_words(words)
-            self._refuse_metadata(metadata, named.metadata)
-            return named.set_params(**words), True
-        self._refuse_words({})
         frozen = isinstance(self.encoder, FrozenEstimator)
-        embedder: Any = self.encoder.estimator if frozen else clone(self.encoder)
+        embedder: Any = self.encoder.estimator if frozen else as_embedder(self.encoder)
         if not hasattr(embedder, "build_encoder"):
             raise TypeError(f"encoder holds a {type(embedder).__name__}, which is no embedder with an encoder to tune.")
+        self._refuse_words(embedder)
+        if is_specification(self.encoder):
+            self._refuse_metadata(metadata, embedder.metadata)
+            known = embedder.get_params().keys() & IMAGES_ALONE.keys()
+            return embedder.set_params(**{name: getattr(self, name) for name in known}), True
         if frozen:
             check_is_fitted(embedder)
             self._refuse_metadata(metadata, embedder.metadata)
@@ -268,10 +265,15 @@ class FineTuner(BaseModel, ABC):
         self._refuse_metadata(metadata, (*taken, *embedder.metadata))
         return embedder.fit(X, **{name: metadata[name] for name in taken}), False
 
-    def _refuse_words(self, taken: dict[str, Any]) -> None:
-        """Refuse what says how images come in where an embedder or another modality settles it."""
-        for name in IMAGES_ALONE:
-            if (value := getattr(self, name)) is not None and name not in taken:
+    def _refuse_words(self, embedder: Any) -> None:
+        """Refuse what another modality does not have, and what an embedder brings itself."""
+        embedder.check_options(self.augment, self.average)
+        for name, default in IMAGES_ALONE.items():
+            if (value := getattr(self, name)) in (default, None):
+                continue
+            if name not in embedder.get_params():
+                raise ValueError(f"{name}={value!r} is for images, which {type(embedder).__name__} does not embed.")
+            if default is None and not is_specification(self.encoder):
                 raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
 
     def _refuse_metadata(self, metadata: dict[str, Any], taken: Any) -> None:
@@ -368,6 +370,8 @@ class FineTuner(BaseModel, ABC):
 def noisy(part: Tensor) -> Tensor:
     """Disturb what an encoder takes: two rows that happen to be alike would hide a path around a cut.
 
+    What says whether something is seen becomes false throughout the first row, and true in the others.
+
     Parameters
     ----------
     part : Tensor of shape (n, ...)
@@ -378,7 +382,6 @@ def noisy(part: Tensor) -> Tensor:
     Tensor
         Of the same shape and dtype.
     """
-    generator = torch.Generator().manual_seed(0)
     if part.dtype == torch.bool:
-        return part ^ (torch.rand(part.shape, generator=generator) < 0.5)
-    return part + torch.randn(part.shape, generator=generator)
+        return torch.arange(len(part)).reshape(-1, *(1,) * (part.ndim - 1)).expand_as(part) > 0
+    return part + torch.randn(part.shape, generator=torch.Generator().manual_seed(0))

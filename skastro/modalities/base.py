@@ -60,7 +60,8 @@ class Modality(ABC):
         mask : ndarray of bool of shape (n,), default=None
             True for the rows that are present; what stands in the others is not looked at. None is all.
         reset : bool, default=False
-            Learn shape and statistics from these rows, rather than ask that they are like those learned.
+            Learn shape and statistics from these rows, and refuse what cannot be learned from, rather than ask that
+            they are like those learned.
         **metadata : array-like
             Metadata that is named in `metadata`, or None.
 
@@ -112,6 +113,16 @@ class Modality(ABC):
             Their numbers.
         """
 
+    def check_training(self, arrays: dict[str, np.ndarray]) -> None:
+        """Refuse rows that cannot be learned from, which `inputs` did not learn from.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            What `inputs` gave.
+        """
+        check_all(self, arrays, np.arange(len(next(iter(arrays.values())))))
+
     def present(self, X: Any, name: str = "X", **metadata: Any) -> np.ndarray:
         """Find the rows that are present: not NaN throughout.
 
@@ -129,6 +140,25 @@ class Modality(ABC):
         ndarray of bool of shape (n,)
         """
         return present(X, metadata.get("ivar"), name)
+
+    def check_options(self, augment: Any = "auto", average: str | int | None = None) -> None:
+        """Refuse an augmentation or an averaging that the modality does not have; nothing needs to be fitted.
+
+        Parameters
+        ----------
+        augment : str, Augment or None, default="auto"
+            Recipe that the user gave; ``"auto"`` is the modality's own.
+        average : str, int or None, default=None
+            Symmetries to average over.
+
+        Raises
+        ------
+        ValueError
+            If the modality takes no such augmentation, or has no such symmetries.
+        """
+        for name, value, default in (("augment", augment, "auto"), ("average", average, None)):
+            if value not in (default, None):
+                raise ValueError(f"{name}={value!r} is for images, which {self._owner()} does not embed.")
 
     def orientations(self, average: str | int | None, recipe: Augment | None = None) -> list[nn.Module]:
         """List the views over which outputs are averaged.
@@ -149,8 +179,7 @@ class Modality(ABC):
         ValueError
             If the modality has no such symmetries.
         """
-        if average is not None:
-            raise ValueError(f"average={average!r} is for images; {type(self).__name__} embeds {self.unit}.")
+        self.check_options(average=average)
         return [self.view()]
 
     def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
@@ -172,8 +201,7 @@ class Modality(ABC):
         ValueError
             If the modality takes no augmentation.
         """
-        if augment not in ("auto", None):
-            raise ValueError(f"augment={augment!r} is for images; {type(self).__name__} embeds {self.unit}.")
+        self.check_options(augment)
         return None
 
     @property
@@ -196,6 +224,10 @@ class Modality(ABC):
         """
         self.encoder_ = encoder.cpu().eval()
         return self
+
+    def _owner(self) -> str:
+        """Name what embeds, for errors."""
+        return type(self).__name__
 
 
 class RowModality(Modality):
@@ -232,6 +264,9 @@ class RowModality(Modality):
 
     def build_encoder(self) -> nn.Module:  # noqa: D102
         return nn.Identity()
+
+    def _owner(self) -> str:
+        return type(self.transformer).__name__
 
 
 def as_modality(transformer: Any) -> Modality:

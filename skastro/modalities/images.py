@@ -121,6 +121,16 @@ class ImageModality(BaseEmbedder, Modality):
         """
         check_finite(batch["images"], rows)
 
+    def check_training(self, arrays: dict[str, np.ndarray]) -> None:
+        """Refuse NaN and infinite pixels, and images that are all constant.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            ``images``.
+        """
+        check_pixels(arrays["images"])
+
     def view(self, recipe: Augment | None = None, generator: torch.Generator | None = None) -> Any:
         """Make the module from raw images to what the encoder sees: cropped or augmented, then normalized.
 
@@ -156,6 +166,18 @@ class ImageModality(BaseEmbedder, Modality):
         recipe = recipe or getattr(self, "augment_", None) or Augment()
         normalizer = Normalizer(self.normalizer_)
         return [OneView(orientation, normalizer) for orientation in orientations(self.size_, average, recipe.edge)]
+
+    def check_options(self, augment: Any = "auto", average: str | int | None = None) -> None:
+        """Refuse a recipe that is unknown, or has one for each view.
+
+        Parameters
+        ----------
+        augment : str, Augment or None, default="auto"
+            Recipe that the user gave.
+        average : str, int or None, default=None
+            Symmetries to average over, which images have.
+        """
+        one_recipe("supervised" if augment == "auto" else augment)
 
     def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
         """Fit an augmentation (noise, extinction) on the training images.

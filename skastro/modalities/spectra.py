@@ -175,6 +175,18 @@ class SpectrumModality(BaseEmbedder, Modality):
     ) -> SpectrumView:
         return SpectrumView(self.level_, recipe, generator)
 
+    def check_options(self, augment: Any = "auto", average: Any = None) -> None:
+        """Refuse the name of a recipe and an averaging, which are for images.
+
+        Parameters
+        ----------
+        augment : str, Augment or None, default="auto"
+            Recipe that the user gave.
+        average : str, int or None, default=None
+            Symmetries to average over.
+        """
+        super().check_options("auto" if isinstance(augment, Augment) else augment, average)
+
     def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
         """Fit an augmentation of spectra, in units of each spectrum's scale.
 

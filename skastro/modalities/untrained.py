@@ -1,10 +1,12 @@
 """Embedders that are not trained: an encoder as it is, behind the same door as all others."""
 
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from skastro._docs import SPECTRA, documented
@@ -67,6 +69,10 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
     >>> UntrainedImageEmbedder("test_resnet", average="dihedral", random_state=0).fit_transform(images).shape
     (8, 736)
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModality._parameter_constraints | {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+    }
 
     def __init__(
         self,
@@ -151,6 +157,7 @@ class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = SpectrumModality._parameter_constraints | {
         "encoder": [SpectrumEncoder, ConvSpectrumEncoder, str, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -261,6 +268,7 @@ def as_embedder(encoder: Any, **params: Any) -> Any:
     if is_specification(encoder):
         return UntrainedImageEmbedder(encoder, **params)
     own = clone(encoder)
-    if "random_state" in own.get_params() and own.random_state is None:
+    known = own.get_params()
+    if "random_state" in known and known["random_state"] is None:
         own.set_params(random_state=params.get("random_state"))
     return own

@@ -100,14 +100,16 @@ class CLIP(Objective):
             both = one & other
             if both.sum() > 1:
                 losses.append(clip_loss(first[both], second[both], self.scale))
-        return torch.stack(losses).mean() if losses else torch.stack([part.sum() for part in rows]).sum() * 0.0
+        if losses:
+            return torch.stack(losses).mean()
+        return 0.0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()  # still has gradients
 
     @staticmethod
     def _embed(tower: nn.Module, seen: Tensor, arrays: dict[str, Tensor]) -> Tensor:
-        """Embed the objects that have a modality; the others' rows are zeros."""
+        """Embed the objects that have a modality, if there is a pair; the others' rows are zeros."""
         if seen.all():
             return tower(**arrays)
-        if not seen.any():
+        if seen.sum() < 2:  # a batch norm takes no single row
             return torch.zeros(len(seen), 1, device=seen.device)
         rows = tower(**{name: array[seen] for name, array in arrays.items()})
         return rows.new_zeros(len(seen), rows.shape[1]).index_put((seen.nonzero()[:, 0],), rows)
@@ -309,7 +311,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         with restored_on_error(self):
             seed = draw_seed(self.random_state)
             recipes = self._recipes(seed)
-            modalities = self._modalities(X, y)
+            modalities = as_modalities(X, y, len(recipes))
             metadata = route_ivar([as_modality(embedder_of(recipe)) for recipe in recipes], ivar)
             masks = np.column_stack(
                 [
@@ -352,7 +354,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         """
         check_is_fitted(self)
         inference = self._inference()
-        given = [("X", X)] if y is None else self._modalities(X, y)
+        given = [("X", X)] if y is None else as_modalities(X, y, len(self.embedders_))
         sides = self.embedders_[: len(given)]
         metadata = route_ivar([as_modality(side.embedder.estimator) for side in sides], ivar)
         parts = [
@@ -392,18 +394,10 @@ class AstroCLIPEmbedder(BaseEmbedder):
             raise ValueError(
                 f"augment must have one entry for each of {len(sides)} modalities; got {len(self.augment)}."
             )
-        return [as_embedder(side, device=self.device, random_state=seed + place) for place, side in enumerate(sides)]
-
-    def _modalities(self, X: Any, y: Any) -> list[tuple[str, Any]]:
-        """List the modalities with their names in errors."""
-        if not self.others:
-            parts = [("X", X), ("y", as_rows(y))]
-        elif not isinstance(y, list | tuple) or len(y) != 1 + len(self.others):
-            raise ValueError(f"y must be a list of {1 + len(self.others)} modalities, for second= and others=.")
-        else:
-            parts = [("X", X), *((f"y[{place}]", as_rows(part)) for place, part in enumerate(y))]
-        check_consistent_length(*(rows for _, rows in parts))
-        return parts
+        recipes = [as_embedder(side, device=self.device, random_state=seed + place) for place, side in enumerate(sides)]
+        for recipe, augment in zip(recipes, self.augment or [None] * len(sides), strict=True):
+            as_modality(embedder_of(recipe)).check_options(augment)
+        return recipes
 
     def _start(self, recipes: list[Any], data: list[Any], masks: np.ndarray, seed: int) -> list[PooledEmbedder]:
         """Fit all embedders and make their pools; first all untrained, which refuses what cannot be used."""
@@ -461,6 +455,18 @@ class AstroCLIPEmbedder(BaseEmbedder):
             self.scale_, self.n_pairs_, self.history_ = float(objective.scale.detach()), len(both), monitor.arrays()
             self._n_features_out = self.embedding_dim
             take_names(self, sides[0])
+
+
+def as_modalities(X: Any, y: Any, count: int) -> list[tuple[str, Any]]:
+    """List the modalities with their names in errors."""
+    if count == 2:
+        parts = [("X", X), ("y", as_rows(y))]
+    elif not isinstance(y, list | tuple) or len(y) != count - 1:
+        raise ValueError(f"y must be a list of {count - 1} modalities, for second= and others=.")
+    else:
+        parts = [("X", X), *((f"y[{place}]", as_rows(part)) for place, part in enumerate(y))]
+    check_consistent_length(*(rows for _, rows in parts))
+    return parts
 
 
 def as_rows(y: Any) -> Any:

@@ -129,6 +129,7 @@ class PooledEmbedder(BaseEmbedder):
         "embedder": [FrozenEstimator],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "heads": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
     _networks: ClassVar[tuple[str, ...]] = ("head",)
     # On by default: an inverse variance that is given can mean nothing else.

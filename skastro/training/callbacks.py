@@ -118,7 +118,8 @@ class Monitor(Callback):
             f"{self.unit}_per_s": sum(sizes) / seconds,
         }
         if self.encoder is not None:
-            std, rank = spread(torch.cat(list(self.recent_))[-MONITORED:].float())
+            seen = torch.cat(list(self.recent_))[-MONITORED:].float() if self.recent_ else None
+            std, rank = (np.nan, np.nan) if seen is None else spread(seen)
             values |= {"embedding_std": std, "effective_rank": rank}
         for name in net.module_.objective.parts:
             known = np.ma.masked_invalid(net.history[-1, "batches", :, name])
