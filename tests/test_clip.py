@@ -604,7 +604,7 @@ def test_inverse_variance_of_images_is_refused(sky, fitted):
     with pytest.raises(ValueError, match="ivar goes with one modality that takes it"):
         both.fit(sky.images, sky.images, ivar=np.ones_like(sky.images))
     alone = PooledEmbedder(FrozenEstimator(fitted.image), embedding_dim=8)
-    with pytest.raises(ValueError, match="ivar goes with a modality that takes it, .* BYOLEmbedder takes none"):
+    with pytest.raises(ValueError, match=r"ivar goes with a modality that takes it, .* BYOLEmbedder takes none"):
         alone.fit(sky.images, ivar=np.ones_like(sky.images))
 
 
@@ -617,7 +617,7 @@ def test_bad_input_after_fit(sky, frozen, change, sentence):
 
 def test_inverse_variance_without_spectra_is_refused_and_a_refused_refit_loses_nothing(sky, frozen):
     rows = frozen.fit(sky.images, sky.spectra).transform(sky.images)
-    with pytest.raises(ValueError, match="ivar goes with one modality that takes it, .* ask its own embedder"):
+    with pytest.raises(ValueError, match=r"ivar goes with one modality that takes it, .* ask its own embedder"):
         frozen.transform(sky.images, ivar=sky.ivar)
     with pytest.raises(ValueError, match="inconsistent"):
         frozen.fit(sky.images, sky.spectra[:5])
