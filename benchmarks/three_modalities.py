@@ -2,8 +2,8 @@
 
 python benchmarks/three_modalities.py [--objects 3000] [--epochs 15] [--seeds 1]
 
-Three alignments: of images and spectra alone, of all three, and of all three where a fifth of the training objects lacks
-each modality. Recall at 10 is measured among held-out objects, a fifth, which have all.
+Three alignments: of images and spectra alone, of all three, and of all three where a fifth of the training objects
+lacks each modality. Recall at 10 is measured among held-out objects, a fifth, which have all.
 """
 
 import argparse

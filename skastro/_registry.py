@@ -23,6 +23,7 @@ EXPORTED = {
     "skastro.pretrain.masked": "MaskedSpectrumEmbedder",
     "skastro.pretrain.moco": "MoCoEmbedder",
     "skastro.pretrain.simclr": "SimCLREmbedder",
+    "skastro.pretrain.vicreg": "VICRegEmbedder",
     "skastro.pretrain.votes": "VoteEmbedder",
     "skastro.surveys": "Survey",
     "skastro.training.config": "Training",

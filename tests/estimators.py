@@ -22,6 +22,7 @@ from skastro import (
     PhotoZRegressor,
     SimCLREmbedder,
     SpectrumEncoder,
+    VICRegEmbedder,
     VoteEmbedder,
     _registry,
 )
@@ -80,6 +81,7 @@ TINY = {
     "HybridBYOLEmbedder": HybridBYOLEmbedder(
         "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
     ),
+    "VICRegEmbedder": VICRegEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "VoteEmbedder": VoteEmbedder("test_resnet", max_epochs=1, batch_size=32),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),

@@ -3,6 +3,7 @@
 from skastro.losses.contrastive import byol_loss, clip_loss, info_nce, nt_xent
 from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.losses.masked import masked_mse
+from skastro.losses.redundancy import vicreg_loss
 from skastro.losses.votes import (
     dirichlet_multinomial_nll,
     hybrid_loss,
@@ -24,4 +25,5 @@ __all__ = [
     "nt_xent",
     "sinkhorn",
     "soft_label_cross_entropy",
+    "vicreg_loss",
 ]

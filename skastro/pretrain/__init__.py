@@ -8,6 +8,7 @@ from skastro.pretrain.masked import MaskedSpectrumEmbedder
 from skastro.pretrain.moco import MoCoEmbedder
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.pretrain.simclr import SimCLREmbedder
+from skastro.pretrain.vicreg import VICRegEmbedder
 from skastro.pretrain.votes import VoteEmbedder
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "MoCoEmbedder",
     "PooledEmbedder",
     "SimCLREmbedder",
+    "VICRegEmbedder",
     "VoteEmbedder",
 ]
