@@ -16,6 +16,7 @@ EXPORTED = {
     "skastro.encoders.images": "ImageEncoder",
     "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
     "skastro.modalities.untrained": "UntrainedImageEmbedder UntrainedSpectrumEmbedder",
+    "skastro.pretrain.barlow": "BarlowTwinsEmbedder",
     "skastro.pretrain.byol": "BYOLEmbedder",
     "skastro.pretrain.clip": "AstroCLIPEmbedder",
     "skastro.pretrain.dino": "DINOEmbedder",

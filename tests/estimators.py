@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skastro import (
     AstroCLIPEmbedder,
+    BarlowTwinsEmbedder,
     BYOLEmbedder,
     DINOEmbedder,
     DirichletClassifier,
@@ -82,6 +83,9 @@ TINY = {
         "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
     ),
     "VICRegEmbedder": VICRegEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "BarlowTwinsEmbedder": BarlowTwinsEmbedder(
+        "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
+    ),
     "VoteEmbedder": VoteEmbedder("test_resnet", max_epochs=1, batch_size=32),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from skastro import Training, VICRegEmbedder
-from skastro.losses import vicreg_loss
+from skastro import BarlowTwinsEmbedder, Training, VICRegEmbedder
+from skastro.losses import barlow_twins_loss, vicreg_loss
+from skastro.pretrain.barlow import BarlowTwins
 from skastro.pretrain.vicreg import VICReg
 from skastro.training import Monitor, local_seed, train
 
@@ -26,9 +27,27 @@ def slow_vicreg(first, second, weights=(25.0, 25.0, 1.0)):
     return weights[0] * invariance + weights[1] * variance + weights[2] * covariance
 
 
-LOSSES = {"vicreg": (vicreg_loss, slow_vicreg, (3.0, 5.0, 7.0))}
-OBJECTIVES = {"vicreg": (VICReg, (25.0, 25.0, 1.0))}
-PARTS = {"vicreg": {"invariance_loss", "variance_loss", "covariance_loss"}}
+def slow_barlow_twins(first, second, weight=5e-3):
+    n, d = first.shape
+    first, second = first.double().numpy(), second.double().numpy()
+    first, second = ((view - view.mean(axis=0)) / np.sqrt(view.var(axis=0) + 1e-5) for view in (first, second))
+    loss = 0.0
+    for j in range(d):
+        for k in range(d):
+            correlation = sum(first[i, j] * second[i, k] for i in range(n)) / n
+            loss += (1 - correlation) ** 2 if j == k else weight * correlation**2
+    return loss
+
+
+LOSSES = {
+    "barlow_twins": (barlow_twins_loss, slow_barlow_twins, 0.3),
+    "vicreg": (vicreg_loss, slow_vicreg, (3.0, 5.0, 7.0)),
+}
+OBJECTIVES = {"barlow_twins": (BarlowTwins, 5e-3), "vicreg": (VICReg, (25.0, 25.0, 1.0))}
+PARTS = {
+    "barlow_twins": {"on_diagonal_loss", "off_diagonal_loss"},
+    "vicreg": {"invariance_loss", "variance_loss", "covariance_loss"},
+}
 
 
 @pytest.fixture(params=LOSSES)
@@ -130,6 +149,22 @@ def test_vicreg_weighs_its_parts():
         assert vicreg_loss(*draw(), weights)[0].item() == pytest.approx(2 * part.item(), rel=1e-5)
 
 
+# ---------------------------------------------------------------- Barlow Twins
+
+
+def test_barlow_twins_does_not_see_the_scale_of_features():
+    first, second = draw(n=64)
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0, 8.0])
+    value = barlow_twins_loss(first, second)[0].item()
+    assert barlow_twins_loss(first * scale, second * scale.flip(0))[0].item() == pytest.approx(value, rel=1e-3)
+
+
+def test_barlow_twins_runs_to_4_per_feature_and_is_1_per_feature_for_a_point():
+    views = spread_apart()
+    assert barlow_twins_loss(views, -views)[0].item() == pytest.approx(4 * 4, rel=1e-3)
+    assert barlow_twins_loss(torch.ones(9, 4), torch.ones(9, 4))[0].item() == 4
+
+
 # ---------------------------------------------------------------- the objectives
 
 
@@ -186,3 +221,10 @@ def test_vicreg_keeps_its_parts_and_weighs_them(sky):
     embedder = VICRegEmbedder("test_resnet", max_epochs=2, batch_size=8, random_state=0, **weights).fit(sky)
     parts = [weight * embedder.history_[name.replace("weight", "loss")] for name, weight in weights.items()]
     np.testing.assert_allclose(embedder.history_["loss"], sum(parts), rtol=1e-5)
+
+
+def test_barlow_twins_keeps_its_parts_and_weighs_them(sky):
+    kwargs = {"max_epochs": 2, "batch_size": 8, "random_state": 0}
+    history = BarlowTwinsEmbedder("test_resnet", off_diagonal_weight=0.3, **kwargs).fit(sky).history_
+    weighed = history["on_diagonal_loss"] + 0.3 * history["off_diagonal_loss"]
+    np.testing.assert_allclose(history["loss"], weighed, rtol=1e-5)

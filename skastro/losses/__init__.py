@@ -3,7 +3,7 @@
 from skastro.losses.contrastive import byol_loss, clip_loss, info_nce, nt_xent
 from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.losses.masked import masked_mse
-from skastro.losses.redundancy import vicreg_loss
+from skastro.losses.redundancy import barlow_twins_loss, vicreg_loss
 from skastro.losses.votes import (
     dirichlet_multinomial_nll,
     hybrid_loss,
@@ -12,6 +12,7 @@ from skastro.losses.votes import (
 )
 
 __all__ = [
+    "barlow_twins_loss",
     "byol_loss",
     "clip_loss",
     "dino_loss",

@@ -1,10 +1,63 @@
-"""Features that vary and say different things: the loss of VICReg, in float32 whatever comes in."""
+"""Features that vary and say different things: losses of VICReg and Barlow Twins, in float32 whatever comes in."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, relu
+from torch.nn.functional import batch_norm, mse_loss, relu
 
-__all__ = ["vicreg_loss"]
+__all__ = ["barlow_twins_loss", "vicreg_loss"]
+
+
+def barlow_twins_loss(first: Tensor, second: Tensor, weight: float = 5e-3) -> tuple[Tensor, dict[str, Tensor]]:
+    r"""Let each feature of one view go with the same feature of the other view, and with no other one.
+
+    .. math:: L = \sum_j (1 - C_{jj})^2 + \lambda \sum_{j \neq k} C_{jk}^2, \qquad
+              C_{jk} = \frac{1}{n} \sum_i \hat z_{ij} \hat z'_{ik}
+
+    with :math:`\hat z` standardized over the batch.
+
+    Parameters
+    ----------
+    first, second : Tensor of shape (n, d)
+        Projections :math:`z` and :math:`z'` of two views.
+    weight : float, default=5e-3
+        :math:`\lambda`.
+
+    Returns
+    -------
+    loss : Tensor
+        A scalar; d where all projections are the same point.
+    parts : dict of Tensor
+        ``on_diagonal_loss`` and ``off_diagonal_loss`` before the latter is weighted, without gradient.
+
+    Notes
+    -----
+    Variances are those of a batch norm, over n and with 1e-5 added, as in the paper's code (`main.py`).
+
+    References
+    ----------
+    Zbontar et al. (2021), "Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
+    https://arxiv.org/abs/2103.03230, equations 1 and 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.losses import barlow_twins_loss
+    >>> rows = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    >>> barlow_twins_loss(rows, rows)[0].item()
+    0.000
+    >>> barlow_twins_loss(rows, -rows)[0].item()
+    8.000
+    """
+    first, second = (batch_norm(rows.float(), None, None, training=True) for rows in (first, second))
+    with torch.autocast(first.device.type, enabled=False):
+        correlation = first.T @ second / len(first)
+    diagonal = correlation.diagonal()
+    parts = {
+        "on_diagonal_loss": (1 - diagonal).square().sum(),
+        "off_diagonal_loss": (correlation - torch.diag(diagonal)).square().sum(),
+    }
+    loss = parts["on_diagonal_loss"] + weight * parts["off_diagonal_loss"]
+    return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def vicreg_loss(

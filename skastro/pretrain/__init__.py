@@ -1,5 +1,6 @@
 """Pretrainers: one method, one file, each an objective and its embedder."""
 
+from skastro.pretrain.barlow import BarlowTwinsEmbedder
 from skastro.pretrain.byol import BYOLEmbedder
 from skastro.pretrain.clip import AstroCLIPEmbedder
 from skastro.pretrain.dino import DINOEmbedder
@@ -14,6 +15,7 @@ from skastro.pretrain.votes import VoteEmbedder
 __all__ = [
     "AstroCLIPEmbedder",
     "BYOLEmbedder",
+    "BarlowTwinsEmbedder",
     "DINOEmbedder",
     "HybridBYOLEmbedder",
     "MaskedSpectrumEmbedder",
