@@ -3,13 +3,14 @@
 import copy
 from contextlib import nullcontext
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView, block_masks
 from skastro.encoders import ImageEncoder, PrototypeHead, blocks, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
@@ -237,6 +238,7 @@ def see(
     return rows, patches[mask]
 
 
+@documented
 class DINOEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by DINO, or with all parts on by DINOv2.
 
@@ -248,17 +250,6 @@ class DINOEmbedder(ImageEmbedder):
     augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"`` or your own for two global views,
         ``"galaxy-crops"`` or ``"astrodino"`` for local ones too.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
         Hidden width of the heads.
     head_norm : bool, default=True
@@ -280,43 +271,13 @@ class DINOEmbedder(ImageEmbedder):
         the first blocks are the slowest: 0.9 in DINOv2.
     patch_lr_factor : float, default=1.0
         Further factor on the learning rate of a vision transformer's patch embedding: 0.2 in DINOv2.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=128
-        Largest batch, in training and at `transform`.
-    lr : float, default=3e-4
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, rate of the teacher, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (the weighted sum, never a score), its parts ``dino_loss`` (chance is ln K), ``ibot_loss`` and
         ``koleo_loss`` where they are on, ``lr``, ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both
         fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -419,31 +380,6 @@ class DINOEmbedder(ImageEmbedder):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        DINOEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used, or iBOT has no patches to hide; nothing has been trained then.
-        """
-        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         if self.ibot_weight and not has_patches(encoder):
