@@ -36,8 +36,8 @@ class Bare(nn.Module):
         self.pools = nn.ModuleList([AttentionPool(width, HEADS, DIM, DIM) for width in (512, SPECTRUM.width)])
 
     def forward(self, images: Tensor, flux: Tensor, level: Tensor) -> Tensor:
-        first = self.pools[0](self.image.tokens(images))
-        second = self.pools[1](self.spectrum(flux, torch.ones_like(flux, dtype=torch.bool), level)[1])
+        first = self.pools[0](*self.image.tokens(images))
+        second = self.pools[1](*self.spectrum.tokens(flux, torch.ones_like(flux, dtype=torch.bool), level))
         first, second = (normalize(rows.float(), dim=1) for rows in (first, second))
         likeness = SCALE * first @ second.T
         own = torch.arange(len(images), device=images.device)

@@ -113,10 +113,12 @@ def align(image, spectrum, sky, seed):
     return clip.fit(sky.images[train], sky.spectra[train], ivar=sky.ivar[train])
 
 
-def supervised(encoder, rows, sky, seed, **settings):
+def supervised(encoder, rows, sky, seed, ivar=None, **settings):
     """A network trained on the properties themselves: its answers are the features."""
     model = FineTuneRegressor(encoder, random_state=seed, **settings)
-    return model.fit(rows[~sky.is_test], sky.truth[~sky.is_test]).predict(rows)
+    train = ~sky.is_test
+    model.fit(rows[train], sky.truth[train], ivar=None if ivar is None else ivar[train])
+    return model.predict(rows, ivar=ivar)
 
 
 def describe(sky, seed):
@@ -138,7 +140,7 @@ def describe(sky, seed):
         "spectrum: alone": spectrum.transform(sky.spectra, ivar=sky.ivar),
         "spectrum: components": PCA(64, random_state=0).fit(known[~sky.is_test]).transform(known),
         "spectrum: supervised": supervised(
-            "conv-attention", known, sky, seed, augment=None, max_epochs=5 * args.epochs, lr=1e-3
+            "conv-attention", sky.spectra, sky, seed, ivar=sky.ivar, max_epochs=5 * args.epochs, lr=1e-3
         ),
     }
 

@@ -58,7 +58,9 @@ FINE_TUNING = """\
 encoder : str, specification, nn.Module, embedder or FrozenEstimator
     Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder of any modality, used as it is and
     never changed; a bare embedder is cloned and fitted to the rows first; a timm name, ``"conv-attention"``, a
-    specification or a module is trained from random weights (a module: from its own), the "direct" baseline.
+    specification or a module is trained from random weights (a module: from its own), the "direct" baseline. An
+    embedder of spectra, a :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is
+    missing, and `survey`, `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
 n_layers : int or "all"
     Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
 layer_decay : float
@@ -72,7 +74,7 @@ head_norm : {"layer", "batch"} or None
 augment : str, Augment or None
     Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
     modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
-    ``pool="stages"`` does.
+    ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
 survey : str, Survey or None
     What bands and pixels of images mean. An embedder brings its own, as it does the next three.
 normalize : {"standard", "asinh"} or None

@@ -23,6 +23,8 @@ from skastro import (
     PhotoZRegressor,
     SimCLREmbedder,
     SpectrumEncoder,
+    UntrainedImageEmbedder,
+    UntrainedSpectrumEmbedder,
     VICRegEmbedder,
     VoteEmbedder,
     _registry,
@@ -86,6 +88,9 @@ TINY = {
     "BarlowTwinsEmbedder": BarlowTwinsEmbedder(
         "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
     ),
+    "UntrainedImageEmbedder": UntrainedImageEmbedder("test_resnet", batch_size=32),
+    "UntrainedSpectrumEmbedder": UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)),
+    "UntrainedSpectrumEmbedder, convolutions": UntrainedSpectrumEmbedder("conv-attention"),
     "VoteEmbedder": VoteEmbedder("test_resnet", max_epochs=1, batch_size=32),
     "FineTuneClassifier": FineTuneClassifier(**TUNED),
     "FineTuneClassifier, votes": FineTuneClassifier(head="dirichlet", dropout=0.0, **TUNED),

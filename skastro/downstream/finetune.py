@@ -66,8 +66,10 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         The labels; of soft ones and of votes the column names or numbers.
     schema_ : VoteSchema or None
         The questions in use; None for labels.
+    embedder_ : embedder
+        What embeds the rows, with the tuned encoder, its ``provenance_`` and what it learned of pixels.
     encoder_ : nn.Module
-        The tuned encoder, on the CPU.
+        The tuned encoder of `embedder_`, on the CPU.
     head_ : nn.Module
         Norm and output layer; for votes the layer is a :class:`~skastro.encoders.VoteHead`.
     fitted_head_ : ClassHead
@@ -77,10 +79,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss``, ``lr``, ``images_per_s``, ``embedding_std``, ``effective_rank``, and ``validation_loss`` under
-        early stopping.
-    normalizer_, augment_, survey_, image_shape_, size_, provenance_, n_features_in_
-        As an embedder has them.
+        ``loss``, ``lr``, ``images_per_s`` (``samples_per_s`` of what is no image), ``embedding_std``,
+        ``effective_rank``, and ``validation_loss`` under early stopping.
+    augment_ : Augment or None
+        The augmentation in use.
+    n_features_in_ : int
+        As `embedder_` has it.
 
     See Also
     --------
@@ -203,7 +207,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_classes)
             Labels, or soft labels: rows of shares, which are scaled to sum to 1. For ``head="dirichlet"`` labels, or
             how many volunteers gave each answer: an array with the columns of the schema in its order, or a DataFrame
@@ -321,8 +325,10 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     ----------
     bins_ : RedshiftBins or None
         The bins in use; None for a head without.
+    embedder_ : embedder
+        What embeds the rows, with the tuned encoder, its ``provenance_`` and what it learned of pixels.
     encoder_ : nn.Module
-        The tuned encoder, on the CPU.
+        The tuned encoder of `embedder_`, on the CPU.
     head_ : nn.Module
         Norm and output layer.
     fitted_head_ : ValueHead
@@ -330,10 +336,12 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
     learning_rates_ : dict of str to float
         Peak learning rate of the head and of each trained block, from the head down.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss``, ``lr``, ``images_per_s``, ``embedding_std``, ``effective_rank``, and ``validation_loss`` under
-        early stopping.
-    normalizer_, augment_, survey_, image_shape_, size_, provenance_, n_features_in_
-        As an embedder has them.
+        ``loss``, ``lr``, ``images_per_s`` (``samples_per_s`` of what is no image), ``embedding_std``,
+        ``effective_rank``, and ``validation_loss`` under early stopping.
+    augment_ : Augment or None
+        The augmentation in use.
+    n_features_in_ : int
+        As `embedder_` has it.
 
     See Also
     --------
@@ -418,7 +426,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_outputs)
             Values, of one or several properties; for ``head="redshift-bins"`` redshifts, where those outside the bins
             are clipped with one warning.
@@ -453,7 +461,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         ivar : array-like of the shape of X, default=None
             Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
@@ -471,7 +479,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         ivar : array-like of the shape of X, default=None
             Inverse variance, where the encoder's modality takes one, as spectra do; zero is missing.
 
@@ -492,7 +500,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images.
+            Raw images, or the flux of spectra.
         level : float, default=0.68
             Probability inside.
         ivar : array-like of the shape of X, default=None

@@ -53,8 +53,9 @@ class SpectrumEncoder(BaseEstimator):
     >>> SpectrumEncoder().n_tokens(7781)
     777
     >>> encoder = SpectrumEncoder(depth=1, width=16).build(100)
-    >>> rows, tokens = encoder(torch.zeros(2, 100), torch.ones(2, 100, dtype=torch.bool), torch.zeros(2, 2))
-    >>> rows.shape, tokens.shape
+    >>> spectra = torch.zeros(2, 100), torch.ones(2, 100, dtype=torch.bool), torch.zeros(2, 2)
+    >>> tokens, mask = encoder.tokens(*spectra)
+    >>> encoder(*spectra).shape, tokens.shape
     (torch.Size([2, 32]), torch.Size([2, 10, 16]))
     """
 

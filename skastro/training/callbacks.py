@@ -68,11 +68,10 @@ class Monitor(Callback):
     ----------
     history : dict of list of float
         One value per finished epoch: ``loss`` and the objective's parts of it (each the mean over the batches where it
-        is not NaN), ``lr`` (of the last step), ``images_per_s`` or
-        another unit per second; of an encoder also
-        ``embedding_std`` (of L2-normalized
-        embeddings times √d: about 1 when they point everywhere, 0 when they are all the same) and ``effective_rank``
-        (exponential of the entropy of the normalized singular values).
+        is not NaN), ``lr`` (of the last step), ``images_per_s`` or another unit per second; of an encoder also
+        ``embedding_std`` (of L2-normalized embeddings times √d: about 1 when they point everywhere, 0 when they are
+        all the same) and ``effective_rank`` (exponential of the entropy of the normalized singular values), NaN until
+        it has embedded a batch.
 
     References
     ----------

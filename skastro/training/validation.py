@@ -53,7 +53,10 @@ def hold_out(
 
     Returns
     -------
-    trained, watched : ndarray of int
+    trained : ndarray of int
+        Rows to train on.
+    watched : ndarray of int
+        Rows to watch.
 
     Raises
     ------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skastro import FineTuneRegressor, ImageEncoder, load, save
+from skastro import ConvSpectrumEncoder, FineTuneRegressor, ImageEncoder, load, save
 from skastro.encoders import ConvAttention
 
 ROWS = np.random.default_rng(0).normal(size=(12, 300)).astype(np.float32)
@@ -35,21 +35,32 @@ def slow(encoder, row):
 
 def test_is_the_equation():
     torch.manual_seed(0)
-    encoder = ConvAttention(1)
-    fast = encoder(torch.from_numpy(ROWS[:3, None, None])).detach().numpy()
-    np.testing.assert_allclose(fast, [slow(encoder, row[None]) for row in ROWS[:3]], rtol=1e-4, atol=1e-6)
+    encoder = ConvAttention()
+    flux, seen, level = torch.from_numpy(ROWS[:3]), torch.rand(3, 300) > 0.3, torch.randn(3, 2)
+    fast = encoder(flux, seen, level).detach().numpy()
+    for i, row in enumerate(ROWS[:3]):
+        mean, scale = (np.full(300, number) for number in level[i].tolist())
+        truth = slow(encoder, np.stack([row, seen[i].numpy(), mean, scale]))
+        np.testing.assert_allclose(fast[i], truth, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 999, 1000, 7781])
-@pytest.mark.parametrize("bands", [1, 2])
-def test_any_length(length, bands):
-    encoder = ImageEncoder("conv-attention").build(bands, (1, length))
-    spectra = torch.randn(2, bands, 1, length, requires_grad=True)
-    rows = encoder(spectra)
+def test_any_length(length):
+    encoder = ConvSpectrumEncoder().build(length)
+    spectra = torch.randn(2, length), torch.rand(2, length) > 0.2, torch.randn(2, 2)
+    rows = encoder(*spectra)
     rows.sum().backward()
     assert rows.shape == (2, 32)
     assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
-    torch.testing.assert_close(encoder(spectra[:1]), rows[:1])
+    torch.testing.assert_close(encoder(*(part[:1] for part in spectra)), rows[:1])
+
+
+def test_what_is_not_seen_is_told_from_a_zero():
+    torch.manual_seed(0)
+    encoder, seen, level = ConvAttention(), torch.ones(1, 300, dtype=torch.bool), torch.zeros(1, 2)
+    flux, hidden = torch.from_numpy(ROWS[:1]).clone(), seen.clone()
+    flux[:, 40:60], hidden[:, 40:60] = 0.0, False
+    assert not torch.allclose(encoder(flux, seen, level), encoder(flux, hidden, level), atol=1e-4)
 
 
 def test_learns_a_line_and_is_kept(tmp_path):
@@ -64,12 +75,12 @@ def test_learns_a_line_and_is_kept(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "model.skops").predict(lines), model.predict(lines))
 
 
-@pytest.mark.parametrize("setting", [{"stem": "3x3"}, {"patch": 8}, {"drop_path": 0.1}])
-def test_settings_of_other_networks_are_refused(setting):
-    with pytest.raises(ValueError, match="stem=, patch= and drop_path= are for timm's networks"):
+@pytest.mark.parametrize("setting", [{}, {"stem": "3x3"}, {"patch": 8}, {"drop_path": 0.1}])
+def test_is_no_encoder_of_images(setting):
+    with pytest.raises(ValueError, match="Unknown encoder 'conv-attention'"):
         ImageEncoder("conv-attention", **setting).build(1, (1, 300))
 
 
 def test_is_not_for_images():
-    with pytest.raises(ValueError, match="images of one line; these are 32 high"):
+    with pytest.raises(ValueError, match="Found array with dim 4, while dim <= 2 is required"):
         FineTuneRegressor("conv-attention").fit(np.random.default_rng(0).normal(size=(4, 1, 32, 32)), range(4))

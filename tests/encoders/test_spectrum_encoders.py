@@ -29,9 +29,11 @@ def test_tokens_are_as_many_as_the_formula_says(pixels, tokens):
     """⌊(T - B) / A⌋ + 1 of length 20 every 10 pixels, and one in front; a short spectrum is padded to one token."""
     encoder = small(depth=1)
     assert encoder.n_tokens(pixels) == tokens
-    rows, seen = encoder.build(pixels)(*inputs(2, pixels))
-    assert rows.shape == (2, 32)
+    network = encoder.build(pixels)
+    seen, mask = network.tokens(*inputs(2, pixels))
+    assert network(*inputs(2, pixels)).shape == (2, 32)
     assert seen.shape == (2, tokens + 1, 16)
+    assert mask.shape == (2, tokens + 1)
 
 
 @pytest.mark.parametrize(("token", "stride"), [(20, 10), (20, 20), (7, 3), (4, 1)])
@@ -72,7 +74,7 @@ def test_what_is_not_seen_is_told_from_a_zero():
     flux[:, 30] = 0.0
     hidden = seen.clone()
     hidden[:, 30] = False
-    assert not torch.allclose(network(flux, seen, level)[0], network(flux, hidden, level)[0], atol=1e-4)
+    assert not torch.allclose(network(flux, seen, level), network(flux, hidden, level), atol=1e-4)
 
 
 @pytest.mark.parametrize("pool", ["avg", "avgmax"])
@@ -84,24 +86,24 @@ def test_tokens_that_hold_nothing_do_not_count_in_the_pool(pool):
     network = small(pool=pool).build(60).eval()
     flux, seen, level = inputs(2, 60, missing=0.0)
     seen[:, 30:] = False
-    rows, tokens = network(flux * seen, seen, level)
-    torch.testing.assert_close(rows, pooled(tokens[:, [0, 1, 2, 3]]))
-    rows, tokens = network(flux * 0, seen & False, level)
-    torch.testing.assert_close(rows, pooled(tokens[:, :1]))
+    for shown, counted in ((seen, [0, 1, 2, 3]), (seen & False, [0])):
+        rows, (tokens, mask) = network(flux * shown, shown, level), network.tokens(flux * shown, shown, level)
+        torch.testing.assert_close(rows, pooled(tokens[:, counted]))
+        assert [row.nonzero()[:, 0].tolist() for row in mask] == [counted] * 2
 
 
 def test_rows_do_not_depend_on_their_neighbors():
     network = small().build(80).eval()
     flux, seen, level = inputs(5, 80)
-    rows, _ = network(flux, seen, level)
+    rows = network(flux, seen, level)
     some = torch.tensor([3, 1])
-    torch.testing.assert_close(network(flux[some], seen[some], level[some])[0], rows[some], rtol=0, atol=1e-6)
+    torch.testing.assert_close(network(flux[some], seen[some], level[some]), rows[some], rtol=0, atol=1e-6)
 
 
 def test_the_level_changes_the_embedding():
     network = small().build(80).eval()
     flux, seen, level = inputs(2, 80)
-    assert not torch.allclose(network(flux, seen, level)[0], network(flux, seen, level + 1)[0], atol=1e-4)
+    assert not torch.allclose(network(flux, seen, level), network(flux, seen, level + 1), atol=1e-4)
 
 
 def test_a_specification_is_a_small_estimator():
