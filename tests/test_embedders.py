@@ -72,7 +72,7 @@ def test_grid_search_starts_from_a_recipe_name(embedder, sky):
     assert embedder.augment == "radio"
 
 
-def test_grid_search_reaches_a_step_and_the_rare_knobs(embedder, sky):
+def test_grid_search_reaches_a_step_and_the_rare_settings(embedder, sky):
     grid = {"emb__augment__rotate__degrees": [10, 180], "emb__training__weight_decay": [0.0]}
     search = GridSearchCV(pipeline(embedder), grid, cv=2).fit(sky.X, sky.y)
     best = search.best_estimator_["emb"]

@@ -308,13 +308,13 @@ def test_the_best_epoch_is_restored(monkeypatch):
 
 
 def test_training_is_in_single_precision_unless_asked(monkeypatch):
-    knobs = []
-    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: knobs.append(training.precision))
+    settings = []
+    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: settings.append(training.precision))
     X, y = pairs(20)
     for training in (None, Training(precision="auto"), Training(precision="bf16")):
         model = FlowPosterior(**(TINY | {"n_estimators": 1}), training=training).fit(X, y)
         assert model.training is training
-    assert knobs == ["fp32", "fp32", "bf16"]
+    assert settings == ["fp32", "fp32", "bf16"]
 
 
 def test_ctrl_c_keeps_what_was_learned(monkeypatch):
@@ -358,7 +358,7 @@ def test_a_search_in_a_pipeline_maximizes_the_log_probability():
     assert search.score(X, y) == pytest.approx(search.best_estimator_[-1].log_prob(scaled, y).mean())
 
 
-def test_nested_parameters_reach_the_training_knobs():
+def test_nested_parameters_reach_the_training_settings():
     assert FlowPosterior().set_params(training__clip=5.0).training.clip == 5.0
 
 

@@ -86,7 +86,7 @@ def run(
     batch_size=8,
     lr=0.01,
     verbose=0,
-    **knobs,
+    **settings,
 ):
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
@@ -99,7 +99,7 @@ def run(
             monitor=monitor,
             rows=rows,
             held_out=held_out,
-            training=Training(**{"precision": "fp32"} | knobs),
+            training=Training(**{"precision": "fp32"} | settings),
             max_epochs=max_epochs,
             batch_size=batch_size,
             lr=lr,
@@ -507,9 +507,9 @@ def test_each_parameter_has_its_own_lr_at_every_step(scales, schedule, optimizer
 
     lrs, objective = {}, Scaled()
     objective.scales = scales
-    knobs = {"schedule": schedule, "warmup": 1, "optimizer": optimizer}
-    history = run(objective, images, max_epochs=4, lr=0.3, callbacks=[Watch()], **knobs).history
-    by_hand = 0.3 * np.array([Training(**knobs).lr_factor(step, 12, 4) for step in range(12)])
+    settings = {"schedule": schedule, "warmup": 1, "optimizer": optimizer}
+    history = run(objective, images, max_epochs=4, lr=0.3, callbacks=[Watch()], **settings).history
+    by_hand = 0.3 * np.array([Training(**settings).lr_factor(step, 12, 4) for step in range(12)])
     factors = {name: scales.get(name, 1.0) for name, _ in objective.named_parameters()}
     for name, parameter in objective.named_parameters():
         np.testing.assert_allclose(lrs[parameter], factors[name] * by_hand)
@@ -521,9 +521,9 @@ def test_a_smaller_scale_moves_a_parameter_less(toy, images):
     objective.load_state_dict(toy.state_dict())
     objective.scales = {"encoder.weight": 0.1}
     before = copy.deepcopy(toy.state_dict())
-    knobs = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0, "batch_size": 20}
+    settings = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0, "batch_size": 20}
     for model in (toy, objective):
-        run(model, images, **knobs)
+        run(model, images, **settings)
     moved, less = (model.encoder.weight - before["encoder.weight"] for model in (toy, objective))
     torch.testing.assert_close(less, 0.1 * moved, rtol=1e-3, atol=1e-7)
     assert torch.equal(toy.encoder.bias, objective.encoder.bias)

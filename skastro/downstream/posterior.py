@@ -139,7 +139,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
     lr : float, default=1e-3
         Peak learning rate.
     training : Training, default=None
-        The rarer knobs. ``precision="auto"`` is float32 here.
+        Configuration of the training. ``precision="auto"`` is float32 here.
     device : str, default="auto"
         Torch device; ``"auto"`` is CUDA when there. Answers are computed in float64.
     verbose : int, default=0
