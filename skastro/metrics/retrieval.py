@@ -27,8 +27,9 @@ def retrieval_ranks(
     gallery : array-like of shape (n, d), default=None
         Embeddings of the same objects, row by row, in another modality. None searches among the queries
         themselves, each of them without itself.
-    Class of each object. With labels, every row of the query's class is a right answer, and the first of them counts.
-    Without, only the row of the same object is.
+    labels : array-like of shape (n,), default=None
+        Class of each object. With labels, every row of the query's class is a right answer, and the first of them
+        counts. Without, only the row of the same object is.
 
     Returns
     -------
