@@ -40,8 +40,8 @@ def retrieval_ranks(
     Raises
     ------
     ValueError
-        If shapes do not match, a row is infinite or zero and has no direction, `gallery` is the same array as the
-        queries, or both `gallery` and `labels` are None, so that no answer is right.
+        If shapes do not match, a row is infinite or zero and has no direction, `gallery` equals the queries,
+        or both `gallery` and `labels` are None, so that no answer is right.
 
     See Also
     --------
