@@ -105,7 +105,7 @@ def resample(
     Returns
     -------
     Tensor of shape (n, bands, size[0], size[1])
-        Images whose maps are all the identity come out as their exact central crop.
+        Images with only identity maps are cropped exactly, without interpolation.
 
     Examples
     --------

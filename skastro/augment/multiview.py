@@ -61,7 +61,7 @@ class MultiView(BaseEstimator):
 
     @property
     def edge(self) -> str:
-        """How the first view fills pixels outside the cutout."""
+        """Fill mode of pixels outside the cutout, in the first view."""
         return (self.first or Augment()).edge
 
     def fit(

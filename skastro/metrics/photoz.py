@@ -226,7 +226,7 @@ def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n,)
-        Uniform from 0 to 1 over objects whose densities are calibrated.
+        Transforms, uniform from 0 to 1 if the densities are calibrated.
 
     Raises
     ------
