@@ -32,12 +32,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from skastro import BYOLEmbedder, MoCoEmbedder, SimCLREmbedder
+from skastro import BarlowTwinsEmbedder, BYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VICRegEmbedder
 from skastro.datasets import load_galaxy_zoo1, load_hubble_deep_field, load_mirabest, make_survey
 from skastro.metrics import sigma_mad
 from skastro.training import ScheduleCallback
 
-METHODS = {"byol": BYOLEmbedder, "moco": MoCoEmbedder, "simclr": SimCLREmbedder}
+METHODS = {
+    "byol": BYOLEmbedder,
+    "moco": MoCoEmbedder,
+    "simclr": SimCLREmbedder,
+    "vicreg": VICRegEmbedder,
+    "barlow": BarlowTwinsEmbedder,
+}
 FLOORS = ("rings", "untrained")
 VIEWS = {"plain": None, "averaged": "dihedral"}
 FRACTIONS = (0.1, 0.3, 1.0)  # of a run, where its weights are looked at

@@ -16,6 +16,7 @@ EXPORTED = {
     "skastro.encoders.images": "ImageEncoder",
     "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
     "skastro.modalities.untrained": "UntrainedImageEmbedder UntrainedSpectrumEmbedder",
+    "skastro.pretrain.barlow": "BarlowTwinsEmbedder",
     "skastro.pretrain.byol": "BYOLEmbedder",
     "skastro.pretrain.clip": "AstroCLIPEmbedder",
     "skastro.pretrain.dino": "DINOEmbedder",
@@ -23,6 +24,7 @@ EXPORTED = {
     "skastro.pretrain.masked": "MaskedSpectrumEmbedder",
     "skastro.pretrain.moco": "MoCoEmbedder",
     "skastro.pretrain.simclr": "SimCLREmbedder",
+    "skastro.pretrain.vicreg": "VICRegEmbedder",
     "skastro.pretrain.votes": "VoteEmbedder",
     "skastro.surveys": "Survey",
     "skastro.training.config": "Training",
@@ -50,6 +52,7 @@ FURTHER = {
 FUNCTIONS = {
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",
+    "skastro.papers": "published",
     "skastro.persistence": "load save",
 }
 

@@ -1,4 +1,4 @@
-"""What counts as an array of spectra: which pixels are there, and the level of each spectrum. NumPy only."""
+"""Arrays of spectra: check them, weight present pixels, and measure the level of each spectrum. NumPy only."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ __all__ = ["check_ivar", "check_lengths", "pixel_weights", "spectrum_levels", "s
 
 
 def check_lengths(X: Any) -> None:
-    """Refuse a list of spectra of different lengths.
+    """Raise an error if spectra have different lengths.
 
     Parameters
     ----------
     X : array-like
-        What the user gave as spectra.
+        Spectra.
 
     Raises
     ------
     ValueError
-        If it is a sequence of spectra that are not all of one length.
+        If it is a sequence of spectra of different lengths.
 
     Examples
     --------
@@ -38,16 +38,16 @@ def check_lengths(X: Any) -> None:
 
 
 def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:
-    """Refuse an inverse variance that cannot be one.
+    """Raise an error if an inverse variance is invalid.
 
     Parameters
     ----------
     ivar : array-like or None
-        What the user gave.
+        Inverse variance, if any.
     shape : tuple of int
-        That of the spectra, or of the images.
+        Shape of the spectra or images.
     first : int, default=0
-        Number of the first row, where these are some of many.
+        Number of the first row, if these are some of many.
 
     Returns
     -------
@@ -81,14 +81,14 @@ def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray 
 
 
 def pixel_weights(flux: np.ndarray, ivar: np.ndarray | None = None) -> np.ndarray:
-    """Weigh each pixel within its spectrum: zero where it is missing, one on average where it is not.
+    """Compute the weight of each pixel within its spectrum: zero if missing, otherwise one on average.
 
     Parameters
     ----------
     flux : ndarray of shape (n, n_wavelengths)
-        NaN is missing; zero is a value.
+        Flux. NaN marks a missing pixel; zero is a value.
     ivar : ndarray of shape (n, n_wavelengths), default=None
-        Inverse variance in the inverse square of the flux's unit; zero is missing. None weighs all alike.
+        Inverse variance in the inverse square of the flux's unit; zero marks a missing pixel. None weights all equally.
 
     Returns
     -------
@@ -106,35 +106,35 @@ def pixel_weights(flux: np.ndarray, ivar: np.ndarray | None = None) -> np.ndarra
     >>> pixel_weights(np.array([[0.0, np.nan, 2.0, 3.0]]), np.array([[1.0, 1.0, 0.0, 3.0]])).tolist()
     [[0.5, 0.0, 0.0, 1.5]]
     """
-    there = ~np.isnan(flux)
-    weights = there.astype(np.float64) if ivar is None else np.where(there, ivar, 0.0)
+    mask = ~np.isnan(flux)
+    weights = mask.astype(np.float64) if ivar is None else np.where(mask, ivar, 0.0)
     count = np.count_nonzero(weights, axis=1)
     if not count.all():
         raise ValueError(
             f"{np.sum(count == 0)} of {len(flux)} spectra have nothing but missing pixels (NaN, or ivar of zero), "
             f"the first is row {np.argmin(count)}."
         )
-    # Divided twice, because a sum of inverse variances may be larger than any number.
+    # Divided twice, because a sum of inverse variances may overflow.
     weights /= weights.max(axis=1, keepdims=True)
     return weights / (weights.sum(axis=1) / count)[:, np.newaxis]
 
 
 def spectrum_levels(flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the weighted mean and standard deviation of each spectrum.
+    """Compute the weighted mean and standard deviation of each spectrum.
 
     Parameters
     ----------
     flux : ndarray of shape (n, n_wavelengths)
-        Flux; what stands in missing pixels does not matter.
+        Flux; the values of missing pixels do not matter.
     weights : ndarray of shape (n, n_wavelengths)
-        Of the pixels; zero is missing.
+        Weights of the pixels; zero marks a missing pixel.
 
     Returns
     -------
     mean : ndarray of shape (n,)
-        In the unit of the flux.
+        Mean in the unit of the flux.
     std : ndarray of shape (n,)
-        Likewise.
+        Standard deviation in the unit of the flux.
 
     Examples
     --------
@@ -145,20 +145,20 @@ def spectrum_levels(flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
     ([2.0], [1.0])
     """
     total = weights.sum(axis=1)
-    there = np.where(weights > 0, flux, 0.0)
-    mean = np.sum(weights * there, axis=1) / total
-    return mean, np.sqrt(np.sum(weights * (there - mean[:, np.newaxis]) ** 2, axis=1) / total)
+    seen = np.where(weights > 0, flux, 0.0)
+    mean = np.sum(weights * seen, axis=1) / total
+    return mean, np.sqrt(np.sum(weights * (seen - mean[:, np.newaxis]) ** 2, axis=1) / total)
 
 
 def standardize(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Take the mean off each spectrum and divide by its scale; missing pixels become zero.
+    """Subtract the mean of each spectrum and divide by its scale; set missing pixels to zero.
 
     Parameters
     ----------
     flux, weights : ndarray of shape (n, n_wavelengths)
-        Flux, and the weights that say what is missing.
+        Flux, and weights that are zero in missing pixels.
     mean, scale : ndarray of shape (n,)
-        Of each spectrum.
+        Mean and scale of each spectrum.
 
     Returns
     -------

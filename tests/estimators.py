@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skastro import (
     AstroCLIPEmbedder,
+    BarlowTwinsEmbedder,
     BYOLEmbedder,
     DINOEmbedder,
     DirichletClassifier,
@@ -24,6 +25,7 @@ from skastro import (
     SpectrumEncoder,
     UntrainedImageEmbedder,
     UntrainedSpectrumEmbedder,
+    VICRegEmbedder,
     VoteEmbedder,
     _registry,
 )
@@ -82,6 +84,10 @@ TINY = {
     "HybridBYOLEmbedder": HybridBYOLEmbedder(
         "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
     ),
+    "VICRegEmbedder": VICRegEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
+    "BarlowTwinsEmbedder": BarlowTwinsEmbedder(
+        "test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8
+    ),
     "UntrainedImageEmbedder": UntrainedImageEmbedder("test_resnet", batch_size=32),
     "UntrainedSpectrumEmbedder": UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)),
     "UntrainedSpectrumEmbedder, convolutions": UntrainedSpectrumEmbedder("conv-attention"),
@@ -91,6 +97,7 @@ TINY = {
     "FineTuneRegressor": FineTuneRegressor(**TUNED),
     "FineTuneRegressor, redshift bins": FineTuneRegressor(head="redshift-bins", **TUNED),
     "FlowPosterior": FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1),
+    "FlowPosterior, coupling": FlowPosterior(2, flow="coupling", n_transforms=1, hidden_dim=8, max_epochs=1),
     "PhotoZRegressor": PhotoZRegressor(),
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skastro import BYOLEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Training
+from skastro import BYOLEmbedder, HybridBYOLEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Training
 from skastro.encoders import get_encoder
 from skastro.losses import info_nce, nt_xent
 from skastro.pretrain.byol import BYOL
@@ -284,24 +284,39 @@ def test_own_words_out_of_range_are_refused_by_name(name, sky, asked):
     assert not asked
 
 
-def knobs(training):
+@pytest.mark.parametrize(("kind", "targets"), [(BYOLEmbedder, {}), (HybridBYOLEmbedder, {"votes": ["a", "b"] * 12})])
+def test_the_factor_reaches_the_predictor(kind, targets, sky, monkeypatch):
+    factors = []
+
+    def note(objective, *args, **kwargs):
+        factors.extend(objective.lr_scales().values())
+
+    monkeypatch.setattr("skastro.base.train", note)
+    for given in ({}, {"predictor_lr_factor": 3.0}):
+        kind("test_resnet", **given).fit(sky, **targets)
+    assert sorted(set(factors)) == [3.0, 10.0]
+    with pytest.raises(ValueError, match="The 'predictor_lr_factor' parameter of"):
+        kind("test_resnet", predictor_lr_factor=0).fit(sky, **targets)
+
+
+def configuration(training):
     return training.get_params()
 
 
 def test_default_optimizers(sky, asked):
     for embedder in (MoCoEmbedder, SimCLREmbedder, BYOLEmbedder):
         embedder("test_resnet").fit(sky)
-    moco, simclr, byol = (knobs(call["training"]) for call in asked)
-    assert moco == knobs(Training(optimizer="sgd"))
-    assert simclr == knobs(Training())
-    assert byol == knobs(Training(ema=0.97))
+    moco, simclr, byol = (configuration(call["training"]) for call in asked)
+    assert moco == configuration(Training(optimizer="sgd"))
+    assert simclr == configuration(Training())
+    assert byol == configuration(Training(ema=0.97))
 
 
-def test_a_nested_knob_keeps_the_others_of_moco(sky, asked):
+def test_a_nested_setting_keeps_the_others_of_moco(sky, asked):
     moco = MoCoEmbedder("test_resnet").set_params(training__ema=0.999).fit(sky)
-    assert knobs(asked[0]["training"]) == knobs(Training(optimizer="sgd", ema=0.999))
+    assert configuration(asked[0]["training"]) == configuration(Training(optimizer="sgd", ema=0.999))
     moco.set_params(training=Training(optimizer="lars")).fit(sky)
-    assert knobs(asked[1]["training"]) == knobs(Training(optimizer="lars"))
+    assert configuration(asked[1]["training"]) == configuration(Training(optimizer="lars"))
 
 
 def test_the_encoder_of_the_paper_is_one_line():

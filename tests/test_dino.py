@@ -189,20 +189,29 @@ def test_the_head_compares_directions():
         assert head(rows).dtype == torch.float32
 
 
+def test_a_head_without_norm_sees_each_row_alone():
+    rows = draw(6, PIXELS)
+    for norm in (True, False):
+        head = PrototypeHead(PIXELS, 16, 5, K, norm=norm)
+        assert torch.allclose(head(rows)[:2], head(rows[:2]), atol=1e-6) != norm
+        assert any(isinstance(layer, nn.BatchNorm1d) for layer in head.mlp) == norm
+        assert [layer.bias is None for layer in head.mlp if isinstance(layer, nn.Linear)] == [norm, norm, False]
+
+
 # ---------------------------------------------------------------- the objective
 
 
-def make(encoder=None, width=PIXELS, centering="centering", ibot=0.0, koleo=0.0, temperatures=(0.04, 0.07)):
+def make(encoder=None, width=PIXELS, centering="centering", ibot=0.0, koleo=0.0, temperatures=(0.04, 0.07), **words):
     """Make DINO on an encoder of a few linear weights, so that no row depends on another, unless one is given."""
     with local_seed(0):
         encoder = encoder or nn.Sequential(nn.AdaptiveAvgPool2d((3, 4)), nn.Flatten(), nn.Linear(PIXELS, PIXELS))
         generator = torch.Generator().manual_seed(7)
-        return DINO(encoder, width, 16, K, centering, temperatures, ibot, koleo, generator)
+        return DINO(encoder, width, 16, K, centering, temperatures, ibot, koleo, generator, **words)
 
 
-def make_vit(**kwargs):
+def make_vit(drop_path=0.0, **kwargs):
     with local_seed(0):
-        encoder = ImageEncoder("test_vit", pool="avg", patch=8).build(1, (32, 32))
+        encoder = ImageEncoder("test_vit", pool="avg", patch=8, drop_path=drop_path).build(1, (32, 32))
     return make(encoder, width=64, **kwargs)
 
 
@@ -317,6 +326,52 @@ def test_only_the_student_is_taught_and_the_mask_token_too():
     assert all(p.grad is None and not p.requires_grad for p in dino.target.parameters())
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in dino.online.parameters())
     assert dino.mask_token.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_the_student_skips_blocks_and_the_teacher_none(name):
+    with local_seed(0):
+        encoder = ImageEncoder(name, pool="avg", drop_path=0.9).build(1, (32, 32))
+        dino = make(encoder, width=encoder(torch.zeros(2, 1, 32, 32)).shape[1])
+    seen = draw(8, 1, 32, 32)
+    assert dino.training
+    assert dino.target.training  # its batch norms use the statistics of the batch
+    for part, repeats in ((dino.online, False), (dino.target, True)):
+        first, second = (part[0](seen).detach() for _ in range(2))
+        assert torch.equal(first, second) == repeats
+    with local_seed(0):
+        plain = ImageEncoder(name, pool="avg").build(1, (32, 32))
+    plain.load_state_dict(dino.target[0].state_dict())
+    torch.testing.assert_close(dino.target[0](seen), plain(seen))
+
+
+def test_the_teacher_is_in_training_mode_throughout():
+    dino, seen = unlike(make(nn.Sequential(nn.Flatten(), nn.Linear(36, PIXELS), nn.BatchNorm1d(PIXELS)))), views(5)
+    before = dino.target[0][2].running_mean.clone()
+    dino(*seen)
+    rows = dino.target[0][1](torch.cat(seen).flatten(1)).detach()
+    torch.testing.assert_close(dino.target[0][2].running_mean, 0.9 * before + 0.1 * rows.mean(dim=0))
+
+
+def test_early_blocks_and_patches_learn_more_slowly():
+    dino = make_vit(ibot=1.0, layer_decay=0.9, patch_lr_factor=0.2)
+    depth = len(dino.online[0].network.blocks)
+    scales = dino.lr_scales()
+    for name, _ in dino.named_parameters():
+        if name.startswith("online.0.network.blocks."):
+            expected = 0.9 ** (depth - int(name.split(".")[4]))
+        elif name.startswith("online.0.network.norm."):
+            expected = 0.9
+        elif name.startswith("online.0.network.patch_embed."):
+            expected = 0.2 * 0.9 ** (depth + 1)
+        elif name == "mask_token" or name.startswith("online.0."):
+            expected = 0.9 ** (depth + 1)
+        else:
+            expected = 1.0
+        assert scales.get(name, 1.0) == pytest.approx(expected), name
+    assert make_vit(ibot=1.0).lr_scales() == {}
+    assert set(make_vit(patch_lr_factor=0.2).lr_scales().values()) == {0.2}
+    assert set(make(layer_decay=0.5).lr_scales().values()) == {0.5}  # any encoder: here of one block
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0.99, 5), (0.5, 8), (0.0, 1), (1.0, 3)])
@@ -463,6 +518,13 @@ def test_other_encoders_do_without_ibot_and_are_told_so(sky, encoder, asked):
     assert len(asked) == 1
 
 
+def test_the_rate_of_patches_is_for_encoders_that_have_them(sky, asked):
+    DINOEmbedder("test_vit", patch_lr_factor=0.2).fit(sky)
+    with pytest.raises(ValueError, match=r"^patch_lr_factor=0.2 is for the patch embedding of a vision transformer"):
+        DINOEmbedder("test_resnet", patch_lr_factor=0.2).fit(sky)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("pair", [(0.04,), (0.0, 0.07), (0.04, -1), (0.04, 0.05, 0.06), ("low", "high")])
 def test_temperatures_are_two_numbers_above_zero(sky, pair, asked):
     with pytest.raises(ValueError, match="teacher_temperature must be two numbers above 0, start and end; got"):
@@ -472,7 +534,17 @@ def test_temperatures_are_two_numbers_above_zero(sky, pair, asked):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("prototypes", 1), ("hidden_dim", 0), ("centering", "none"), ("ibot_weight", -1.0), ("koleo_weight", -0.1)],
+    [
+        ("prototypes", 1),
+        ("hidden_dim", 0),
+        ("head_norm", "batch"),
+        ("centering", "none"),
+        ("ibot_weight", -1.0),
+        ("koleo_weight", -0.1),
+        ("layer_decay", 0.0),
+        ("layer_decay", 1.1),
+        ("patch_lr_factor", 0.0),
+    ],
 )
 def test_own_words_out_of_range_are_refused_by_name(sky, name, value, asked):
     with pytest.raises(ValueError, match=f"The '{name}' parameter of DINOEmbedder must be"):
@@ -482,6 +554,7 @@ def test_own_words_out_of_range_are_refused_by_name(sky, name, value, asked):
 
 def test_the_words_reach_the_objective(sky, asked):
     words = {"centering": "sinkhorn", "teacher_temperature": (0.03, 0.05), "hidden_dim": 24, "prototypes": 40}
+    words |= {"head_norm": False, "layer_decay": 0.9, "patch_lr_factor": 0.2}
     DINOEmbedder(**FULL, **words, random_state=0).fit(sky)
     (objective, drawn, _), kwargs = asked[0][0], asked[0][1]
     assert objective.weights == {"dino_loss": 1.0, "ibot_loss": 1.0, "koleo_loss": 0.1}
@@ -489,9 +562,21 @@ def test_the_words_reach_the_objective(sky, asked):
     assert objective.temperatures == (0.03, 0.05)
     assert objective.online[1].prototypes.shape == objective.online[2].prototypes.shape == (40, 256)
     assert objective.online[1].mlp[0].out_features == 24
+    assert not any(isinstance(layer, nn.BatchNorm1d) for head in objective.online[1:] for layer in head.mlp)
+    assert (objective.layer_decay, objective.patch_lr_factor) == (0.9, 0.2)
     assert [size for _, size in drawn.views] == [(36, 36)] * 2 + [(18, 18)] * 4
     assert objective.generator.initial_seed() != drawn.generator.initial_seed()
     assert kwargs["training"].get_params() == Training().get_params()
+
+
+def test_all_of_dinov2_runs_and_repeats(sky):
+    words = {"head_norm": False, "layer_decay": 0.9, "patch_lr_factor": 0.2}
+    encoder = ImageEncoder("test_vit", pool="avg", patch=12, drop_path=0.3)
+    embedder = DINOEmbedder(**TOY | FULL | words | {"encoder": encoder})
+    rows = embedder.fit_transform(sky)
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows, clone(embedder).fit_transform(sky))
+    np.testing.assert_array_equal(rows, pickle.loads(pickle.dumps(embedder)).transform(sky))
 
 
 @pytest.mark.parametrize("n", [2, 3, 9])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import IMAGE_EMBEDDERS, tiny
+from numpydoc.docscrape import get_doc_object
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
@@ -71,7 +72,7 @@ def test_grid_search_starts_from_a_recipe_name(embedder, sky):
     assert embedder.augment == "radio"
 
 
-def test_grid_search_reaches_a_step_and_the_rare_knobs(embedder, sky):
+def test_grid_search_reaches_a_step_and_the_rare_settings(embedder, sky):
     grid = {"emb__augment__rotate__degrees": [10, 180], "emb__training__weight_decay": [0.0]}
     search = GridSearchCV(pipeline(embedder), grid, cv=2).fit(sky.X, sky.y)
     best = search.best_estimator_["emb"]
@@ -274,6 +275,12 @@ def test_history_has_one_value_per_epoch(embedder, sky):
     assert {"loss", "lr", "images_per_s", "embedding_std", "effective_rank"} <= history.keys()
     assert all(len(values) == 3 for values in history.values())
     assert np.isfinite(history["loss"]).all()
+
+
+def test_what_the_docstring_says_is_learned_is_there(embedder, sky):
+    told = {entry.name for entry in get_doc_object(type(embedder))["Attributes"]}
+    assert told <= vars(embedder.fit(sky.X, sky.y)).keys()
+    assert {"encoder_", "history_", "normalizer_", "provenance_", "n_features_in_"} <= told
 
 
 def test_untrained_embedder_embeds(embedder, sky):

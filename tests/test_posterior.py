@@ -21,7 +21,7 @@ pytest.importorskip("zuko")
 from skastro import FlowPosterior, base, load, save
 from skastro.downstream import posterior
 from skastro.metrics import sbc_ranks, tarp
-from skastro.training import Training
+from skastro.training import Training, local_seed
 
 TINY = {"n_estimators": 2, "n_transforms": (1, 2), "hidden_dim": (4, 16), "max_epochs": 2, "lr": 0.01}
 MIXING = np.array([[1.0, 0.6], [-0.4, 1.2], [0.3, 0.5]])
@@ -117,6 +117,51 @@ def test_the_density_integrates_to_one(models):
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     density = np.exp(models["two"].log_prob(np.tile(x, (201**2, 1)), places.reshape(-1, 2))).reshape(201, 201)
     assert trapezoid(trapezoid(density, axes[1]), axes[0]) == pytest.approx(1, abs=2e-3)
+
+
+def test_coupling_flows_are_densities_that_undo_themselves():
+    """Of three values: the density integrates to one, and what is carried to normal points comes back."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(80, 3)) @ [[1, 0.8, 0.3], [0, 1, 0.5], [0, 0, 1]]
+    X = y[:, :2] + rng.normal(size=(80, 2))
+    model = FlowPosterior(2, flow="coupling", n_transforms=2, hidden_dim=16, max_epochs=8, lr=0.01, random_state=0)
+    model.fit(X, y)
+    axes = [mean + scale * np.linspace(-6, 6, 61) for mean, scale in zip(y.mean(axis=0), y.std(axis=0), strict=True)]
+    places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    density = np.exp(model.log_prob(np.tile(X[0], (61**3, 1)), places.reshape(-1, 3))).reshape(61, 61, 61)
+    total = trapezoid(trapezoid(trapezoid(density, axes[2]), axes[1]), axes[0])
+    assert total == pytest.approx(1, abs=5e-3)
+    features, values = torch.from_numpy(X), torch.from_numpy((y - y.mean(axis=0)) / y.std(axis=0))
+    for flow in pickled(model).flows_.double():
+        transform = flow(features).transform
+        torch.testing.assert_close(transform.inv(transform(values)), values)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_halves_look_at_halves(k):
+    """In a coupling transform no value depends on another of its own half, nor does the first half on the second."""
+    half = -(-k // 2)
+    for kind in ("autoregressive", "coupling"):
+        with local_seed(0):
+            flow = posterior.build_flow(k, 2, 2, 64, kind).double()
+        values = torch.randn(k, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        for place in range(2):
+            transform = flow.transform.transforms[place](torch.zeros(2, dtype=torch.float64))
+            jacobian = torch.autograd.functional.jacobian(transform, values).numpy() != 0
+            order = np.arange(k)[:: 1 if place == 0 else -1]
+            group = order // half if kind == "coupling" else order
+            assert_array_equal(jacobian, np.eye(k, dtype=bool) | (group[:, None] > group))
+
+
+def test_coupling_is_kept_in_pickles_and_files(tmp_path):
+    X, y = rows("two", 60)
+    y = np.column_stack([y, y.sum(axis=1) + X[:, 0]])
+    model = FlowPosterior(**TINY, flow="coupling", random_state=0).fit(X, y)
+    expected = model.log_prob(X, y)
+    assert (clone(model).set_params(flow="autoregressive").fit(X, y).log_prob(X, y) != expected).any()
+    save(model, tmp_path / "m.skastro")
+    for again in (pickled(model), load(tmp_path / "m.skastro"), pickled(model.set_params(flow="autoregressive"))):
+        assert_array_equal(again.log_prob(X, y), expected)
 
 
 def test_draws_follow_the_density(models):
@@ -263,13 +308,13 @@ def test_the_best_epoch_is_restored(monkeypatch):
 
 
 def test_training_is_in_single_precision_unless_asked(monkeypatch):
-    knobs = []
-    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: knobs.append(training.precision))
+    settings = []
+    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: settings.append(training.precision))
     X, y = pairs(20)
     for training in (None, Training(precision="auto"), Training(precision="bf16")):
         model = FlowPosterior(**(TINY | {"n_estimators": 1}), training=training).fit(X, y)
         assert model.training is training
-    assert knobs == ["fp32", "fp32", "bf16"]
+    assert settings == ["fp32", "fp32", "bf16"]
 
 
 def test_ctrl_c_keeps_what_was_learned(monkeypatch):
@@ -313,7 +358,7 @@ def test_a_search_in_a_pipeline_maximizes_the_log_probability():
     assert search.score(X, y) == pytest.approx(search.best_estimator_[-1].log_prob(scaled, y).mean())
 
 
-def test_nested_parameters_reach_the_training_knobs():
+def test_nested_parameters_reach_the_training_settings():
     assert FlowPosterior().set_params(training__clip=5.0).training.clip == 5.0
 
 
@@ -358,6 +403,7 @@ def test_data_that_cannot_be_used_are_refused(X, y, sentence):
     ("settings", "sentence"),
     [
         ({"n_estimators": 0}, "The 'n_estimators' parameter of FlowPosterior must be an int"),
+        ({"flow": "affine"}, "The 'flow' parameter of FlowPosterior must be a str"),
         ({"n_transforms": 0}, "The 'n_transforms' parameter"),
         (
             {"n_transforms": (3, 2)},

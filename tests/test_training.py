@@ -86,7 +86,7 @@ def run(
     batch_size=8,
     lr=0.01,
     verbose=0,
-    **knobs,
+    **settings,
 ):
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
@@ -99,7 +99,7 @@ def run(
             monitor=monitor,
             rows=rows,
             held_out=held_out,
-            training=Training(**{"precision": "fp32"} | knobs),
+            training=Training(**{"precision": "fp32"} | settings),
             max_epochs=max_epochs,
             batch_size=batch_size,
             lr=lr,
@@ -166,7 +166,7 @@ def test_ema_update_equals_the_closed_form():
     assert not torch.equal(start["1.running_mean"], target.state_dict()["1.running_mean"])
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("sgd", "SGD"), ("lars", "Lars")])
+@pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("adam", "Adam"), ("sgd", "SGD"), ("lars", "Lars")])
 def test_optimizers_decay_kernels_only_and_leave_frozen_weights_out(name, kind):
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3), nn.Linear(3, 3))
     net[4].requires_grad_(False)
@@ -179,7 +179,7 @@ def test_optimizers_decay_kernels_only_and_leave_frozen_weights_out(name, kind):
     assert set(others["params"]) == {net[0].bias, net[1].weight, net[1].bias, net[3].bias}
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lars"])
 def test_each_group_keeps_its_scale_and_its_decay(name):
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     groups = [{"params": list(first.parameters()), "lr_scale": 0.25}, {"params": list(second.parameters())}]
@@ -193,6 +193,64 @@ def test_each_group_keeps_its_scale_and_its_decay(name):
     }
 
 
+def test_momentum_and_betas_reach_their_optimizers():
+    groups = [{"params": [nn.Parameter(torch.ones(2, 2))]}]
+    made = {
+        name: make_optimizer(groups, 0.1, name, 0.01, 0.7, [0.8, 0.95]) for name in ("adamw", "adam", "sgd", "lars")
+    }
+    assert {name: made[name].param_groups[0]["betas"] for name in ("adamw", "adam")} == {
+        "adamw": (0.8, 0.95),
+        "adam": (0.8, 0.95),
+    }
+    assert made["sgd"].param_groups[0]["momentum"] == made["lars"].param_groups[0]["momentum"] == 0.7
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_one_step_equals_the_formula(name):
+    """Adam and SGD decay through the gradient, AdamW beside it."""
+    start, grad, lr, decay, (b1, b2) = np.array([[2.0, -3.0]]), np.array([[0.5, 0.1]]), 0.1, 0.2, (0.8, 0.95)
+    weight = nn.Parameter(torch.tensor(start, dtype=torch.float32))
+    weight.grad = torch.tensor(grad, dtype=torch.float32)
+    make_optimizer([{"params": [weight]}], lr, name, decay, 0.9, (b1, b2)).step()
+    inside = grad if name == "adamw" else grad + decay * start
+    mean, square = (1 - b1) * inside / (1 - b1), (1 - b2) * inside**2 / (1 - b2)
+    step = inside if name == "sgd" else mean / (np.sqrt(square) + 1e-8)
+    expected = start * (1 - lr * decay if name == "adamw" else 1) - lr * step
+    np.testing.assert_allclose(weight.detach(), expected, rtol=1e-5)
+
+
+def test_the_cosine_may_end_above_zero():
+    factors = [Training(warmup=0, lr_end=0.1).lr_factor(step, 1000, 10) for step in range(1000)]
+    assert factors[0] == 1
+    assert factors[500] == pytest.approx(0.55)
+    assert factors[-1] == pytest.approx(0.1, abs=1e-4)
+    for schedule in ("milestones", "constant"):
+        both = [Training(schedule=schedule, lr_end=end).lr_factor(999, 1000, 10) for end in (0.0, 0.1)]
+        assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.04, 0.4), (0.4, 0.04), (0.0, 0.1), (0.1, 0.0)])
+def test_weight_decay_follows_half_a_cosine(start, end):
+    decays = [Training(weight_decay=start, weight_decay_end=end).decay(step, 50) for step in range(51)]
+    np.testing.assert_allclose(decays, end + (start - end) * (1 + np.cos(np.pi * np.arange(51) / 50)) / 2)
+    assert {Training(weight_decay=start).decay(step, 50) for step in range(51)} == {start}
+
+
+@pytest.mark.parametrize("end", [None, 0.3])
+def test_each_step_has_the_weight_decay_of_the_schedule_and_biases_none(toy, images, end):
+    seen = []
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.append([group["weight_decay"] for group in net.optimizer_.param_groups])
+
+    training = Training(weight_decay=0.0 if end else 0.1, weight_decay_end=end)
+    run(toy, images, max_epochs=2, callbacks=[Look()], weight_decay=training.weight_decay, weight_decay_end=end)
+    assert len(seen) == 6
+    for step, decays in enumerate(seen):
+        assert decays == [pytest.approx(training.decay(step, 6)), 0.0]
+
+
 def test_knobs_are_a_small_estimator():
     assert get_training(None).get_params() == Training().get_params()
     mine = Training(optimizer="sgd")
@@ -203,11 +261,15 @@ def test_knobs_are_a_small_estimator():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("optimizer", "adam"),
+        ("optimizer", "rmsprop"),
+        ("momentum", 1.0),
+        ("betas", 0.9),
         ("weight_decay", -1e-4),
+        ("weight_decay_end", -1e-4),
         ("warmup", -1),
         ("schedule", "linear"),
         ("milestones", 0.6),
+        ("lr_end", 1.1),
         ("ema", 1.1),
         ("ema_schedule", "linear"),
         ("clip", 0.0),
@@ -219,6 +281,12 @@ def test_knobs_are_a_small_estimator():
 def test_knobs_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"'{name}' parameter of Training must be"):
         Training(**{name: value})._validate_params()
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9), ("a", "b")], ids=str)
+def test_betas_that_are_no_rates_are_refused(betas):
+    with pytest.raises(ValueError, match="betas must be two numbers from 0, below 1; got"):
+        Training(betas=betas).check()
 
 
 @pytest.mark.parametrize("milestones", [(60, 90), ("a",), (0.5, 1.0), [0.0]], ids=str)
@@ -348,7 +416,12 @@ def test_the_objective_runs_in_the_precision_asked_and_weights_stay_float32(prec
 
 @pytest.mark.parametrize(
     ("optimizer", "lr", "left"),
-    [("adamw", 0.1, 0.1), ("sgd", 0.1, 0.1), ("lars", 1.0, 0.6)],  # a step of LARS is a thousandth of the weights
+    [
+        ("adamw", 0.1, 0.1),
+        ("adam", 0.1, 0.1),
+        ("sgd", 0.1, 0.1),
+        ("lars", 1.0, 0.6),
+    ],  # a step of LARS is a thousandth of the weights
 )
 def test_every_optimizer_lowers_the_loss(optimizer, lr, left, toy, images):
     loss = run(toy, images, optimizer=optimizer, lr=lr, max_epochs=40).history["loss"]
@@ -434,9 +507,9 @@ def test_each_parameter_has_its_own_lr_at_every_step(scales, schedule, optimizer
 
     lrs, objective = {}, Scaled()
     objective.scales = scales
-    knobs = {"schedule": schedule, "warmup": 1, "optimizer": optimizer}
-    history = run(objective, images, max_epochs=4, lr=0.3, callbacks=[Watch()], **knobs).history
-    by_hand = 0.3 * np.array([Training(**knobs).lr_factor(step, 12, 4) for step in range(12)])
+    settings = {"schedule": schedule, "warmup": 1, "optimizer": optimizer}
+    history = run(objective, images, max_epochs=4, lr=0.3, callbacks=[Watch()], **settings).history
+    by_hand = 0.3 * np.array([Training(**settings).lr_factor(step, 12, 4) for step in range(12)])
     factors = {name: scales.get(name, 1.0) for name, _ in objective.named_parameters()}
     for name, parameter in objective.named_parameters():
         np.testing.assert_allclose(lrs[parameter], factors[name] * by_hand)
@@ -448,9 +521,9 @@ def test_a_smaller_scale_moves_a_parameter_less(toy, images):
     objective.load_state_dict(toy.state_dict())
     objective.scales = {"encoder.weight": 0.1}
     before = copy.deepcopy(toy.state_dict())
-    knobs = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0, "batch_size": 20}
+    settings = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0, "batch_size": 20}
     for model in (toy, objective):
-        run(model, images, **knobs)
+        run(model, images, **settings)
     moved, less = (model.encoder.weight - before["encoder.weight"] for model in (toy, objective))
     torch.testing.assert_close(less, 0.1 * moved, rtol=1e-3, atol=1e-7)
     assert torch.equal(toy.encoder.bias, objective.encoder.bias)
@@ -666,8 +739,9 @@ def test_ctrl_c_keeps_what_was_learned_and_leaves_no_trace(after, toy, images, m
     assert [bar.disable for bar in bars] == [True]  # closed
 
 
-def test_the_predictor_of_byol_learns_ten_times_as_fast():
-    objective = BYOL(nn.Linear(3, 4), width=4, hidden=5, out=2)
+@pytest.mark.parametrize(("given", "factor"), [({}, 10.0), ({"predictor_lr_factor": 3.0}, 3.0)])
+def test_the_predictor_of_byol_learns_faster_and_nothing_else(given, factor):
+    objective = BYOL(nn.Linear(3, 4), width=4, hidden=5, out=2, **given)
     slow = {name for name, _ in objective.named_parameters() if name not in objective.lr_scales()}
-    assert set(objective.lr_scales().values()) == {10.0}
+    assert set(objective.lr_scales().values()) == {factor}
     assert slow == {name for name, _ in objective.named_parameters() if not name.startswith("predictor.")}

@@ -1,6 +1,7 @@
 """Fine-tuned answers: classes, soft labels, votes, values, redshifts."""
 
 from collections.abc import Callable
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skastro._docs import FINE_TUNING, documented
 from skastro.augment import Augment
 from skastro.downstream.answers import Answers, VoteClassifierMixin
 from skastro.downstream.heads import ClassHead, DirichletHead, Head, SoftmaxHead, ValueHead, as_head, get_head
@@ -32,8 +34,9 @@ def _head_has(name: str) -> Callable[[FineTuner], bool]:
     return lambda model: hasattr(_head_in_use(model), name)
 
 
+@partial(documented, words=FINE_TUNING)
 class FineTuneClassifier(VoteClassifierMixin, FineTuner):
-    r"""Classify images, or predict how volunteers vote on them, with an encoder and a head, trained together.
+    r"""Classify images or spectra, or predict how volunteers vote, with an encoder and a head, trained together.
 
     ``head="softmax"`` minimizes the weighted cross-entropy of hard labels, or of soft ones such as vote fractions.
     ``head="dirichlet"`` takes counts of votes and gives every galaxy a Dirichlet distribution over the answers to each
@@ -42,71 +45,20 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     Parameters
     ----------
-    encoder : str, specification, nn.Module, embedder or FrozenEstimator, default="resnet18"
-        Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
-        changed; a bare embedder is cloned and fitted on the rows first; a timm name, a specification or a module
-        is trained from random weights (a module: from its own), the "direct" baseline. An embedder of spectra, a
-        :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is missing, and `survey`,
-        `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
     head : {"softmax", "dirichlet"} or ClassHead, default="softmax"
         What the network ends in. A name stands for :class:`~skastro.downstream.SoftmaxHead` or
         :class:`~skastro.downstream.DirichletHead` with the parameters `schema`, `dropout`, `class_weight` and
         `label_smoothing` from here; a head that is given brings its own.
-    head_norm : {"layer", "batch"} or None, default="layer"
-        Normalization of the features before the head's layer.
     schema : str, VoteSchema or None, default=None
         For ``head="dirichlet"``: the questions, by the name of a campaign or as a schema. None makes labels of a 1-D
         ``y``, one vote each, and the answers to one question of the columns of a 2-D one.
     dropout : float, default=0.2
         For ``head="dirichlet"``: share of the features that the head is denied in training.
-    n_layers : int or "all", default="all"
-        Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
-    layer_decay : float, default=1.0
-        :math:`\rho`: the i-th block from the head, from 0, learns at the encoder's rate times :math:`\rho^i`.
-    encoder_lr : float, default=None
-        Rate of the encoder's last block; None is `lr`.
-    batch_norm : {"eval", "train"}, default="eval"
-        Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
-    augment : str, Augment or None, default="auto"
-        Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
-        modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
-        ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean. An embedder brings its own, as it does the next three.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the answers over the eight flips and quarter turns, or over that many rotations.
     class_weight : dict or "balanced", default=None
         Weight of each class, as in scikit-learn; for soft labels, of the class with the largest share. Not for counts
         of votes.
     label_smoothing : float, default=0.0
         For ``head="softmax"``: share of each label that is spread evenly over all classes.
-    early_stopping : bool, default=False
-        Hold out some rows, stop when their loss no longer falls, and restore the best epoch.
-    validation_fraction : float, default=0.1
-        How many rows early stopping holds out, of those with a weight and votes; by class for the hard labels of a
-        softmax.
-    n_iter_no_change : int, default=10
-        Epochs without a new lowest loss after which early stopping stops.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
-    batch_size : int, default=64
-        Largest batch, in training and when asked.
-    lr : float, default=2.5e-4
-        Peak learning rate of the head.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules (cosine or milestones), precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
@@ -250,7 +202,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
-        """Train on images with labels or votes.
+        """Train on rows with labels or votes.
 
         Parameters
         ----------
@@ -355,8 +307,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         return DirichletHead(self.schema, dropout=self.dropout, class_weight=self.class_weight)
 
 
+@partial(documented, words=FINE_TUNING)
 class FineTuneRegressor(RegressorMixin, FineTuner):
-    r"""Estimate values from images with an encoder and a head, trained together.
+    r"""Estimate values from images or spectra with an encoder and a head, trained together.
 
     ``head="linear"`` minimizes the squared error of the standardized values. ``head="redshift-bins"`` minimizes the
     cross-entropy over bins of redshift and gives a distribution; see `skastro.downstream.RedshiftBins`. Any other
@@ -364,59 +317,9 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
     Parameters
     ----------
-    encoder : str, specification, nn.Module, embedder or FrozenEstimator, default="resnet18"
-        Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never
-        changed; a bare embedder is cloned and fitted on the rows first; a timm name, a specification or a module
-        is trained from random weights (a module: from its own), the "direct" baseline. An embedder of spectra, a
-        :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is missing, and `survey`,
-        `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
     head : {"linear", "redshift-bins"}, RedshiftBins or ValueHead, default="linear"
         What the network ends in: :class:`~skastro.downstream.LinearHead`, or
         :class:`~skastro.downstream.RedshiftHead` with ``RedshiftBins()`` or the bins given, or the head given.
-    head_norm : {"layer", "batch"} or None, default="layer"
-        Normalization of the features before the head's layer.
-    n_layers : int or "all", default="all"
-        Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
-    layer_decay : float, default=1.0
-        :math:`\rho`: the i-th block from the head, from 0, learns at the encoder's rate times :math:`\rho^i`.
-    encoder_lr : float, default=None
-        Rate of the encoder's last block; None is `lr`.
-    batch_norm : {"eval", "train"}, default="eval"
-        Whether frozen blocks use and keep their batch-norm statistics, or use each batch's and go on updating them.
-    augment : str, Augment or None, default="auto"
-        Recipe of the training rows: ``"auto"`` is ``"supervised"`` for images, applied to raw flux, and none for other
-        modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
-        ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean. An embedder brings its own, as it does the next three.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the answers over the eight flips and quarter turns, or over that many rotations.
-    early_stopping : bool, default=False
-        Hold out some rows, stop when their loss no longer falls, and restore the best epoch.
-    validation_fraction : float, default=0.1
-        How many rows early stopping holds out; by class for hard labels.
-    n_iter_no_change : int, default=10
-        Epochs without a new lowest loss after which early stopping stops.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
-    batch_size : int, default=64
-        Largest batch, in training and when asked.
-    lr : float, default=2.5e-4
-        Peak learning rate of the head.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules (cosine or milestones), precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
@@ -518,7 +421,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
-        """Train on images with known values.
+        """Train on rows with known values.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
-"""Networks with weights: encoders, their blocks, heads, normalization."""
+"""Neural networks: encoders, their blocks, heads, and normalization."""
 
 from skastro.encoders.attention import AttentionPool
 from skastro.encoders.blocks import Tail, Trunk, blocks, split
-from skastro.encoders.heads import Normalizer, PrototypeHead, VoteHead, mlp
+from skastro.encoders.heads import Normalizer, PrototypeHead, VoteHead, expander, mlp
 from skastro.encoders.images import ImageEncoder, get_encoder
 from skastro.encoders.lines import ConvAttention
 from skastro.encoders.patches import embed_patches, has_patches, hidden_patches, patch_grid
@@ -25,6 +25,7 @@ __all__ = [
     "VoteHead",
     "blocks",
     "embed_patches",
+    "expander",
     "get_encoder",
     "get_spectrum_encoder",
     "has_patches",

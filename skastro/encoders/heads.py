@@ -6,7 +6,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Normalizer", "PrototypeHead", "VoteHead", "mlp"]
+__all__ = ["Normalizer", "PrototypeHead", "VoteHead", "expander", "mlp"]
+
+
+def expander(width: int, hidden: int, out: int) -> nn.Sequential:
+    """Make the three-layer head of feature decorrelation: twice linear, batch norm, ReLU; then linear.
+
+    Parameters
+    ----------
+    width, hidden, out : int
+        Number of input, hidden, and output features.
+
+    Returns
+    -------
+    nn.Sequential
+
+    References
+    ----------
+    Bardes et al. (2022), `arXiv:2105.04906 <https://arxiv.org/abs/2105.04906>`_; Zbontar et al. (2021),
+    `arXiv:2103.03230 <https://arxiv.org/abs/2103.03230>`_. No layer has a bias, because batch norm or the loss would
+    remove it.
+
+    Examples
+    --------
+    >>> from skastro.encoders import expander
+    >>> len(expander(512, 1024, 1024))
+    7
+    """
+    return nn.Sequential(
+        nn.Linear(width, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out, bias=False),
+    )
 
 
 def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequential:
@@ -15,9 +50,9 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
     Parameters
     ----------
     width, hidden, out : int
-        Features that come in, between, and out.
+        Number of input, hidden, and output features.
     norm : bool, default=True
-        Have the batch norm, as BYOL and SimCLR do; MoCo v2 does without.
+        If True, use batch norm, as in BYOL and SimCLR; MoCo v2 does not use it.
 
     Returns
     -------
@@ -25,7 +60,9 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 
     References
     ----------
-    Grill et al. (2020), section 3.3; Chen, Fan et al. (2020), section 3.
+    Grill et al. (2020), "Bootstrap your own latent", `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, section
+    3.3; Chen, Fan et al. (2020), "Improved Baselines with Momentum Contrastive Learning", `arXiv:2003.04297
+    <https://arxiv.org/abs/2003.04297>`_, section 3.
 
     Examples
     --------
@@ -42,28 +79,31 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 
 
 class PrototypeHead(nn.Module):
-    r"""The head of DINO: how near a row comes to each of many learned directions, its prototypes.
+    r"""Head of DINO: the cosine similarity of each row to many learned directions, the prototypes.
 
-    Three linear layers, with batch norm and GELU between them, lead to a bottleneck :math:`b`, and
+    Three linear layers, with batch norm (or none) and GELU between them, compute a bottleneck :math:`b`, and
 
     .. math:: \ell_k = \cos(b, v_k), \qquad k = 1 \dots K.
 
     Parameters
     ----------
     width, hidden, bottleneck : int
-        Features that come in, within, and that are compared.
+        Number of input features, of hidden features, and of features that are compared.
     prototypes : int
-        Their number :math:`K`.
+        Number of prototypes :math:`K`.
+    norm : bool, default=True
+        If True, use batch norm; DINOv2 does not use it.
 
     Notes
     -----
-    Without batch norm, what an untrained encoder has in common between all images fills the bottleneck: the teacher
-    says nearly the same of each, and a short training stays at chance.
+    Without batch norm, features that an untrained encoder has in common for all images dominate the bottleneck. The
+    teacher's output is then nearly the same for all images, and a short training stays at chance.
 
     References
     ----------
-    Caron et al. (2021), section 3.1 and appendix C: a weight-normalized last layer of norm 1 after an L2
-    normalization is the cosine. Batch norm is an option there.
+    Caron et al. (2021), "Emerging Properties in Self-Supervised Vision Transformers", `arXiv:2104.14294
+    <https://arxiv.org/abs/2104.14294>`_, section 3.1 and appendix C: a weight-normalized last layer of norm 1 after an
+    L2 normalization is the cosine. Batch norm is an option there.
 
     Examples
     --------
@@ -73,21 +113,21 @@ class PrototypeHead(nn.Module):
     torch.Size([2, 1000])
     """
 
-    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int) -> None:
+    def __init__(self, width: int, hidden: int, bottleneck: int, prototypes: int, norm: bool = True) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            nn.Linear(width, hidden, bias=not norm),
+            nn.BatchNorm1d(hidden) if norm else nn.Identity(),
             nn.GELU(),
-            nn.Linear(hidden, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            nn.Linear(hidden, hidden, bias=not norm),
+            nn.BatchNorm1d(hidden) if norm else nn.Identity(),
             nn.GELU(),
             nn.Linear(hidden, bottleneck),
         )
         self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(prototypes, bottleneck), dim=1))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Compare rows with the prototypes, in float32.
+        """Compute the cosine similarity of rows to the prototypes, in float32.
 
         Parameters
         ----------
@@ -97,7 +137,7 @@ class PrototypeHead(nn.Module):
         Returns
         -------
         Tensor of shape (n, prototypes)
-            From -1 to 1.
+            Similarities from -1 to 1.
         """
         bottleneck = nn.functional.normalize(self.mlp(rows).float(), dim=-1)
         with torch.autocast(rows.device.type, enabled=False):
@@ -105,29 +145,30 @@ class PrototypeHead(nn.Module):
 
 
 class VoteHead(nn.Module):
-    r"""Tell the concentrations of all answers' Dirichlet distributions: dropout, a linear layer, a scaled sigmoid.
+    r"""Predict the concentrations of all answers' Dirichlet distributions: dropout, a linear layer, a scaled sigmoid.
 
     .. math:: \alpha = 1 + 100\,\sigma(W x + b), \qquad 1 < \alpha < 101
 
     Parameters
     ----------
     width : int
-        Features that come in.
+        Number of input features.
     n_answers : int
-        Answers to all questions.
+        Number of answers to all questions.
     generator : torch.Generator
-        On the CPU. First weights and dropout are drawn from it and from nothing else, so that whatever is trained
-        beside the head draws what it would without.
+        Generator on the CPU. Initial weights and dropout are drawn from it alone, so that the random numbers of
+        everything trained beside the head do not change.
     dropout : float, default=0.2
-        Share of the features that each row is denied in training.
+        Fraction of the features that are dropped for each row in training.
 
     Notes
     -----
-    The paper prints concentrations from 1 to 100; its code adds 1 to 100 times the sigmoid, as here.
+    The paper states concentrations from 1 to 100; its code adds 1 to 100 times the sigmoid, as here.
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", section 3.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, section 3.
 
     Examples
     --------
@@ -151,7 +192,7 @@ class VoteHead(nn.Module):
         Parameters
         ----------
         features : Tensor of shape (n, width)
-            Of an encoder.
+            Output of an encoder.
 
         Returns
         -------
@@ -170,7 +211,7 @@ class Normalizer(nn.Module):
     ----------
     bands : mapping of str to ndarray of shape (bands,)
         ``mean`` and ``std`` after the stretch and, for :math:`s(x) = \operatorname{asinh}(x/\beta_b)`,
-        ``softening`` :math:`\beta_b`; without it :math:`s(x) = x`.
+        ``softening`` :math:`\beta_b`. Without ``softening``, :math:`s(x) = x`.
 
     Examples
     --------

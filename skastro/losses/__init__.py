@@ -1,8 +1,9 @@
-"""The objectives' formulas: pure functions of tensors, without state."""
+"""Loss functions on tensors, without state."""
 
 from skastro.losses.contrastive import byol_loss, clip_loss, info_nce, nt_xent
 from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.losses.masked import masked_mse
+from skastro.losses.redundancy import barlow_twins_loss, vicreg_loss
 from skastro.losses.votes import (
     dirichlet_multinomial_nll,
     hybrid_loss,
@@ -11,6 +12,7 @@ from skastro.losses.votes import (
 )
 
 __all__ = [
+    "barlow_twins_loss",
     "byol_loss",
     "clip_loss",
     "dino_loss",
@@ -24,4 +26,5 @@ __all__ = [
     "nt_xent",
     "sinkhorn",
     "soft_label_cross_entropy",
+    "vicreg_loss",
 ]

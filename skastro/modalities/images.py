@@ -49,8 +49,11 @@ class ImageModality(BaseEmbedder, Modality):
     }
     unit: ClassVar[str] = "images"
 
+    normalizer_: dict[str, np.ndarray]
+    survey_: Survey | None
     image_shape_: tuple[int, int, int]
     size_: tuple[int, int]
+    provenance_: dict[str, Any]
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed images, each on its own.
@@ -257,8 +260,8 @@ class ImageModality(BaseEmbedder, Modality):
 class ImageEmbedder(ImageModality, ABC):
     """Base of every embedder that is trained on images.
 
-    A concrete one has a constructor that only stores and the hook `_objective`; one that takes more than images also
-    has a ``fit`` of its own, which calls `_pretrain`.
+    A concrete one has a constructor that only stores and the hook `_objective`; one that learns from more than images
+    has a ``fit`` of its own, with that metadata, which calls `_pretrain`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModality._parameter_constraints | {
@@ -268,6 +271,35 @@ class ImageEmbedder(ImageModality, ABC):
     _n_views: ClassVar[int | None] = 2  # None: as many as the recipe makes
     # On by default: an inverse variance that is given can mean nothing else.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
+
+    # Those annotated here and above are described by `skastro._docs.documented`.
+    augment_: Augment
+    n_features_in_: int
+
+    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
+        """Learn from images alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+            Raw images, flux or 8-bit; a memory map is read batch by batch.
+        y : ignored
+            Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
+
+        Returns
+        -------
+        self
+            Ctrl-C keeps what was learned before it stops.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the images cannot be used; nothing has been trained then.
+        """
+        return self._pretrain(X, ivar)
 
     @abstractmethod
     def _objective(self, encoder: nn.Module) -> Objective:

@@ -31,9 +31,9 @@ class SpectrumView(nn.Module):
     ----------
     level : ndarray of shape (2, 2)
         Mean and standard deviation of the numbers that stand for a spectrum's level.
-    recipe : Augment, default=None
+    recipe : Augment or None
         Fitted augmentation of flux in units of each spectrum's scale; what it turns to NaN is hidden.
-    generator : torch.Generator, default=None
+    generator : torch.Generator or None
         Source of randomness of the recipe.
     """
 

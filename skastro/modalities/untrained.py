@@ -1,5 +1,6 @@
 """Embedders that are not trained: an encoder as it is, behind the same door as all others."""
 
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -8,6 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from skastro._docs import SPECTRA, documented
 from skastro.base import BaseEmbedder, restored_on_error
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder, get_encoder, get_spectrum_encoder
 from skastro.modalities.base import Modality, feature_width
@@ -38,33 +40,11 @@ class Untrained(BaseEmbedder, Modality):
         return self
 
 
+@documented
 class UntrainedImageEmbedder(Untrained, ImageModality):
     """Embed images by an encoder that is not trained: the floor that pretraining has to beat.
 
     The band statistics are learned from the images; the weights are random, or those of the module given.
-
-    Parameters
-    ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
-    batch_size : int, default=256
-        Largest batch.
-    training : Training, default=None
-        Of its configuration, the precision.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the weights.
 
     Attributes
     ----------
@@ -142,6 +122,7 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
         return self._make(X)
 
 
+@partial(documented, words=SPECTRA)
 class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
     """Embed spectra by an encoder that is not trained: the floor that pretraining has to beat.
 
@@ -151,16 +132,6 @@ class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
     ----------
     encoder : SpectrumEncoder, ConvSpectrumEncoder, "conv-attention" or None, default=None
         Specification of the network; None is ``SpectrumEncoder()``.
-    floor : float, default=0.1
-        Smallest scale that a spectrum is divided by, in units of the median of the training spectra.
-    batch_size : int, default=64
-        Largest batch.
-    training : Training, default=None
-        Of its configuration, the precision.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the weights.
 
     Attributes
     ----------

@@ -1,12 +1,13 @@
 """BYOL: two networks look at two views of an image, and one predicts what the other sees."""
 
 import copy
-from numbers import Integral
-from typing import Any, ClassVar, Self
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import byol_loss
@@ -15,8 +16,6 @@ from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update
 
 __all__ = ["BYOL", "BYOLEmbedder"]
-
-PREDICTOR_LR_FACTOR = 10.0  # of the predictor's learning rate over the encoder's
 
 
 class BYOL(Objective):
@@ -38,13 +37,18 @@ class BYOL(Objective):
         Hidden width of projector and predictor.
     out : int
         Width of the projection.
+    predictor_lr_factor : float, default=10.0
+        Factor on the learning rate of the predictor over the encoder's.
     """
 
-    def __init__(self, encoder: nn.Module, width: int, hidden: int, out: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, width: int, hidden: int, out: int, predictor_lr_factor: float = 10.0
+    ) -> None:
         super().__init__()
         self.online = nn.Sequential(encoder, mlp(width, hidden, out))
         self.predictor = mlp(out, hidden, out)
         self.target = copy.deepcopy(self.online).requires_grad_(False)
+        self.predictor_lr_factor = predictor_lr_factor
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Compute the symmetric loss of a batch.
@@ -83,13 +87,13 @@ class BYOL(Objective):
         return (forth + back) / 2, features
 
     def lr_scales(self) -> dict[str, float]:
-        """Let the predictor learn ten times as fast, so that it keeps up with what it predicts from.
+        """Let the predictor learn faster than the rest, so that it keeps up with what it predicts from.
 
         Returns
         -------
         dict
         """
-        return {f"predictor.{name}": PREDICTOR_LR_FACTOR for name, _ in self.predictor.named_parameters()}
+        return {f"predictor.{name}": self.predictor_lr_factor for name, _ in self.predictor.named_parameters()}
 
     def update(self, rate: float) -> None:
         """Move the target network after a step.
@@ -102,67 +106,22 @@ class BYOL(Objective):
         ema_update(self.target, self.online, rate)
 
 
+@documented
 class BYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by BYOL.
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
-    augment : str, Augment, MultiView or None, default="galaxy"
-        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
         Hidden width of projector and predictor.
-    projection_dim : int, default=256
-        Width of the projection in which the loss is taken.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=64
-        Largest batch, in training and at `transform`.
     lr : float, default=1e-3
-        Peak learning rate of encoder and projector; the predictor's is ten times that.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, rate of the target network, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+        Peak learning rate of encoder and projector.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (from 0 to 4; 2 is chance, and a low loss does not foretell a good embedding, so it is never a
         score), ``lr``, ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -170,9 +129,9 @@ class BYOLEmbedder(ImageEmbedder):
 
     Notes
     -----
-    The predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from collapse
-    (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few, small
-    batches and a target network that follows quickly gave the best embeddings of radio galaxies.
+    By default the predictor learns ten times as fast as the rest: a predictor near its optimum is what keeps BYOL from
+    collapse (Grill et al., section 5), and in a few hundred steps it gets there only in haste. Where steps are few,
+    small batches and a target network that follows quickly gave the best embeddings of radio galaxies.
 
     The target network's rate, here from 0.97 to 1, and the schedules are parameters of `Training`. Its batch-norm
     statistics move with its weights. The published code for radio galaxies overshoots its warm-up and never shuffles;
@@ -197,6 +156,7 @@ class BYOLEmbedder(ImageEmbedder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _auto: ClassVar[dict[str, Any]] = {"ema": 0.97}
 
@@ -212,6 +172,7 @@ class BYOLEmbedder(ImageEmbedder):
         average: str | int | None = None,
         hidden_dim: int = 1024,
         projection_dim: int = 256,
+        predictor_lr_factor: float = 10.0,
         max_epochs: int | str = "auto",
         batch_size: int = 64,
         lr: float = 1e-3,
@@ -229,6 +190,7 @@ class BYOLEmbedder(ImageEmbedder):
         self.average = average
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
+        self.predictor_lr_factor = predictor_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -237,30 +199,5 @@ class BYOLEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        BYOLEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used; nothing has been trained then.
-        """
-        return self._pretrain(X, ivar)
-
     def _objective(self, encoder: nn.Module) -> Objective:
-        return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
+        return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.predictor_lr_factor)

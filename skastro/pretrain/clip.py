@@ -1,6 +1,7 @@
 """AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
+from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, restored_on_error, take_names
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
@@ -113,6 +115,7 @@ class CLIP(Objective):
         return rows.new_zeros(len(seen), rows.shape[1]).index_put((seen.nonzero()[:, 0],), rows)
 
 
+@partial(documented, words=ALIGNMENT)
 class AstroCLIPEmbedder(BaseEmbedder):
     r"""Embed two or more modalities of the same objects, such as images and spectra, into one space.
 
@@ -150,24 +153,6 @@ class AstroCLIPEmbedder(BaseEmbedder):
         soon learned by heart.
     validation_fraction : float, default=0.1
         Share of the objects that early stopping holds out.
-    n_iter_no_change : int, default=10
-        Epochs without a new lowest loss after which early stopping stops.
-    max_epochs : int or "auto", default="auto"
-        Passes over the pairs; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least.
-    batch_size : int, default=256
-        Largest batch, in training and at `transform`; in training it is also the number of objects that each is told
-        apart from.
-    lr : float, default=5e-4
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, pairs per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision. A bare embedder
-        without a ``random_state`` of its own gets one drawn from it.
 
     Attributes
     ----------
@@ -199,15 +184,15 @@ class AstroCLIPEmbedder(BaseEmbedder):
     A row that is NaN throughout is a missing modality (of spectra, also where ``ivar`` is zero throughout). An object
     takes part in the pairs of modalities that it has; bare embedders learn from all rows that have their modality.
 
-    The model of Parker et al. (2024) is ``AstroCLIPEmbedder(FrozenEstimator(dino), FrozenEstimator(masked),
-    batch_size=1024, lr=1e-4, training=Training(weight_decay=0.01))`` with the embedders given in the notes of
-    :class:`DINOEmbedder` and :class:`MaskedSpectrumEmbedder`. Their loss has one direction in print and both in the
-    code, as here. They flip and rotate images in the alignment, ``augment=("dihedral", None)``.
+    ``skastro.published("parker2024")`` is the alignment of Parker et al. (2024); `skastro.papers.parker2024` tells what
+    of it differs. Their loss has one direction in print and both in the code, as here.
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", sections 3.3 and 5.3 and appendix
-    B3; Radford et al. (2021), "Learning Transferable Visual Models From Natural Language Supervision".
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_, sections 3.3 and 5.3 and appendix B3; Radford et al. (2021), "Learning
+    Transferable Visual Models From Natural Language Supervision", `arXiv:2103.00020
+    <https://arxiv.org/abs/2103.00020>`_.
 
     Examples
     --------

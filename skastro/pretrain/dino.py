@@ -3,14 +3,16 @@
 import copy
 from contextlib import nullcontext
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
+from timm.layers import DropPath
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView, block_masks
-from skastro.encoders import ImageEncoder, PrototypeHead, embed_patches, has_patches, hidden_patches, patch_grid
+from skastro.encoders import ImageEncoder, PrototypeHead, blocks, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
@@ -22,6 +24,7 @@ BOTTLENECK = 256  # features that are compared with the prototypes
 STUDENT = 0.1  # temperature of the student
 CENTER = 0.9  # of the centers that stays at each step
 WARM = 0.15  # of all steps, in which the teacher's temperature rises
+PATCHES = "online.0.network.patch_embed."  # what the names of a ViT's patch embedding begin with
 FROZEN = 0.01  # of all steps, in which the prototypes stand still: one epoch of the papers' hundred
 
 
@@ -31,7 +34,7 @@ class DINO(Objective):
     Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
     The teacher sees two global views, the student these and any local ones. From each view the student tells what the
     teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
-    of all images, its logits are centerd, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
+    of all images, its logits are centered, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
     :math:`c`, or balanced by `skastro.losses.sinkhorn`.
 
     Two parts may be added. iBOT hides patches of the global views from the student, and a second head tells what the
@@ -62,6 +65,17 @@ class DINO(Objective):
         Weight of KoLeo.
     generator : torch.Generator
         Source of the masks, on the device of the images.
+    head_norm : bool, default=True
+        Whether the heads have a batch norm.
+    layer_decay : float, default=1.0
+        The i-th block of the encoder from the head, from 1, learns at the rate times this to the power of i.
+    patch_lr_factor : float, default=1.0
+        Further factor on the rate of a ViT's patch embedding.
+
+    Notes
+    -----
+    The teacher takes part in training mode: where there is a batch norm, it uses the statistics of its own batch. It
+    never skips a block, whatever the student's ``drop_path``.
     """
 
     centers: Tensor
@@ -79,15 +93,21 @@ class DINO(Objective):
         ibot: float,
         koleo: float,
         generator: torch.Generator,
+        head_norm: bool = True,
+        layer_decay: float = 1.0,
+        patch_lr_factor: float = 1.0,
     ) -> None:
         super().__init__()
-        self.online = nn.ModuleList([encoder, PrototypeHead(width, hidden, BOTTLENECK, prototypes)])
+        self.online = nn.ModuleList([encoder, PrototypeHead(width, hidden, BOTTLENECK, prototypes, head_norm)])
         self.mask_token = None
         if ibot:
             network: Any = encoder.network
-            self.online.append(PrototypeHead(network.num_features, hidden, BOTTLENECK, prototypes))
+            self.online.append(PrototypeHead(network.num_features, hidden, BOTTLENECK, prototypes, head_norm))
             self.mask_token = nn.Parameter(torch.zeros(network.num_features))
         self.target = copy.deepcopy(self.online).requires_grad_(False)
+        for module in self.target.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
         heads: Any = self.online[1:]
         for head in heads:
             head.prototypes.register_hook(lambda grad: grad * self.thawed)
@@ -95,6 +115,8 @@ class DINO(Objective):
         self.temperatures = temperatures
         self.weights = {"dino_loss": 1.0, "ibot_loss": ibot, "koleo_loss": koleo}
         self.generator = generator
+        self.layer_decay = layer_decay
+        self.patch_lr_factor = patch_lr_factor
         self.register_buffer("centers", torch.zeros(len(self.online) - 1, prototypes))
         self.register_buffer("temperature", torch.tensor(float(temperatures[0])))
         self.register_buffer("thawed", torch.tensor(1.0))
@@ -131,6 +153,23 @@ class DINO(Objective):
             parts["koleo_loss"] = koleo_loss(rows[: len(first)]) + koleo_loss(rows[len(first) :])
         self.parts = {name: part.detach() for name, part in parts.items()}
         return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+
+    def lr_scales(self) -> dict[str, float]:
+        """Let early blocks and the patch embedding learn more slowly; the token behind the mask goes with the first.
+
+        Returns
+        -------
+        dict
+        """
+        groups = list(blocks(self.online[0]).values())
+        depths = {name: len(groups) - place for place, group in enumerate(groups) for name in group}
+        scales = {f"online.0.{name}": self.layer_decay**depth for name, depth in depths.items()}
+        if self.mask_token is not None:
+            scales["mask_token"] = self.layer_decay ** len(groups)
+        for name in scales:
+            if name.startswith(PATCHES):
+                scales[name] *= self.patch_lr_factor
+        return {name: scale for name, scale in scales.items() if scale != 1}
 
     def schedule(self, step: int, steps: int) -> None:
         """Before a step, set the teacher's temperature, and let the prototypes learn or stand still.
@@ -199,6 +238,7 @@ def see(
     return rows, patches[mask]
 
 
+@documented
 class DINOEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by DINO, or with all parts on by DINOv2.
 
@@ -210,19 +250,10 @@ class DINOEmbedder(ImageEmbedder):
     augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"`` or your own for two global views,
         ``"galaxy-crops"`` or ``"astrodino"`` for local ones too.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     hidden_dim : int, default=1024
         Hidden width of the heads.
+    head_norm : bool, default=True
+        Have a batch norm in the heads. DINOv2 has none; without, a short training stays at chance.
     prototypes : int, default=4096
         Directions with which each head compares; 65,536 for tens of millions of images.
     centering : {"centering", "sinkhorn"}, default="centering"
@@ -235,43 +266,18 @@ class DINOEmbedder(ImageEmbedder):
         Weight of iBOT, for vision transformers: 1 in DINOv2; 0 leaves it out.
     koleo_weight : float, default=0.0
         Weight of KoLeo: 0.1 in DINOv2; 0 leaves it out.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=128
-        Largest batch, in training and at `transform`.
-    lr : float, default=3e-4
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, rate of the teacher, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+    layer_decay : float, default=1.0
+        :math:`\rho`: the i-th block of the encoder from the head, from 1, learns at `lr` times :math:`\rho^i`, so that
+        the first blocks are the slowest: 0.9 in DINOv2.
+    patch_lr_factor : float, default=1.0
+        Further factor on the learning rate of a vision transformer's patch embedding: 0.2 in DINOv2.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (the weighted sum, never a score), its parts ``dino_loss`` (chance is ln K), ``ibot_loss`` and
         ``koleo_loss`` where they are on, ``lr``, ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both
         fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -283,21 +289,19 @@ class DINOEmbedder(ImageEmbedder):
     default ``"stages"`` is the mean and the maximum of the patches after each of the last four blocks. iBOT reads the
     patches of the last block in any case.
 
-    The model of Parker et al. (2024), for cutouts of 152 pixels in g, r and z, is ``DINOEmbedder(
-    ImageEncoder("vit_large_patch14_dinov2", pool="avg", patch=12), augment="astrodino", size=144, hidden_dim=2048,
-    prototypes=65_536, ibot_weight=1.0, koleo_weight=0.1)``, and its training ``max_epochs=500, batch_size=1536,
-    lr=0.004, training=Training(weight_decay=1e-3, warmup=80, ema=0.994, clip=3.0)``. Prototypes, the weight of KoLeo
-    and the clipping are from its code, which also drops blocks at random and lowers the learning rate of early blocks,
-    and whose heads have no batch norm; here nothing is dropped, and the heads have it.
+    ``skastro.published("parker2024-image")`` is the model of Parker et al. (2024), a ViT-L for cutouts of 152 pixels in
+    g, r and z; `skastro.papers.parker2024_image` tells what of it differs.
 
     In the first hundredth of the steps the prototypes stand still. iBOT hides patches of half of the global views,
     10 to 50 % of each, in blocks. Sinkhorn runs within a batch, so it wants one that is not small.
 
     References
     ----------
-    Caron et al. (2021), "Emerging Properties in Self-Supervised Vision Transformers"; Zhou et al. (2021), "iBOT: Image
-    BERT Pre-Training with Online Tokenizer"; Oquab et al. (2023), "DINOv2: Learning Robust Visual Features without
-    Supervision"; Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies".
+    Caron et al. (2021), "Emerging Properties in Self-Supervised Vision Transformers", `arXiv:2104.14294
+    <https://arxiv.org/abs/2104.14294>`_; Zhou et al. (2021), "iBOT: Image BERT Pre-Training with Online Tokenizer",
+    `arXiv:2111.07832 <https://arxiv.org/abs/2111.07832>`_; Oquab et al. (2023), "DINOv2: Learning Robust Visual
+    Features without Supervision", `arXiv:2304.07193 <https://arxiv.org/abs/2304.07193>`_; Parker et al. (2024),
+    "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_.
 
     Examples
     --------
@@ -315,11 +319,14 @@ class DINOEmbedder(ImageEmbedder):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
+        "head_norm": ["boolean"],
         "prototypes": [Interval(Integral, 2, None, closed="left")],
         "centering": [StrOptions({"centering", "sinkhorn"})],
         "teacher_temperature": [tuple, list],
         "ibot_weight": [Interval(Real, 0, None, closed="left")],
         "koleo_weight": [Interval(Real, 0, None, closed="left")],
+        "layer_decay": [Interval(Real, 0, 1, closed="right")],
+        "patch_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _n_views: ClassVar[int | None] = None
 
@@ -334,11 +341,14 @@ class DINOEmbedder(ImageEmbedder):
         normalize: str | None = "standard",
         average: str | int | None = None,
         hidden_dim: int = 1024,
+        head_norm: bool = True,
         prototypes: int = 4096,
         centering: str = "centering",
         teacher_temperature: tuple[float, float] = (0.04, 0.07),
         ibot_weight: float = 0.0,
         koleo_weight: float = 0.0,
+        layer_decay: float = 1.0,
+        patch_lr_factor: float = 1.0,
         max_epochs: int | str = "auto",
         batch_size: int = 128,
         lr: float = 3e-4,
@@ -355,11 +365,14 @@ class DINOEmbedder(ImageEmbedder):
         self.normalize = normalize
         self.average = average
         self.hidden_dim = hidden_dim
+        self.head_norm = head_norm
         self.prototypes = prototypes
         self.centering = centering
         self.teacher_temperature = teacher_temperature
         self.ibot_weight = ibot_weight
         self.koleo_weight = koleo_weight
+        self.layer_decay = layer_decay
+        self.patch_lr_factor = patch_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -368,36 +381,16 @@ class DINOEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        DINOEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used, or iBOT has no patches to hide; nothing has been trained then.
-        """
-        return self._pretrain(X, ivar)
-
     def _objective(self, encoder: nn.Module) -> Objective:
         if self.ibot_weight and not has_patches(encoder):
             raise ValueError(
                 f"ibot_weight={self.ibot_weight} hides patches of a vision transformer, and the encoder is none: "
                 "set ibot_weight=0, or take a ViT such as encoder='vit_tiny_patch16_224'."
+            )
+        if self.patch_lr_factor != 1 and not has_patches(encoder):
+            raise ValueError(
+                f"patch_lr_factor={self.patch_lr_factor} is for the patch embedding of a vision transformer, and the "
+                "encoder is none: leave patch_lr_factor=1."
             )
         return DINO(
             encoder,
@@ -409,6 +402,9 @@ class DINOEmbedder(ImageEmbedder):
             self.ibot_weight,
             self.koleo_weight,
             torch.Generator(resolve_device(self.device)).manual_seed(torch.initial_seed() + 1),  # not the views' seed
+            self.head_norm,
+            self.layer_decay,
+            self.patch_lr_factor,
         )
 
     def _temperatures(self) -> tuple[float, float]:

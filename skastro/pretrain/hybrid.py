@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.base import restored_on_error
 from skastro.encoders import ImageEncoder
@@ -76,6 +77,7 @@ class HybridBYOL(Objective):
         self.byol.update(rate)
 
 
+@documented
 class HybridBYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
 
@@ -84,22 +86,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
     augment : str, Augment, MultiView or None, default="galaxy"
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"galaxy-zoo"`` (the paper's) or your own.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     schema : str, VoteSchema or None, default=None
         The questions: a campaign's name, such as ``"gz_evo"``, or your own. None reads them off the names of a
         DataFrame's columns, and makes plain labels one question with one vote each.
@@ -110,46 +98,18 @@ class HybridBYOLEmbedder(ImageEmbedder):
         Hidden width of projector and predictor.
     projection_dim : int, default=256
         Width of the projection in which BYOL's loss is taken.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=64
-        Largest batch, in training and at `transform`.
     lr : float, default=1e-3
-        Peak learning rate of encoder, projector and the head for votes; the predictor's is ten times that.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, rate of the target network, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+        Peak learning rate of encoder, projector and the head for votes.
 
     Attributes
     ----------
     schema_ : VoteSchema or None
         The questions in use; None if there was no vote to learn from.
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` and, if there were votes, its parts: ``contrastive_loss`` (from 0 to 4; 2 is chance, and a low one
         does not foretell a good embedding) and ``vote_loss`` (negative log-likelihood in nats, summed over the
         questions of a galaxy; the mean over the batches that have votes, NaN for an epoch without); ``lr``,
         ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -185,6 +145,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         "vote_weight": [Interval(Real, 0, None, closed="left")],
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
+        "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"schema": get_schema}
 
@@ -206,6 +167,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         vote_weight: float = 1.0,
         hidden_dim: int = 1024,
         projection_dim: int = 256,
+        predictor_lr_factor: float = 10.0,
         max_epochs: int | str = "auto",
         batch_size: int = 64,
         lr: float = 1e-3,
@@ -225,6 +187,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.vote_weight = vote_weight
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
+        self.predictor_lr_factor = predictor_lr_factor
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.lr = lr
@@ -233,7 +196,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images, and from votes where there are any.
 
         Parameters
@@ -242,18 +205,18 @@ class HybridBYOLEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
             Present for scikit-learn.
+        ivar : array-like of the shape of X, default=None
+            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
+            `skastro.augment.InverseVarianceNoise` of a recipe.
         votes : array-like of shape (n, n_answers), default=None
             Counts under `schema`, zeros where nobody was asked and in all columns for an image without labels; a
             DataFrame's columns are found by name. In a pipeline or a search, ask for them by
             ``set_fit_request(votes=True)``.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
 
         Returns
         -------
-        HybridBYOLEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
+        self
+            Ctrl-C keeps what was learned before it stops.
 
         Raises
         ------
@@ -277,7 +240,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
             return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
-        byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim)
+        byol = BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.predictor_lr_factor)
         if self.schema_ is None:
             return byol
         head = make_vote_head(self._n_features_out, self.schema_.n_answers)

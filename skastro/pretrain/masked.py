@@ -1,5 +1,6 @@
 """Masked spectra: a transformer fills in what was hidden of a spectrum, and so learns what spectra are."""
 
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -9,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skastro._docs import SPECTRA, documented
 from skastro.augment.spectra import segments
 from skastro.base import restored_on_error
 from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
@@ -90,6 +92,7 @@ class MaskedSpectrum(Objective):
         return masked_mse(self.decoder(tokens[:, 1:]), split(flux), split(pixel_weights * hidden))
 
 
+@partial(documented, words=SPECTRA)
 class MaskedSpectrumEmbedder(SpectrumModality):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
@@ -99,30 +102,11 @@ class MaskedSpectrumEmbedder(SpectrumModality):
 
     Parameters
     ----------
-    encoder : SpectrumEncoder, default=None
-        Depth, width, heads and tokens of the transformer; None is a small one, ``SpectrumEncoder()``.
     n_masks : int, default=6
         Segments hidden of each spectrum, drawn anew for each batch; they never overlap.
     mask_length : int, default=60
         Length of each in pixels. Never more than half of a spectrum is hidden: masks are shortened first, and then
         fewer.
-    floor : float, default=0.1
-        Smallest scale that a spectrum is divided by, in units of the median of the training spectra: what is nearly
-        constant is not blown up to noise.
-    max_epochs : int or "auto", default="auto"
-        Passes over the spectra; ``"auto"`` shows about 32,000, 0 leaves the encoder untrained.
-    batch_size : int, default=64
-        Largest batch, in training and at `transform`.
-    lr : float, default=1e-3
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, spectra per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
@@ -154,8 +138,9 @@ class MaskedSpectrumEmbedder(SpectrumModality):
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", sections 3.2 and 5.2 and appendix
-    B2: ``SpectrumEncoder(depth=6, width=768, heads=6)``, ``mask_length=310``.
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_, sections 3.2 and 5.2 and appendix B2. Their configuration is
+    ``skastro.published("parker2024-spectrum")``.
 
     Examples
     --------

@@ -2,12 +2,13 @@
 
 import copy
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import info_nce
@@ -105,75 +106,31 @@ class MoCo(Objective):
         return nn.functional.normalize(keys[order.argsort()], dim=1)
 
 
+@documented
 class MoCoEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by MoCo v2.
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
-    augment : str, Augment, MultiView or None, default="galaxy"
-        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
-    projection_dim : int, default=128
-        Width of the projection in which the loss is taken.
     queue_length : int or "auto", default="auto"
         Keys of earlier images among which each view finds its own. ``"auto"`` is the paper's twentieth of the
-        images, at most 65,536 and at least one batch.
+        images, at most 65,536 and at least one batch; a shorter one than that is refused.
     temperature : float, default=0.1
         :math:`\tau` of the loss.
     symmetric : bool, default=False
         Average the loss over both assignments of views to networks: twice the work of a step.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=128
-        Largest batch, in training and at `transform`.
-    lr : float, default=0.03
-        Peak learning rate.
     training : Training, default=None
-        The rarer knobs: optimizer (``"auto"`` is SGD with momentum 0.9, as in the paper), schedules, rate of the key
-        network (the paper's constant 0.999 suits some 10,000 steps or more), precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
+        Optimizer (``"auto"`` is SGD with momentum 0.9, as in MoCo v2), schedules, rate of the key network (the
+        paper's constant 0.999 suits some 10,000 steps or more), precision, callbacks: the settings that are rarely
+        changed.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (chance is ln(K + 1) for a queue of K; it depends on K and is never a score), ``lr``,
         ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
     queue_length_ : int
         Length of the queue in use.
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -181,10 +138,8 @@ class MoCoEmbedder(ImageEmbedder):
 
     Notes
     -----
-    The encoder of Hayat et al. (2021), a ResNet50 with a 7×7 stem of stride 1 and no max-pool, is
-    ``ImageEncoder("resnet50", stem="7x7", pool="avg")``; with it ``survey="sdss", size=64, batch_size=256,
-    queue_length=62_000, training=Training(ema=0.999, ema_schedule="constant")`` is the paper's.
-    Batch, momentum and weight decay are not stated there; these are the ones of MoCo v2.
+    ``skastro.published("hayat2021")`` is the configuration of Hayat et al. (2021), whose encoder is a ResNet50 with a
+    7×7 stem of stride 1 and no max-pool; `skastro.papers.hayat2021` tells what of it differs.
 
     Keys are normalized in random groups of about 32 images, so that batch-norm statistics do not betray which query
     belongs to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once
@@ -192,9 +147,10 @@ class MoCoEmbedder(ImageEmbedder):
 
     References
     ----------
-    He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning"; Chen, Fan et al. (2020),
-    "Improved Baselines with Momentum Contrastive Learning"; Hayat et al. (2021), "Self-supervised Representation
-    Learning for Astronomical Images".
+    He et al. (2020), "Momentum Contrast for Unsupervised Visual Representation Learning", `arXiv:1911.05722
+    <https://arxiv.org/abs/1911.05722>`_; Chen, Fan et al. (2020), "Improved Baselines with Momentum Contrastive
+    Learning", `arXiv:2003.04297 <https://arxiv.org/abs/2003.04297>`_; Hayat et al. (2021), "Self-supervised
+    Representation Learning for Astronomical Images", `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_.
 
     Examples
     --------
@@ -254,32 +210,6 @@ class MoCoEmbedder(ImageEmbedder):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        MoCoEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used, or the queue is shorter than a batch; nothing has been
-            trained then.
-        """
-        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         self.queue_length_ = self._length(self.provenance_["n_images"])

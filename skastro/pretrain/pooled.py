@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from skastro._docs import documented
 from skastro.base import BaseEmbedder, restored_on_error, take_names
 from skastro.encoders import AttentionPool, Tokens
 from skastro.missing import scatter
@@ -79,6 +80,7 @@ class Attention(Pooled):
         return head.attention(*self.tokens(*view)).float()
 
 
+@documented
 class PooledEmbedder(BaseEmbedder):
     """Embed by attention over the tokens of a fitted embedder: one side of :class:`AstroCLIPEmbedder`.
 
@@ -93,14 +95,6 @@ class PooledEmbedder(BaseEmbedder):
         Features that come out.
     heads : int, default=4
         Attention heads; they divide `embedding_dim`.
-    batch_size : int, default=256
-        Largest batch.
-    training : Training, default=None
-        Of its configuration, the precision.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the first weights.
 
     Attributes
     ----------

@@ -1,11 +1,12 @@
 """SimCLR: each view of an image finds the other among all views of the batch."""
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import nt_xent
@@ -54,70 +55,23 @@ class SimCLR(Objective):
         return nt_xent(self.online(first), self.online(second), self.temperature)
 
 
+@documented
 class SimCLREmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by SimCLR.
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
-    augment : str, Augment, MultiView or None, default="galaxy"
-        Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
-    hidden_dim : int, default=1024
-        Hidden width of the projector.
-    projection_dim : int, default=128
-        Width of the projection in which the loss is taken.
     temperature : float, default=0.1
         :math:`\tau` of the loss.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
     batch_size : int, default=256
         Largest batch, in training and at `transform`; in training it is also the number of images that each is told
         apart from.
-    lr : float, default=1e-3
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (chance is ln(2n - 1) for batches of n; it depends on n and is never a score), ``lr``,
         ``images_per_s``, ``embedding_std`` and ``effective_rank`` (both fall if it collapses).
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -181,31 +135,6 @@ class SimCLREmbedder(ImageEmbedder):
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
-
-    def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Learn from images alone.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
-        y : ignored
-            Present for scikit-learn.
-        ivar : array-like of the shape of X, default=None
-            Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
-            `skastro.augment.InverseVarianceNoise` of a recipe.
-
-        Returns
-        -------
-        SimCLREmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the images cannot be used; nothing has been trained then.
-        """
-        return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return SimCLR(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.temperature)

@@ -11,6 +11,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, one_recipe
 from skastro.base import restored_on_error
 from skastro.encoders import ImageEncoder, VoteHead
@@ -130,6 +131,7 @@ def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
     return VoteSchema({"label": [str(label) for label in classes]}), np.eye(len(classes), dtype=np.uint8)[index]
 
 
+@documented
 class VoteEmbedder(ImageEmbedder):
     r"""Learn an embedding of images from volunteers' votes.
 
@@ -139,63 +141,19 @@ class VoteEmbedder(ImageEmbedder):
 
     Parameters
     ----------
-    encoder : str, ImageEncoder or nn.Module, default="resnet10t"
-        A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-        Weights are random; nothing is downloaded.
     augment : str, Augment or None, default="supervised"
         Recipe of the one view of each image, applied to raw flux.
-    survey : str, Survey or None, default=None
-        What the bands and pixels mean; checked against the images and kept with the fitted estimator.
-    size : int, default=None
-        Side in pixels of the central window that the encoder sees; None is the whole cutout.
-    image_shape : tuple of int, default=None
-        ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
-    normalize : {"standard", "asinh"} or None, default="standard"
-        Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-        standardize; or neither.
-    average : {"dihedral"}, int or None, default=None
-        Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
     schema : str, VoteSchema or None, default=None
         The questions: a campaign's name, such as ``"gz_decals_dr5"``, or your own. None reads them off the names of
         a DataFrame's columns, and makes plain labels one question with one vote each.
-    max_epochs : int or "auto", default="auto"
-        Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
-    batch_size : int, default=128
-        Largest batch, in training and at `transform`.
-    lr : float, default=1e-3
-        Peak learning rate.
-    training : Training, default=None
-        The rarer knobs: optimizer, schedules, precision, callbacks.
-    device : str, default="auto"
-        Torch device; ``"auto"`` is CUDA when there.
-    verbose : int, default=0
-        1 shows a progress bar with loss, learning rate, images per second and time left.
-    random_state : int, RandomState instance or None, default=None
-        An int makes `fit` repeat bit for bit on the same machine, versions, threads and precision.
 
     Attributes
     ----------
     schema_ : VoteSchema
         The questions in use.
-    encoder_ : nn.Module
-        The trained encoder, on the CPU.
     history_ : dict of ndarray of shape (n_epochs,)
         ``loss`` (negative log-likelihood in nats, summed over the questions of a galaxy), ``lr``, ``images_per_s``,
         ``embedding_std`` and ``effective_rank``.
-    normalizer_ : dict of ndarray of shape (bands,)
-        Measured noise, mean, standard deviation, and softening of the asinh.
-    augment_ : Augment
-        The recipe in use.
-    survey_ : Survey or None
-        The survey in use.
-    image_shape_ : tuple of int
-        ``(bands, height, width)`` seen in `fit`.
-    size_ : tuple of int
-        Height and width that the encoder sees.
-    provenance_ : dict
-        Number and shape of the training images, survey, bands, pixel scale (arcsec), library versions.
-    n_features_in_ : int
-        Number of columns of 2-D rows, else of bands.
 
     See Also
     --------
@@ -268,7 +226,7 @@ class VoteEmbedder(ImageEmbedder):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, votes: Any = None, ivar: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images and votes.
 
         Parameters
@@ -277,17 +235,17 @@ class VoteEmbedder(ImageEmbedder):
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : array-like of shape (n,) or (n, n_answers), default=None
             What to learn from where `votes` is None.
-        votes : array-like of shape (n, n_answers), default=None
-            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
-            have no vote at all only cost time.
         ivar : array-like of the shape of X, default=None
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
+        votes : array-like of shape (n, n_answers), default=None
+            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
+            have no vote at all only cost time.
 
         Returns
         -------
-        VoteEmbedder
-            Itself. Ctrl-C keeps what was learned before it stops.
+        self
+            Ctrl-C keeps what was learned before it stops.
 
         Raises
         ------

@@ -5,16 +5,8 @@ from skastro.training.callbacks import EarlyStopping, Monitor, Progress, Schedul
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
 from skastro.training.inference import Inference
-from skastro.training.loop import (
-    AsGiven,
-    Learner,
-    LossAsGiven,
-    Objective,
-    auto_epochs,
-    ema_update,
-    make_optimizer,
-    train,
-)
+from skastro.training.loop import AsGiven, Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
+from skastro.training.optimizer import make_optimizer
 from skastro.training.validation import HeldOut, hold_out, mean_loss
 
 __all__ = [

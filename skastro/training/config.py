@@ -1,4 +1,4 @@
-"""The knobs of training that are rarely turned, and their schedules."""
+"""Settings of training that are rarely changed, and their schedules."""
 
 import math
 from collections.abc import Sequence
@@ -12,30 +12,38 @@ __all__ = ["Training", "get_training"]
 
 
 class Training(BaseEstimator):
-    r"""The knobs of training that are rarely turned.
+    r"""Settings of training that are rarely changed: optimizer, schedules, precision, callbacks.
 
     Parameters
     ----------
-    optimizer : {"auto", "adamw", "sgd", "lars"}, default="auto"
-        Optimizer by name; SGD and LARS with momentum 0.9. ``"auto"`` is the method's own: SGD for MoCo, AdamW for all
-        others. Norms and biases are not decayed.
+    optimizer : {"auto", "adamw", "adam", "sgd", "lars"}, default="auto"
+        Optimizer by name. ``"auto"`` depends on the method: SGD for MoCo, AdamW for all others.
+    momentum : float, default=0.9
+        Momentum of SGD and LARS.
+    betas : tuple of two float, default=(0.9, 0.999)
+        Decay rates of the running means of the gradient and of its square, for AdamW and Adam.
     weight_decay : float, default=1e-4
-        Weight decay.
+        Weight decay at the start. Adam, SGD and LARS add it to the gradient, like a penalty on the squared weights;
+        AdamW subtracts it from the weights. Norms and biases are not decayed.
+    weight_decay_end : float, default=None
+        Weight decay at the end, reached by half a cosine over all steps; None keeps it constant.
     warmup : float or int, default=0.05
         Linear warm-up: a fraction of all steps, or a number of epochs.
     schedule : {"cosine", "milestones", "constant"}, default="cosine"
-        Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each of them.
+        Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each milestone.
     milestones : tuple of float, default=(0.6, 0.9)
         Fractions of all steps, for ``schedule="milestones"``.
+    lr_end : float, default=0.0
+        Final learning rate of the cosine, as a fraction of the peak.
     ema : float or "auto", default="auto"
-        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"`` is the
-        method's own: 0.97 for BYOL, else 0.99.
+        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"``
+        depends on the method: 0.97 for BYOL, otherwise 0.99.
     ema_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the rate rises to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
+        ``"cosine"`` raises the rate to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
     clip : float, default=None
-        Largest norm of the gradient.
+        Maximum norm of the gradient.
     precision : {"auto", "bf16", "fp32"}, default="auto"
-        ``"auto"`` trains in bfloat16 where the processor computes in it and transforms in float32.
+        ``"auto"`` trains in bfloat16 if the processor computes in it, and transforms in float32.
     compile : bool, default=False
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
@@ -43,7 +51,10 @@ class Training(BaseEstimator):
 
     References
     ----------
-    Grill et al. (2020), section 3.2, for the cosine schedules; Hayat et al. (2021) for the milestones.
+    Grill et al. (2020), "Bootstrap your own latent", `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, section
+    3.2, for the cosine schedules; Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, for the
+    milestones; Oquab et al. (2023), "DINOv2", `arXiv:2304.07193 <https://arxiv.org/abs/2304.07193>`_, for weight decay
+    that rises.
 
     Examples
     --------
@@ -53,11 +64,15 @@ class Training(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "optimizer": [StrOptions({"auto", "adamw", "sgd", "lars"})],
+        "optimizer": [StrOptions({"auto", "adamw", "adam", "sgd", "lars"})],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "betas": [tuple, list],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "weight_decay_end": [Interval(Real, 0, None, closed="left"), None],
         "warmup": [Interval(Real, 0, None, closed="left")],
         "schedule": [StrOptions({"cosine", "milestones", "constant"})],
         "milestones": [tuple, list],
+        "lr_end": [Interval(Real, 0, 1, closed="both")],
         "ema": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "ema_schedule": [StrOptions({"cosine", "constant"})],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
@@ -70,10 +85,14 @@ class Training(BaseEstimator):
         self,
         *,
         optimizer: str = "auto",
+        momentum: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 1e-4,
+        weight_decay_end: float | None = None,
         warmup: float = 0.05,
         schedule: str = "cosine",
         milestones: Sequence[float] = (0.6, 0.9),
+        lr_end: float = 0.0,
         ema: float | str = "auto",
         ema_schedule: str = "cosine",
         clip: float | None = None,
@@ -82,10 +101,14 @@ class Training(BaseEstimator):
         callbacks: list[Any] | None = None,
     ) -> None:
         self.optimizer = optimizer
+        self.momentum = momentum
+        self.betas = betas
         self.weight_decay = weight_decay
+        self.weight_decay_end = weight_decay_end
         self.warmup = warmup
         self.schedule = schedule
         self.milestones = milestones
+        self.lr_end = lr_end
         self.ema = ema
         self.ema_schedule = ema_schedule
         self.clip = clip
@@ -94,28 +117,30 @@ class Training(BaseEstimator):
         self.callbacks = callbacks
 
     def check(self) -> None:
-        """Refuse settings that make no training.
+        """Raise an error if a setting is invalid.
 
         Raises
         ------
         ValueError
-            Naming the setting.
+            If a setting is invalid; the error names it.
         """
         self._validate_params()
+        if len(self.betas) != 2 or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers from 0, below 1; got {self.betas}.")
         if not all(isinstance(milestone, Real) and 0 < milestone < 1 for milestone in self.milestones):
             raise ValueError(f"milestones must be fractions of all steps, between 0 and 1; got {self.milestones}.")
 
     def lr_factor(self, step: int, steps: int, epochs: int) -> float:
-        """Give the learning rate of a step as a fraction of its peak, which it never exceeds.
+        """Compute the learning rate of a step as a fraction of its peak, at most 1.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
         epochs : int
-            Epochs in all.
+            Total number of epochs.
 
         Returns
         -------
@@ -135,17 +160,43 @@ class Training(BaseEstimator):
             return 1.0
         if self.schedule == "milestones":
             return 0.1 ** sum(step >= round(steps * milestone) for milestone in self.milestones)
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+        cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+        return self.lr_end + (1 - self.lr_end) * cosine
 
-    def ema_rate(self, step: int, steps: int) -> float:
-        """Give the rate of the target network after a step.
+    def decay(self, step: int, steps: int) -> float:
+        """Compute the weight decay of a step.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> from skastro.training import Training
+        >>> [round(Training(weight_decay=0.04, weight_decay_end=0.4).decay(step, 4), 3) for step in range(5)]
+        [0.04, 0.093, 0.22, 0.347, 0.4]
+        """
+        if self.weight_decay_end is None:
+            return self.weight_decay
+        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+        return self.weight_decay_end + (self.weight_decay - self.weight_decay_end) * cosine
+
+    def ema_rate(self, step: int, steps: int) -> float:
+        """Compute the rate of the target network after a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, from 0.
+        steps : int
+            Total number of steps.
 
         Returns
         -------
@@ -164,12 +215,12 @@ class Training(BaseEstimator):
 
 
 def get_training(training: Training | None) -> Training:
-    """Turn None into the default knobs.
+    """Return the settings, or the default settings for None.
 
     Parameters
     ----------
     training : Training or None
-        What the user gave.
+        Settings, or None.
 
     Returns
     -------

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from skastro.encoders import Normalizer, mlp
+from skastro.encoders import Normalizer, expander, mlp
 from skastro.images import measure_bands
 
 STRETCHES = {
@@ -32,6 +32,14 @@ def test_normalizer_learns_nothing_but_moves_with_its_numbers():
     normalizer = Normalizer(measure_bands(np.random.default_rng(0).normal(size=(4, 2, 5, 5)), "asinh"))
     assert not list(normalizer.parameters())
     assert set(normalizer.state_dict()) == {"mean", "std", "softening"}
+
+
+def test_expander_is_the_head_of_vicreg():
+    head = expander(5, 7, 3)
+    block = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert [type(layer) for layer in head] == [*block, *block, nn.Linear]
+    assert head(torch.randn(4, 5)).shape == (4, 3)
+    assert sum(p.numel() for p in head.parameters()) == 5 * 7 + 2 * 7 + 7 * 7 + 2 * 7 + 7 * 3
 
 
 def test_mlp_is_the_head_of_byol():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from timm.layers import DropPath
 from torch import nn
 
 from skastro.encoders import ImageEncoder, get_encoder
@@ -177,6 +178,20 @@ def test_get_encoder():
         assert get_encoder(given) is given
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "efficientnet_b0", "eva02_tiny_patch14_224"])
+def test_blocks_are_skipped_in_training_alone(name):
+    encoder = built(name, drop_path=0.5)
+    rates = [module.drop_prob for module in encoder.modules() if isinstance(module, DropPath)]
+    assert rates == sorted(rates)
+    assert 0.4 < rates[-1] <= 0.5
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(encoder(images), encoder(images))
+        encoder.train()
+        assert not torch.equal(encoder(images), encoder(images))
+    assert not any(isinstance(module, DropPath) for module in built(name).modules())
+
+
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
@@ -188,6 +203,9 @@ def test_get_encoder():
         ({"stem": "5x5"}, r"ImageEncoder's stem must be one of .*'3x3'.*; got '5x5'\.$"),
         ({"pool": "max"}, r"ImageEncoder's pool must be one of .*'avgmax'.*; got 'max'\.$"),
         ({"init": "xavier"}, r"ImageEncoder's init must be one of .*'kaiming'.*; got 'xavier'\.$"),
+        ({"drop_path": 1.0}, r"ImageEncoder's drop_path must be a number from 0, below 1; got 1\.0\.$"),
+        ({"drop_path": "0.1"}, r"ImageEncoder's drop_path must be a number from 0, below 1; got '0\.1'\.$"),
+        ({"name": "vgg11", "drop_path": 0.1}, r"drop_path= skips residual blocks; 'vgg11' has none to skip"),
     ],
 )
 def test_refusals(params, sentence):

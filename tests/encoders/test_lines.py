@@ -75,7 +75,7 @@ def test_learns_a_line_and_is_kept(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "model.skops").predict(lines), model.predict(lines))
 
 
-@pytest.mark.parametrize("setting", [{}, {"stem": "3x3"}, {"patch": 8}])
+@pytest.mark.parametrize("setting", [{}, {"stem": "3x3"}, {"patch": 8}, {"drop_path": 0.1}])
 def test_is_no_encoder_of_images(setting):
     with pytest.raises(ValueError, match="Unknown encoder 'conv-attention'"):
         ImageEncoder("conv-attention", **setting).build(1, (1, 300))
