@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skastro.spectra import check_ivar
+from skastro.missing import check_ivar
 
 __all__ = [
     "as_pixels",

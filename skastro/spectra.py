@@ -1,83 +1,8 @@
 """Arrays of spectra: check them, weight present pixels, and measure the level of each spectrum. NumPy only."""
 
-from typing import Any
-
 import numpy as np
 
-__all__ = ["check_ivar", "check_lengths", "pixel_weights", "spectrum_levels", "standardize"]
-
-
-def check_lengths(X: Any) -> None:
-    """Raise an error if spectra have different lengths.
-
-    Parameters
-    ----------
-    X : array-like
-        Spectra.
-
-    Raises
-    ------
-    ValueError
-        If it is a sequence of spectra of different lengths.
-
-    Examples
-    --------
-    >>> from skastro.spectra import check_lengths
-    >>> check_lengths([[1.0, 2.0], [1.0, 2.0, 3.0]])
-    Traceback (most recent call last):
-    ...
-    ValueError: X has spectra of 2 to 3 pixels: resample them onto one grid, or fill the shorter ones up with NaN.
-    """
-    if isinstance(X, list | tuple) or getattr(X, "dtype", None) == np.dtype(object):
-        lengths = {len(row) for row in X if np.ndim(row) == 1}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"X has spectra of {min(lengths)} to {max(lengths)} pixels: resample them onto one grid, or fill the "
-                "shorter ones up with NaN."
-            )
-
-
-def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:
-    """Raise an error if an inverse variance is invalid.
-
-    Parameters
-    ----------
-    ivar : array-like or None
-        Inverse variance, if any.
-    shape : tuple of int
-        Shape of the spectra or images.
-    first : int, default=0
-        Number of the first row, if these are some of many.
-
-    Returns
-    -------
-    ndarray of float64 or None
-
-    Raises
-    ------
-    ValueError
-        If it has another shape than the spectra, or values that are negative, NaN or infinite.
-
-    Examples
-    --------
-    >>> from skastro.spectra import check_ivar
-    >>> check_ivar([[1.0, -1.0]], (1, 2))
-    Traceback (most recent call last):
-    ...
-    ValueError: ivar has 1 values that are negative, NaN or infinite, the first in row 0; 0 is a missing pixel.
-    """
-    if ivar is None:
-        return None
-    ivar = np.asarray(ivar, dtype=np.float64)
-    if ivar.shape != shape:
-        raise ValueError(f"ivar of shape {ivar.shape} does not go with X of shape {shape}.")
-    wrong = ~np.isfinite(ivar) | (ivar < 0)
-    if wrong.any():
-        raise ValueError(
-            f"ivar has {wrong.sum()} values that are negative, NaN or infinite, the first in row "
-            f"{first + np.argwhere(wrong)[0, 0]}; 0 is a missing pixel."
-        )
-    return ivar
+__all__ = ["pixel_weights", "spectrum_levels", "standardize"]
 
 
 def pixel_weights(flux: np.ndarray, ivar: np.ndarray | None = None) -> np.ndarray:
