@@ -1,4 +1,4 @@
-"""The command line: a demonstration of the main job, and a look into a shared model."""
+"""Command line: a demonstration, and a description of a saved model."""
 
 import argparse
 import subprocess
@@ -18,7 +18,7 @@ from sklearn.utils import Bunch
 
 __all__ = ["demo", "main"]
 
-# What the new process of the demonstration runs: load the file, predict, hand the answers back.
+# Code of the demonstration's new process: load the file, predict, save the predictions.
 RELOAD = (
     "import sys, numpy, skastro; numpy.save(sys.argv[3], skastro.load(sys.argv[1]).predict(numpy.load(sys.argv[2])))"
 )
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Parameters
     ----------
     arguments : sequence of str, default=None
-        Words after ``skastro``; None takes the process's own.
+        Arguments after ``skastro``; None reads those of the process.
     """
     parser = argparse.ArgumentParser("skastro", description="Self-supervised learning for astronomical data.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show.add_argument("--out", type=Path, default=Path("skastro-demo"), help="folder for pictures and the model")
     show.add_argument("--epochs", type=int, default=12, help="passes over each set of images")
     show.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
-    info = commands.add_parser("info", help="tell what a saved model is and what it was trained on")
+    info = commands.add_parser("info", help="show what a saved model is and what it was trained on")
     info.add_argument("file", type=Path)
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:
-    """Do the main job on two embedded data sets: real galaxies without labels, simulated ones with.
+    """Run the demonstration on two data sets: real galaxies without labels, simulated galaxies with labels.
 
     Parameters
     ----------
     out : Path
-        Folder for ``look-alikes.png``, ``label-sweep.png`` and ``galaxies.skastro``; made if absent.
+        Folder for ``look-alikes.png``, ``label-sweep.png`` and ``galaxies.skastro``; created if it does not exist.
     epochs : int, default=12
         Passes over each set of images.
     galaxies : int, default=1000
@@ -70,12 +70,12 @@ def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:
 
 
 def real_galaxies(out: Path, epochs: int) -> None:
-    """Learn from the deep field's cutouts and draw galaxies beside those that look like them.
+    """Train on the deep field's cutouts and plot galaxies beside their look-alikes.
 
     Parameters
     ----------
     out : Path
-        Folder for the picture.
+        Folder for the plot.
     epochs : int
         Passes over the images.
     """
@@ -91,16 +91,16 @@ def real_galaxies(out: Path, epochs: int) -> None:
 
 
 def simulated_survey(out: Path, epochs: int, galaxies: int) -> None:
-    """Pretrain on a simulated survey, sweep label counts against two baselines, share the model.
+    """Pretrain on a simulated survey, compare label counts with two baselines, and save the model.
 
     Parameters
     ----------
     out : Path
-        Folder for the picture and the model.
+        Folder for the plot and the model.
     epochs : int
         Passes over the images.
     galaxies : int
-        How many to simulate.
+        Number of galaxies to simulate.
     """
     from skastro import label_sweep, save
     from skastro.datasets import make_survey
@@ -128,12 +128,12 @@ def simulated_survey(out: Path, epochs: int, galaxies: int) -> None:
 
 
 def embedder_for(epochs: int, sky: Bunch) -> Any:
-    """Make the demonstration's embedder: all defaults, averaged over the sky's symmetries.
+    """Make the demonstration's embedder: default settings, averaged over the sky's symmetries.
 
     Parameters
     ----------
     epochs : int
-        Passes over the images; 0 leaves it untrained.
+        Passes over the images; 0 leaves the embedder untrained.
     sky : Bunch
         The data set, with the names of its bands and its pixel scale.
 
@@ -153,12 +153,12 @@ def embedder_for(epochs: int, sky: Bunch) -> Any:
 
 
 def probe(embedder: Any) -> Pipeline:
-    """Put a linear probe behind a fitted embedder that stays as it is.
+    """Make a pipeline of a fitted, frozen embedder and a linear probe.
 
     Parameters
     ----------
     embedder : SimCLREmbedder
-        Fitted.
+        Fitted embedder.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def probe(embedder: Any) -> Pipeline:
 
 
 def head() -> tuple[StandardScaler, LogisticRegression]:
-    """Make the linear probe that every method of the sweep gets.
+    """Make the linear probe that all methods of the sweep use.
 
     Returns
     -------
@@ -193,14 +193,14 @@ def flatten(images: np.ndarray) -> np.ndarray:
 
 
 def check_in_new_process(pipeline: Pipeline, images: np.ndarray, out: Path) -> None:
-    """Load the saved model in a new process and hold its answers against this one's.
+    """Load the saved model in a new process and compare its predictions with those of this process.
 
     Parameters
     ----------
     pipeline : Pipeline
-        What was saved.
+        The saved pipeline.
     images : ndarray
-        Images that the probe has not seen.
+        Images that the probe was not fitted on.
     out : Path
         Folder of the model.
     """
@@ -215,12 +215,12 @@ def check_in_new_process(pipeline: Pipeline, images: np.ndarray, out: Path) -> N
 
 
 def tell(file: Path) -> None:
-    """Print what a saved model is, without building it.
+    """Print the description of a saved model, without building it.
 
     Parameters
     ----------
     file : Path
-        A file that `skastro.save` wrote.
+        A file written by `skastro.save`.
     """
     import json
 

@@ -1,6 +1,6 @@
-"""What counts as an array of images: folding rows, refusing what cannot be learned from, measuring bands.
+"""Arrays of images: reshape rows, check pixels, and measure bands.
 
-NumPy only, and never a copy of the whole array: everything here reads a memory map in chunks.
+NumPy only. The whole array is never copied: all functions read memory maps in chunks.
 """
 
 import warnings
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skastro.spectra import check_ivar
+from skastro.missing import check_ivar
 
 __all__ = [
     "as_pixels",
@@ -23,12 +23,12 @@ __all__ = [
     "measure_bands",
 ]
 
-CHUNK_VALUES = 1 << 24  # pixels looked at in one go: 64 MB as float32
-SAMPLE_VALUES = 1 << 25  # pixels that the band statistics are measured on
+CHUNK_VALUES = 1 << 24  # pixels read at once: 64 MB as float32
+SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 
 
 def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
-    """View an array as images.
+    """Reshape an array to images.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.n
     Raises
     ------
     ValueError
-        If the rows do not fold, or the array has another number of dimensions.
+        If the rows cannot be reshaped, or the array has another number of dimensions.
 
     Examples
     --------
@@ -74,14 +74,14 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.n
 
 
 def fold_ivar(ivar: Any, images: np.ndarray, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
-    """View inverse variances as images, and refuse what cannot be one.
+    """Reshape inverse variances to images, and check them.
 
     Parameters
     ----------
     ivar : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-        What the user gave, in the inverse square of the images' unit; 0 is a missing pixel.
+        Inverse variance in the inverse square of the images' unit; 0 marks a missing pixel.
     images : ndarray of shape (n, bands, height, width)
-        The images that they belong to.
+        Images that they belong to.
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of a flattened row.
 
@@ -110,7 +110,7 @@ def fold_ivar(ivar: Any, images: np.ndarray, image_shape: tuple[int, int, int] |
 
 
 def center_crop(images: Any, shape: tuple[int, int]) -> Any:
-    """Cut the central window out of each image: a view, for arrays and tensors alike.
+    """Cut the central window out of each image, as a view of an array or tensor.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def center_crop(images: Any, shape: tuple[int, int]) -> Any:
 
 
 def as_pixels(images: np.ndarray) -> np.ndarray:
-    """Convert rows to the contiguous, native form that a network takes: 8-bit stays, everything else is float32.
+    """Convert rows to contiguous arrays of native byte order: 8-bit stays, everything else becomes float32.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        Contiguous, writable, uint8 or float32; `images` itself where it is all of that.
+        Contiguous, writable array of uint8 or float32; `images` itself if it already is one.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Walk over the images a few at a time.
+    """Iterate over the images in chunks.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def check_pixels(images: np.ndarray) -> None:
-    """Refuse pixels that cannot be learned from, before any work starts.
+    """Raise an error if pixels are not finite or all images are constant.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def check_pixels(images: np.ndarray) -> None:
 
 
 def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
-    """Refuse NaN and infinite pixels.
+    """Raise an error if pixels are NaN or infinite.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
     Raises
     ------
     ValueError
-        With the count in these images and the first image that has one.
+        If pixels are NaN or infinite; the error states their number and the first image that has one.
 
     Examples
     --------
@@ -262,21 +262,21 @@ def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
 
 
 def check_shape(shape: tuple[int, ...], bands: int | None, size: tuple[int, int] | None) -> None:
-    """Refuse images of the wrong number of bands or too small for the window.
+    """Raise an error if images have the wrong number of bands or are too small for the window.
 
     Parameters
     ----------
     shape : tuple of int
-        ``(n, bands, height, width)`` of what came.
+        ``(n, bands, height, width)`` of the images.
     bands : int or None
-        Bands learned; None at the first sight of images.
+        Number of bands seen in fit; None in fit itself.
     size : tuple of int or None
         Height and width of the window that the encoder sees.
 
     Raises
     ------
     ValueError
-        Naming what came and what was learned, and how to move the bands if they look to be last.
+        If bands or size do not match; the error states both, and how to move the bands if they seem to be last.
 
     Examples
     --------
@@ -297,21 +297,21 @@ def check_shape(shape: tuple[int, ...], bands: int | None, size: tuple[int, int]
 
 
 def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:
-    r"""Measure each band on an evenly spaced sample of the images.
+    r"""Measure noise, mean and standard deviation of each band on an evenly spaced sample of the images.
 
     Parameters
     ----------
     images : ndarray of shape (n, bands, height, width)
         Training images.
     stretch : {"standard", "asinh"} or None, default=None
-        What the encoder will see: flux as it is, :math:`\operatorname{asinh}(x/\beta)` with :math:`\beta` the
-        noise, or raw pixels.
+        Input of the encoder: flux as it is, :math:`\operatorname{asinh}(x/\beta)` with :math:`\beta` the noise, or raw
+        pixels.
 
     Returns
     -------
     dict of ndarray of shape (bands,)
         ``noise``: 1.4826 × the median absolute deviation from the median; ``mean`` and ``std`` after the stretch
-        (0 and 1 for ``stretch=None``); for ``"asinh"`` also ``softening`` :math:`\beta`: the noise, or, where more
+        (0 and 1 for ``stretch=None``); for ``"asinh"`` also ``softening`` :math:`\beta`: the noise, or, if more
         than half of the pixels are equal (clipped images), a tenth of the standard deviation.
 
     Examples
@@ -334,6 +334,6 @@ def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, n
     if stretch is None:
         return {**measured, "mean": np.zeros(bands), "std": np.ones(bands)}
     mean, std = sample.mean(axis=1, dtype=np.float64), sample.std(axis=1, dtype=np.float64)
-    # A constant band spreads by rounding only; dividing by that would make signal of it.
+    # A constant band varies only by rounding; dividing by that would turn it into signal.
     std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
     return {**measured, "mean": mean, "std": std}

@@ -1,26 +1,97 @@
-"""Rows that are not there: objects without a modality. NumPy only."""
+"""Missing rows and pixels: objects that lack a modality, inverse variances of zero. NumPy only."""
 
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
 
-from skastro.spectra import check_ivar, check_lengths
+__all__ = ["check_ivar", "check_lengths", "present", "scatter"]
 
-__all__ = ["present", "scatter"]
+
+def check_lengths(X: Any) -> None:
+    """Raise an error if spectra have different lengths.
+
+    Parameters
+    ----------
+    X : array-like
+        Spectra.
+
+    Raises
+    ------
+    ValueError
+        If it is a sequence of spectra of different lengths.
+
+    Examples
+    --------
+    >>> from skastro.missing import check_lengths
+    >>> check_lengths([[1.0, 2.0], [1.0, 2.0, 3.0]])
+    Traceback (most recent call last):
+    ...
+    ValueError: X has spectra of 2 to 3 pixels: resample them onto one grid, or fill the shorter ones up with NaN.
+    """
+    if isinstance(X, list | tuple) or getattr(X, "dtype", None) == np.dtype(object):
+        lengths = {len(row) for row in X if np.ndim(row) == 1}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"X has spectra of {min(lengths)} to {max(lengths)} pixels: resample them onto one grid, or fill the "
+                "shorter ones up with NaN."
+            )
+
+
+def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:
+    """Raise an error if an inverse variance is invalid.
+
+    Parameters
+    ----------
+    ivar : array-like or None
+        Inverse variance, if any.
+    shape : tuple of int
+        Shape of the spectra or images.
+    first : int, default=0
+        Number of the first row, if these are some of many.
+
+    Returns
+    -------
+    ndarray of float64 or None
+
+    Raises
+    ------
+    ValueError
+        If it has another shape than the spectra, or values that are negative, NaN or infinite.
+
+    Examples
+    --------
+    >>> from skastro.missing import check_ivar
+    >>> check_ivar([[1.0, -1.0]], (1, 2))
+    Traceback (most recent call last):
+    ...
+    ValueError: ivar has 1 values that are negative, NaN or infinite, the first in row 0; 0 is a missing pixel.
+    """
+    if ivar is None:
+        return None
+    ivar = np.asarray(ivar, dtype=np.float64)
+    if ivar.shape != shape:
+        raise ValueError(f"ivar of shape {ivar.shape} does not go with X of shape {shape}.")
+    wrong = ~np.isfinite(ivar) | (ivar < 0)
+    if wrong.any():
+        raise ValueError(
+            f"ivar has {wrong.sum()} values that are negative, NaN or infinite, the first in row "
+            f"{first + np.argwhere(wrong)[0, 0]}; 0 is a missing pixel."
+        )
+    return ivar
 
 
 def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
-    """Tell which rows are there: those that are not NaN throughout.
+    """Return the mask of rows that are present, that is, not only NaN.
 
     Parameters
     ----------
     X : array-like of shape (n, ...)
         Images, spectra, or rows of numbers.
     ivar : array-like of shape (n, n_wavelengths), default=None
-        Inverse variance of spectra, where zero is as good as NaN.
+        Inverse variance of spectra, where zero also marks a missing pixel.
     name : str, default="X"
-        What to call them in errors.
+        Name of the array in errors.
 
     Returns
     -------
@@ -29,7 +100,7 @@ def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
     Raises
     ------
     ValueError
-        If `X` is no array of numbers of at least two dimensions, or `ivar` does not suit it.
+        If `X` is not an array of numbers with at least two dimensions, or `ivar` does not match it.
 
     Examples
     --------
@@ -42,30 +113,30 @@ def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
     ivar = check_ivar(ivar, array.shape)
     if ivar is not None:
         return np.any(~np.isnan(array) & (ivar > 0), axis=tuple(range(1, array.ndim)))
-    there = np.ones(len(array), dtype=bool)
+    mask = np.ones(len(array), dtype=bool)
     if array.dtype.kind == "f":
-        # Only rows that begin with NaN are looked through: of a memory map little is read.
+        # Only rows that begin with NaN are read in full, so little of a memory map is read.
         suspects = np.flatnonzero(np.isnan(array[(slice(None), *(0,) * (array.ndim - 1))]))
-        there[suspects] = [not np.isnan(array[row]).all() for row in suspects]
-    return there
+        mask[suspects] = [not np.isnan(array[row]).all() for row in suspects]
+    return mask
 
 
-def scatter(rows: np.ndarray, there: np.ndarray, fill: float = 0.0) -> np.ndarray:
-    """Put what was computed of the rows that are there into its places.
+def scatter(rows: np.ndarray, mask: np.ndarray, fill: float = 0.0) -> np.ndarray:
+    """Write the results of the present rows into an array of all rows.
 
     Parameters
     ----------
     rows : ndarray of shape (m, ...)
-        One for each row that is there.
-    there : ndarray of bool of shape (n,)
-        Where m are True.
+        One row for each row that is present.
+    mask : ndarray of bool of shape (n,)
+        True for the m rows that are present.
     fill : float, default=0.0
-        What stands elsewhere.
+        Value of all other rows.
 
     Returns
     -------
     ndarray of shape (n, ...)
-        `rows` itself where all are there.
+        `rows` itself if all rows are present.
 
     Examples
     --------
@@ -74,8 +145,8 @@ def scatter(rows: np.ndarray, there: np.ndarray, fill: float = 0.0) -> np.ndarra
     >>> scatter(np.array([1.0, 2.0]), np.array([True, False, True]), np.nan)
     array([ 1., nan,  2.])
     """
-    if there.all():
+    if mask.all():
         return rows
-    placed = np.full((len(there), *rows.shape[1:]), fill, dtype=rows.dtype)
-    placed[there] = rows
+    placed = np.full((len(mask), *rows.shape[1:]), fill, dtype=rows.dtype)
+    placed[mask] = rows
     return placed

@@ -1,4 +1,4 @@
-"""Steps that stand before an embedder: undo what lies between the object and the telescope."""
+"""Transformers to apply before an embedder, which correct for effects between the object and the telescope."""
 
 from typing import Any, ClassVar, Self
 
@@ -15,40 +15,41 @@ __all__ = ["Deredden"]
 class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Undo the dimming of each band by the Milky Way's dust.
 
-    A step before an embedder or a head, on images or on a table of fluxes:
+    A step before an embedder or a head, for images or for a table of fluxes:
 
     .. math:: F'_b = F_b \cdot 10^{R_b\, E(B-V) / 2.5}
 
-    It needs `ebv` wherever it transforms. In a pipeline, after ``sklearn.set_config(enable_metadata_routing=True)``,
-    ``pipe.fit(X, y, ebv=ebv)`` and ``pipe.predict(X, ebv=ebv)`` reach it without a request being set, and so do a
-    search's ``fit(X, y, ebv=ebv)`` and ``cross_val_score(..., params={"ebv": ebv})`` with the pipeline's own score.
+    `transform` needs `ebv`. In a pipeline, after ``sklearn.set_config(enable_metadata_routing=True)``,
+    ``pipe.fit(X, y, ebv=ebv)`` and ``pipe.predict(X, ebv=ebv)`` route it without a request, and so do a search's
+    ``fit(X, y, ebv=ebv)`` and ``cross_val_score(..., params={"ebv": ebv})`` with the pipeline's own score.
 
     Parameters
     ----------
     survey : str or Survey, default=None
-        Has the extinction coefficients :math:`R_b`, by name or as a `Survey`. None leaves `X` as it is.
+        Survey with the extinction coefficients :math:`R_b`, by name or as a `Survey`. None leaves `X` unchanged.
 
     Attributes
     ----------
     extinction_ : ndarray of shape (bands,) or None
         Coefficients in use.
     n_features_in_ : int
-        Number of columns of a table; of images, the length of the second axis.
+        Number of columns of a table; for images, the length of the second axis.
     feature_names_in_ : ndarray of shape (n_features,), str
-        Names of the columns, if `X` had any.
+        Names of the columns, if `X` has any.
 
     Notes
     -----
-    A metric given by name (``scoring="r2"``) and :func:`~sklearn.model_selection.cross_val_predict` hand no metadata
-    to `predict`: scikit-learn has no way yet. De-redden before them; no row learns from another, so nothing leaks.
+    A metric given by name (``scoring="r2"``) and :func:`~sklearn.model_selection.cross_val_predict` pass no metadata to
+    `predict`: scikit-learn does not support it yet. Deredden before them. Rows are independent, so nothing leaks.
 
     References
     ----------
     Schlafly & Finkbeiner (2011), "Measuring Reddening with Sloan Digital Sky Survey Stellar Spectra and Recalibrating
-    SFD", table 6: :math:`R_b` of ugriz.
+    SFD", `doi:10.1088/0004-637X/737/2/103 <https://doi.org/10.1088/0004-637X/737/2/103>`_, table 6: :math:`R_b` of
+    ugriz.
 
-    Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", appendix E.2: images are
-    de-reddened before a redshift is estimated.
+    Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+    <https://arxiv.org/abs/2012.13083>`_, appendix E.2: images are de-reddened before a redshift is estimated.
 
     Examples
     --------
@@ -60,7 +61,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {"survey": [str, Survey, None]}
-    # On by default: unlike a weight, an ebv that is given can mean nothing else.
+    # Requested by default: unlike a weight, an ebv has only one possible use.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ebv": True}
     __metadata_request__transform: ClassVar[dict[str, bool]] = {"ebv": True}
 
@@ -77,7 +78,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         y : None
             Ignored.
         ebv : array-like of shape (n,), default=None
-            As in `transform`, but only checked, and not needed.
+            As in `transform`, but only checked and not required.
 
         Returns
         -------
@@ -87,7 +88,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the survey is unknown, has not one coefficient per band or other bands than `X`, or if `ebv` is wrong.
+            If the survey is unknown, lacks one coefficient per band, has other bands than `X`, or if `ebv` is invalid.
         """
         self._validate_params()
         extinction = _coefficients(get_survey(self.survey))
@@ -98,7 +99,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any, ebv: Any = None) -> np.ndarray:
-        """Give each band back the light that the dust took.
+        """Correct the flux in each band for extinction by dust.
 
         Parameters
         ----------
@@ -106,17 +107,17 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Flux, not magnitudes, with the sky subtracted. NaN stays NaN.
         ebv : array-like of shape (n,), default=None
             :math:`E(B-V)` towards each object in magnitudes, on the scale of Schlegel, Finkbeiner & Davis (1998).
-            Needed with a survey, refused without.
+            Required with a survey, refused without.
 
         Returns
         -------
         ndarray of the shape of X
-            Of float64 if `X` is, else of float32.
+            Float64 if `X` is float64, otherwise float32.
 
         Raises
         ------
         ValueError
-            If the bands are not the survey's, or `ebv` is missing, has no survey to go with, is not one value for
+            If the bands are not the survey's, or if `ebv` is missing, is given without a survey, is not one value for
             each row, or has values that are NaN, infinite or negative.
         """
         check_is_fitted(self)

@@ -1,4 +1,4 @@
-"""What a survey knows about its pixels: bands, wavelengths, pixel scale, and how dust dims them."""
+"""Descriptions of surveys: bands, wavelengths, pixel scales, and extinction coefficients."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ __all__ = ["SURVEYS", "Survey", "get_survey"]
 
 
 class Survey(BaseEstimator):
-    r"""The physical meaning of an image's bands and pixels.
+    r"""Bands and pixels of a survey: names, wavelengths, pixel scale, extinction.
 
-    Steps of an augmentation that are physics (reddening, seeing) read it, an embedder checks the number of
-    bands against it, and a saved model tells it to whoever loads the file.
+    Augmentation steps based on physics (reddening, seeing) use it, an embedder checks the number of bands against it,
+    and a saved model contains it.
 
     Parameters
     ----------
@@ -46,22 +46,22 @@ class Survey(BaseEstimator):
         self.extinction = extinction
 
     def select(self, bands: Sequence[str]) -> "Survey":
-        """Keep some of the bands, in the order given.
+        """Select some of the bands, in the given order.
 
         Parameters
         ----------
         bands : sequence of str
-            Names of the bands to keep; of names of one letter also a single string, ``"grz"``.
+            Names of the bands to keep; for names of one letter also a single string, ``"grz"``.
 
         Returns
         -------
         Survey
-            With the same pixels, and the wavelengths and coefficients of those bands.
+            Survey with the same pixels, and the wavelengths and coefficients of those bands.
 
         Raises
         ------
         ValueError
-            If the survey has no such band.
+            If the survey has no band of that name.
 
         Examples
         --------
@@ -78,9 +78,9 @@ class Survey(BaseEstimator):
         return Survey(tuple(bands), pixel_scale=self.pixel_scale, wavelengths=wavelengths, extinction=extinction)
 
 
-# Coefficients of all surveys but "sdss-sfd98" multiply E(B-V) of the map of Schlegel, Finkbeiner & Davis (1998) as it
-# is; they already hold the recalibration of 2011. Never mix the families: two surveys that are compared, or dust that
-# is put on with one and taken off with another, must use the same.
+# The coefficients of all surveys but "sdss-sfd98" multiply E(B-V) of the map of Schlegel, Finkbeiner & Davis (1998) as
+# published; they already include the recalibration of 2011. Never mix the two families: surveys that are compared, or
+# reddening and dereddening of the same images, must use the same one.
 SURVEYS = {
     # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1; effective wavelengths of the SDSS imager.
     "sdss": Survey(
@@ -94,24 +94,24 @@ SURVEYS = {
         tuple("grz"), pixel_scale=0.262, wavelengths=(4770.0, 6231.0, 9134.0), extinction=(3.214, 2.165, 1.211)
     ),
     "first": Survey(("1.4 GHz",), pixel_scale=1.8),
-    # The older coefficients, of Schlegel, Finkbeiner & Davis (1998), as the code of Hayat et al. (2021) has them: about
-    # a fifth more dust than "sdss" for the same E(B-V). They turn extinctions that were computed with them, as in the
-    # SDSS catalog that those authors used (data release 12), back into E(B-V); for images take "sdss".
+    # The older coefficients, of Schlegel, Finkbeiner & Davis (1998), as in the code of Hayat et al. (2021): about a
+    # fifth more dust than "sdss" for the same E(B-V). Use them to convert extinctions that were computed with them, as
+    # in the SDSS catalog of those authors (data release 12), back to E(B-V); for images use "sdss".
     "sdss-sfd98": Survey(
         tuple("ugriz"),
         pixel_scale=0.396,
         wavelengths=(3543.0, 4770.0, 6231.0, 7625.0, 9134.0),
         extinction=(5.155, 3.793, 2.751, 2.086, 1.479),
     ),
-    # Coefficients and pixels of the Legacy Surveys' documentation; effective wavelengths of the DECam filters as
-    # sedpy's table of filters gives them.
+    # Coefficients and pixels of the Legacy Surveys' documentation; effective wavelengths of the DECam filters from
+    # sedpy's table of filters.
     "decam": Survey(
         tuple("ugrizY"),
         pixel_scale=0.262,
         wavelengths=(3809.0, 4771.0, 6392.0, 7789.0, 9149.0, 9885.0),
         extinction=(3.995, 3.214, 2.165, 1.592, 1.211, 1.064),
     ),
-    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1: slightly other values than "decam" for the same filters. Pixels
+    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1: slightly different from "decam" for the same filters. Pixels
     # of the coadded images: Abbott et al. (2018), "The Dark Energy Survey: Data Release 1".
     "des": Survey(
         tuple("grizY"),
@@ -119,7 +119,8 @@ SURVEYS = {
         wavelengths=(4771.0, 6392.0, 7789.0, 9149.0, 9885.0),
         extinction=(3.237, 2.176, 1.595, 1.217, 1.058),
     ),
-    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1, for the filters as planned then. Pixels: Ivezić et al. (2019).
+    # Schlafly & Finkbeiner (2011), table 6, R_V = 3.1, for the filters as planned at the time. Pixels: Ivezić et al.
+    # (2019).
     "lsst": Survey(
         tuple("ugrizy"), pixel_scale=0.2, wavelengths=None, extinction=(4.145, 3.237, 2.273, 1.684, 1.323, 1.088)
     ),
@@ -135,17 +136,17 @@ SURVEYS = {
 
 
 def get_survey(survey: "str | Survey | None") -> Survey | None:
-    """Look up a survey by name; a `Survey` or None passes through.
+    """Return a survey by name; a `Survey` or None is returned unchanged.
 
     Parameters
     ----------
     survey : str, Survey or None
-        One of ``SURVEYS``, or what is already a survey.
+        One of ``SURVEYS``, a survey, or None.
 
     Returns
     -------
     Survey or None
-        By name a fresh copy, never the object in the table.
+        For a name, a fresh copy, never the object in the table.
 
     Raises
     ------

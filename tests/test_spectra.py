@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
+from skastro.missing import check_ivar, check_lengths
+from skastro.spectra import pixel_weights, spectrum_levels, standardize
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Astronomical augmentations: batched, physical, searchable."""
+"""Batched augmentations of astronomical images and spectra."""
 
 from skastro.augment.base import Augment
 from skastro.augment.detector import Background, BandDropout, GaussianNoise, HotPixels, SatelliteTrail

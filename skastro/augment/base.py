@@ -1,4 +1,4 @@
-"""Augmentation as composition: a step draws its parameters for a whole batch, then applies them purely."""
+"""A composition of augmentation steps: draw the parameters of a whole batch, then apply them deterministically."""
 
 import math
 import warnings
@@ -20,25 +20,25 @@ __all__ = ["Augment"]
 
 Drawn = list[dict[str, Tensor]]
 
-# Images that a processor takes through all steps together: few enough to stay in its cache from step to step.
+# Number of images that pass through all steps together on the CPU: few enough to stay in its cache.
 CHUNK = 32
 
 
 class Augment(BaseEstimator):
-    """Named augmentation steps, applied in order to a batch of images on its own device.
+    """Apply named augmentation steps, in order, to a batch of images on its own device.
 
-    All geometric steps act together, in one resampling, where the first of them stands; the steps before it see
-    the whole cutout, those after it the window that the encoder sees. A step set to ``"passthrough"`` is gone.
+    All geometric steps act together, in one resampling, at the place of the first of them. The steps before it see the
+    whole cutout, those after it see the window that the encoder sees. A step set to ``"passthrough"`` is skipped.
     An image that no geometric step moved is cropped exactly, not interpolated.
 
     Parameters
     ----------
     steps : list of (str, step) tuples
-        Names and steps. A step's parameters are reached as ``name__parameter``, a whole step as ``name``.
+        Names and steps. ``name__parameter`` addresses a parameter of a step, ``name`` the whole step.
     edge : {"reflection", "border", "zeros"}, default="reflection"
-        What fills the corners that a rotation, shift or zoom brings in from outside the cutout.
+        How to fill the corners that a rotation, shift or zoom brings in from outside the cutout.
     interpolation : {"bilinear", "nearest", "bicubic"}, default="bilinear"
-        How the resampling interpolates.
+        Interpolation mode of the resampling.
 
     Examples
     --------
@@ -64,7 +64,7 @@ class Augment(BaseEstimator):
         self.interpolation = interpolation
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of the composition and, if `deep`, its steps and theirs.
+        """Return the parameters of the composition and, if `deep`, those of its steps.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Augment(BaseEstimator):
         Parameters
         ----------
         **params : dict
-            Names as `get_params` gives them.
+            Names as `get_params` returns them.
 
         Returns
         -------
@@ -111,18 +111,18 @@ class Augment(BaseEstimator):
         noise: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
     ) -> Self:
-        """Let each step learn what it needs from the training images.
+        """Fit the steps on the training images.
 
         Parameters
         ----------
         images : ndarray of shape (n, bands, height, width)
             Training images.
         survey : Survey, default=None
-            What their bands and pixels mean.
+            Meaning of their bands and pixels.
         noise : ndarray of shape (bands,), default=None
             Noise of each band in the images' units.
         size : tuple of int, default=None
-            Height and width of the window that will be cut.
+            Height and width of the window that will be cut out.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Augment(BaseEstimator):
         Warns
         -----
         UserWarning
-            If the cutouts leave a margin around the window, and moving it can still reach beyond.
+            If the cutouts leave a margin around the window, but moving the window can still reach beyond the margin.
         """
         self._check()
         if size is not None:
@@ -149,11 +149,11 @@ class Augment(BaseEstimator):
 
     @property
     def metadata(self) -> set[str]:
-        """What the steps take beside the images, row by row: ``ivar``."""
+        """Names of the arrays that the steps take beside the images, one row per image: ``ivar``."""
         return {name for _, step in self._active() for name in step.metadata}
 
     def views(self, size: tuple[int, int]) -> list[tuple["Augment", tuple[int, int]]]:
-        """List the recipe and the size of each view: this one, twice.
+        """List the recipe and the size of each view: two views, both of this recipe.
 
         Parameters
         ----------
@@ -167,23 +167,23 @@ class Augment(BaseEstimator):
         return [(self, size), (self, size)]
 
     def draw(self, images: Tensor, size: tuple[int, int], generator: torch.Generator, **metadata: Tensor) -> Drawn:
-        """Draw every step's parameters for a batch.
+        """Draw the parameters of every step for a batch.
 
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
             The batch; only its shape and device matter.
         size : tuple of int
-            Height and width of what comes out.
+            Height and width of the output.
         generator : torch.Generator
             On the images' device.
         **metadata : Tensor
-            What comes with the batch row by row, by name: ``ivar``. Each step takes what it knows.
+            Arrays that come with the batch, one row per image, by name: ``ivar``. Each step takes those it uses.
 
         Returns
         -------
         list of dict of Tensor
-            One dictionary per active step, for `apply`.
+            One dictionary per active step, to pass to `apply`.
         """
         drawn, shape = [], tuple(images.shape)
         for _, step in self._active():
@@ -194,16 +194,16 @@ class Augment(BaseEstimator):
         return drawn
 
     def apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
-        """Apply drawn parameters: the same draw gives the same views.
+        """Apply drawn parameters. The same draw gives the same views.
 
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
             The batch, in flux.
         drawn : list of dict of Tensor
-            What `draw` gave.
+            Output of `draw`.
         size : tuple of int
-            Height and width of what comes out.
+            Height and width of the output.
 
         Returns
         -------
@@ -234,7 +234,7 @@ class Augment(BaseEstimator):
         return ((name, step) for name, step in self.steps if not isinstance(step, str))
 
     def _look_beyond(self, frame: tuple[int, int], size: tuple[int, int]) -> None:
-        """Warn when a margin was left and does not suffice. Without one the corners are filled, and everyone knows."""
+        """Warn if the cutouts leave a margin that does not suffice. Without a margin, filled corners are expected."""
         y, x = (side / 2 for side in size)
         for _, step in reversed(list(self._active())):
             if isinstance(step, GeometricStep):

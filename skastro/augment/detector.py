@@ -1,4 +1,4 @@
-"""What the detector adds to an image or loses from it: noise, background, bands, trails, hot pixels."""
+"""Augmentations by effects of the detector: noise, background, missing bands, trails, hot pixels."""
 
 import warnings
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ FINITE = Limits(Real, None, None, closed="neither")
 
 
 class LevelStep(PixelStep):
-    """Base of the steps that count in the level of each band.
+    """Base class of the steps whose strength is in units of the level of each band.
 
-    The level is the step's parameter `sigma`, one number for all bands or one for each; None takes the noise
-    measured on the training images.
+    The parameter `sigma` holds the level: one number for all bands, or one per band. None takes the noise measured on
+    the training images.
     """
 
     sigma: Any
@@ -51,7 +51,7 @@ class LevelStep(PixelStep):
             )
 
     def _numbers(self, name: str, images: np.ndarray, noise: np.ndarray | None) -> np.ndarray | None:
-        """Levels that a parameter stands for; None if they are to be drawn."""
+        """Return the levels that a parameter stands for; None if they are to be drawn."""
         given = getattr(self, name)
         if isinstance(given, Distribution):
             numbers, bands = None, given.bands
@@ -65,7 +65,7 @@ class LevelStep(PixelStep):
         return numbers
 
     def _draw_levels(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Level of each band of each image, (n, bands): drawn from a distribution, given, or measured in fit."""
+        """Return the level of each band of each image, (n, bands): drawn, given, or measured in fit."""
         given = getattr(self, name)
         if isinstance(given, Distribution):
             return sample(given, shape[:2], generator)
@@ -74,7 +74,7 @@ class LevelStep(PixelStep):
 
 
 class GaussianNoise(LevelStep):
-    r"""White Gaussian noise, in each band a drawn multiple of a level, or what is missing to it.
+    r"""White Gaussian noise in each band: a random multiple of a level, or the noise missing to reach it.
 
     .. math:: x'_b = x_b + \sqrt{\max\left((u\,\sigma_b)^2 - \sigma_{\mathrm{true},b}^2,\ 0\right)}\ \epsilon,
         \qquad u \sim U(\mathrm{scale}), \quad \epsilon \sim N(0, 1)
@@ -82,15 +82,15 @@ class GaussianNoise(LevelStep):
     Parameters
     ----------
     scale : tuple of float, default=None
-        Limits of the multiple :math:`u`, drawn once per image. None is (1.0, 3.0), or, where `sigma` is a
-        distribution, one: what it draws is the noise.
+        Limits of the multiple :math:`u`, drawn once per image. None means (1.0, 3.0), or exactly 1 if `sigma` is a
+        distribution.
     sigma : float, sequence of float or Distribution, default=None
         Level :math:`\sigma_b` in the images' units, for all bands or per band; None takes the noise measured on
-        the training images (1.4826 × median absolute deviation of each band). From a distribution a level is
-        drawn for each band of each image.
+        the training images (1.4826 × median absolute deviation of each band). With a distribution, a level is drawn
+        for each band of each image.
     true : "measured", float, sequence of float or Distribution, default=None
-        Noise :math:`\sigma_\mathrm{true}` that the images already have, read as `sigma` is; the drawn noise is then
-        the target, reached from there. None counts them as free of noise: all of it is added.
+        Noise :math:`\sigma_\mathrm{true}` that the images already have, read like `sigma`. The drawn noise is then the
+        target, and only the difference is added. None assumes images free of noise: all of it is added.
     p : float, default=1.0
         Probability that an image receives noise.
 
@@ -99,12 +99,12 @@ class GaussianNoise(LevelStep):
     sigma_ : ndarray of shape (bands,) or (1,), or None
         Level in use; None if it is drawn.
     true_ : ndarray of shape (bands,) or (1,), or None
-        Noise that the images have; None if it is drawn or not counted.
+        Noise that the images have; None if it is drawn or not used.
 
     Raises
     ------
     ValueError
-        If `sigma` or `true` holds neither one level nor one per band, or a parameter is out of range.
+        If `sigma` or `true` has neither one level nor one per band, or a parameter is out of range.
 
     Warns
     -----
@@ -115,7 +115,7 @@ class GaussianNoise(LevelStep):
     ----------
     Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3: aggregate MAD of each
     channel times U(1, 3), without the 1.4826. Stein et al. (2021), `arXiv:2110.13151
-    <https://arxiv.org/abs/2110.13151>`_, whose code draws the noise of the image and of the target from fits to the
+    <https://arxiv.org/abs/2110.13151>`_; its code draws the noise of the image and of the target from fits to the
     survey.
 
     Examples
@@ -166,7 +166,7 @@ class GaussianNoise(LevelStep):
 
 
 class Background(LevelStep):
-    r"""A constant in each band of each image, as an imperfect subtraction of the sky leaves.
+    r"""A constant in each band of each image, as left by an imperfect sky subtraction.
 
     .. math:: x'_b = x_b + u_b\,\sigma_b, \qquad u_b \sim U(\mathrm{scale})
 
@@ -228,9 +228,9 @@ class Background(LevelStep):
 
 
 class BandDropout(PixelStep):
-    """Bands that are missing: each is set to zero with probability `p`, but never all of an image's.
+    """Missing bands: each band is set to zero with probability `p`, but never all bands of an image.
 
-    Where chance takes all bands, one of them, drawn evenly, stays. With one band nothing happens.
+    If all bands of an image would be dropped, one of them, drawn uniformly, stays. With one band, nothing happens.
 
     Parameters
     ----------
@@ -266,12 +266,12 @@ class BandDropout(PixelStep):
 
 
 class SatelliteTrail(LevelStep):
-    r"""One straight trail across the image, in random place and direction, in all bands alike up to their level.
+    r"""One straight trail across the image, at a random place and angle, scaled in each band by its level.
 
     .. math:: x'_b = x_b + u\,\sigma_b\,e^{-d^2 / 2 w^2}, \qquad u \sim U(\mathrm{brightness})
 
-    with :math:`d` the distance of a pixel from the line, which passes through a point drawn evenly within the image
-    at an angle drawn evenly from 0 to 180°.
+    with :math:`d` the distance of a pixel from the line, which passes through a point drawn uniformly within the image
+    at an angle drawn uniformly from 0 to 180°.
 
     Parameters
     ----------
@@ -347,14 +347,14 @@ class SatelliteTrail(LevelStep):
 
 
 class HotPixels(LevelStep):
-    r"""Single bright pixels, each in one band, as hot pixels and cosmic rays leave them.
+    r"""Single bright pixels, each in one band, like hot pixels and cosmic rays.
 
     Parameters
     ----------
     n : int, default=3
-        Number of pixels per image; each falls anywhere, in any band, and two on the same place add up.
+        Number of pixels per image. Each falls anywhere, in any band; two at the same place add up.
     brightness : tuple of float, default=(5.0, 50.0)
-        Limits of what a pixel gains, in units of the band's level, drawn for each pixel.
+        Limits of the flux added to a pixel, in units of the band's level, drawn for each pixel.
     sigma : float or sequence of float, default=None
         Level :math:`\sigma_b` in the images' units, for all bands or per band; None takes the noise measured on
         the training images.

@@ -1,4 +1,4 @@
-"""What a step's strength is drawn from, where a pair of limits does not say enough."""
+"""Distributions of the strength of a step, for cases where a pair of limits is not enough."""
 
 from abc import ABC, abstractmethod
 from numbers import Real
@@ -21,16 +21,16 @@ NOT_NEGATIVE = PerBand(Real, 0, None, closed="left")
 
 
 class Distribution(BaseEstimator, ABC):
-    """Base of the distributions: plain parameters, each one number for all bands or a tuple with one per band."""
+    """Base class of the distributions. Each parameter is one number for all bands, or a tuple of one per band."""
 
     @property
     def bands(self) -> int:
-        """Number of bands with parameters of their own; 0 where one distribution serves all."""
+        """Number of bands with parameters of their own; 0 if one distribution serves all bands."""
         return max(np.size(value) * isinstance(value, tuple | list) for value in self.get_params().values())
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw numbers, on the generator's device.
+        """Draw numbers on the generator's device.
 
         Parameters
         ----------
@@ -42,12 +42,12 @@ class Distribution(BaseEstimator, ABC):
         Returns
         -------
         Tensor
-            Of that shape.
+            Numbers of that shape.
         """
 
     @abstractmethod
     def largest(self) -> np.ndarray:
-        """Upper limit, or the value that one draw in a thousand exceeds.
+        """Return the upper limit, or the value that one draw in a thousand exceeds.
 
         Returns
         -------
@@ -67,7 +67,7 @@ class Distribution(BaseEstimator, ABC):
 
 
 class Uniform(Distribution):
-    """Even between two limits; a step also takes the pair ``(low, high)`` for it.
+    """Uniform distribution between two limits. Steps also accept the pair ``(low, high)`` in its place.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Uniform(Distribution):
     Raises
     ------
     ValueError
-        When a step checks it: if `low` exceeds `high`, or the two are for different bands.
+        When a step checks the distribution: if `low` exceeds `high`, or the two are for different numbers of bands.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class Uniform(Distribution):
 
 
 class LogNormal(Distribution):
-    r"""Log-normal with an offset, clipped: how noise, seeing and dust vary over a survey.
+    r"""Clipped log-normal distribution with an offset: noise, seeing and dust vary over a survey in this form.
 
     .. math:: x = \min(\max(s\,e^{a\,\epsilon} + x_0,\ \mathrm{low}),\ \mathrm{high}), \qquad \epsilon \sim N(0, 1)
 
@@ -118,17 +118,17 @@ class LogNormal(Distribution):
     Raises
     ------
     ValueError
-        When a step checks it: if `shape` is negative, `scale` not positive, `low` exceeds `high`, or two
-        parameters are for different numbers of bands.
+        When a step checks the distribution: if `shape` is negative, `scale` is not positive, `low` exceeds `high`, or
+        two parameters are for different numbers of bands.
 
     Notes
     -----
-    The parameters are those of :data:`scipy.stats.lognorm`, whose fits may be copied as they are.
+    The parameters are those of :data:`scipy.stats.lognorm`, so its fits can be used as they are.
 
     References
     ----------
-    Stein et al. (2021), "Self-supervised similarity search for large scientific datasets", whose code fits noise,
-    seeing and reddening of the Legacy Surveys in this form.
+    Stein et al. (2021), "Self-supervised similarity search for large scientific datasets", `arXiv:2110.13151
+    <https://arxiv.org/abs/2110.13151>`_; its code fits noise, seeing and reddening of the Legacy Surveys in this form.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class LogNormal(Distribution):
 
 
 class HalfNormal(Distribution):
-    r"""Absolute value of a normal number, :math:`|N(0, \mathrm{scale})|`.
+    r"""Half-normal distribution: the absolute value of a normal number, :math:`|N(0, \mathrm{scale})|`.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ class HalfNormal(Distribution):
     Raises
     ------
     ValueError
-        When a step checks it: if `scale` is negative.
+        When a step checks the distribution: if `scale` is negative.
 
     Examples
     --------
@@ -209,14 +209,14 @@ class HalfNormal(Distribution):
 
 
 def as_float(value: PerBandNumber | np.ndarray, generator: torch.Generator) -> Tensor:
-    """Put one number, or one per band, on the generator's device.
+    """Move one number, or one per band, to the generator's device.
 
     Parameters
     ----------
     value : float, tuple of float or ndarray
         Parameter of a distribution.
     generator : torch.Generator
-        Its device is used.
+        Generator whose device is used.
 
     Returns
     -------
@@ -226,12 +226,12 @@ def as_float(value: PerBandNumber | np.ndarray, generator: torch.Generator) -> T
 
 
 def get_distribution(distribution: tuple[float, float] | Distribution) -> Distribution:
-    """Take a pair of limits for a uniform distribution; a distribution passes through.
+    """Turn a pair of limits into a uniform distribution; return a distribution unchanged.
 
     Parameters
     ----------
     distribution : tuple of float or Distribution
-        What a step was given.
+        Limits, or a distribution.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def get_distribution(distribution: tuple[float, float] | Distribution) -> Distri
 def sample(
     distribution: tuple[float, float] | Distribution, shape: tuple[int, ...], generator: torch.Generator
 ) -> Tensor:
-    """Draw amounts, which are not negative: a draw below zero counts as zero.
+    """Draw amounts that are not negative: a draw below zero counts as zero.
 
     Parameters
     ----------
@@ -258,12 +258,12 @@ def sample(
     shape : tuple of int
         ``(n,)``, or ``(n, bands)``.
     generator : torch.Generator
-        Source of randomness; the draw lives on its device.
+        Source of randomness; the numbers are drawn on its device.
 
     Returns
     -------
     Tensor
-        Of that shape.
+        Numbers of that shape.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Steps that move pixels. Each is a 3×3 matrix; all of a recipe's matrices become one resampling."""
+"""Augmentations that move pixels: each step is a 3×3 matrix, and one resampling applies them all."""
 
 import math
 from abc import abstractmethod
@@ -17,10 +17,10 @@ __all__ = ["Crop", "Dihedral", "Flip", "GeometricStep", "Rotate", "Shift", "Zoom
 
 
 class GeometricStep(Step):
-    """A step that moves pixels by an affine map.
+    """Base class of the steps that move pixels by an affine map.
 
-    Its matrix takes a position in the outgoing image to the position in the incoming one, in pixels (x, y) from
-    the center of the window; a row that was not chosen has the identity.
+    The matrix maps a position in the output image to the position in the input image, in pixels (x, y) from the center
+    of the window. A row that was not chosen has the identity.
     """
 
     @abstractmethod
@@ -30,7 +30,7 @@ class GeometricStep(Step):
         Parameters
         ----------
         *args, **drawn : Tensor
-            What `draw` gave, by name.
+            Output of `draw`, by name.
 
         Returns
         -------
@@ -38,23 +38,23 @@ class GeometricStep(Step):
         """
 
     def reach(self, x: float, y: float) -> tuple[float, float]:
-        """Tell how far from the center pixels may come from, for a window of these half sides.
+        """Return how far from the center pixels may come from, for a window of these half sides.
 
         Parameters
         ----------
         x, y : float
-            Half width and half height of the outgoing window, in pixels.
+            Half width and half height of the output window, in pixels.
 
         Returns
         -------
         tuple of float
-            Half width and half height of the incoming region; the same, for steps that stay inside.
+            Half width and half height of the input region; unchanged for steps that stay inside.
         """
         return x, y
 
 
 def affine(xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Stack the entries of affine maps.
+    """Stack the entries of affine maps into matrices.
 
     Parameters
     ----------
@@ -94,18 +94,18 @@ def resample(
     images : Tensor of shape (n, bands, height, width)
         Images in flux.
     matrices : Tensor of shape (n_steps, n, 3, 3)
-        One map per step and image, outgoing to incoming, in the order in which the steps act.
+        One map per step and image, from output to input, in the order in which the steps act.
     size : tuple of int
         Height and width of the window.
     edge : {"reflection", "border", "zeros"}
-        What lies outside the cutout.
+        How to fill pixels outside the cutout.
     interpolation : {"bilinear", "nearest", "bicubic"}
-        How to interpolate.
+        Interpolation mode.
 
     Returns
     -------
     Tensor of shape (n, bands, size[0], size[1])
-        Images whose maps are all the identity come out as their exact central crop.
+        Images with only identity maps are cropped exactly, without interpolation.
 
     Examples
     --------
@@ -124,20 +124,20 @@ def resample(
     )
     moved = grid_sample(images, grid, interpolation, edge, align_corners=False)
     still = (total == torch.eye(3, device=total.device)).flatten(1).all(dim=1)
-    if images.device.type == "cpu" and not still.any():  # the usual case; on a device, looking would make it wait
+    if images.device.type == "cpu" and not still.any():  # the usual case; on a GPU, the check would force a wait
         return moved
     return torch.where(still[:, None, None, None], cropped, moved)
 
 
 def normalized(matrices: Tensor, frame: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Express maps in pixels as torch's maps between coordinates of -1 to 1.
+    """Convert affine maps in pixels to torch's maps between coordinates from -1 to 1.
 
     Parameters
     ----------
     matrices : Tensor of shape (n, 3, 3)
         Maps in pixels from the window's center.
     frame : tuple of int
-        Height and width of the incoming images.
+        Height and width of the input images.
     size : tuple of int
         Height and width of the window.
 
@@ -156,18 +156,19 @@ def normalized(matrices: Tensor, frame: tuple[int, int], size: tuple[int, int]) 
 
 
 class Rotate(GeometricStep):
-    """Rotation about the center by an angle drawn evenly from ±`degrees`.
+    """Rotation about the center by an angle drawn uniformly from ±`degrees`.
 
     Parameters
     ----------
     degrees : float, default=180
-        Largest angle; 180 is any orientation: the sky has no up.
+        Largest angle; 180 allows any orientation, since no direction on the sky is preferred.
     p : float, default=1.0
         Probability that an image is rotated.
 
     References
     ----------
-    Slijepcevic et al. (2023), table 1; Hayat et al. (2021), section 3.
+    Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, table 1; Hayat et al. (2021),
+    `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3.
 
     Examples
     --------
@@ -232,9 +233,9 @@ class Flip(GeometricStep):
 
 
 class Dihedral(GeometricStep):
-    """One of the eight flips and quarter turns, each as likely.
+    """One of the eight combinations of flips and quarter turns, all equally likely.
 
-    A frame that is not square has the four that keep its shape.
+    For a frame that is not square, only the four that keep its shape.
 
     Parameters
     ----------
@@ -244,7 +245,7 @@ class Dihedral(GeometricStep):
     References
     ----------
     Dieleman, Willett & Dambre (2015), "Rotation-invariant convolutional neural networks for galaxy morphology
-    prediction", who show a network all of them.
+    prediction", `arXiv:1503.07077 <https://arxiv.org/abs/1503.07077>`_, where the network sees all of them.
 
     Examples
     --------
@@ -279,13 +280,13 @@ class Shift(GeometricStep):
     Parameters
     ----------
     pixels : int, default=4
-        Largest shift; whole pixels are drawn evenly from -`pixels` to `pixels`, both included.
+        Largest shift; whole pixels are drawn uniformly from -`pixels` to `pixels`, both included.
     p : float, default=1.0
         Probability that an image is shifted.
 
     References
     ----------
-    Hayat et al. (2021), section 3, "jitter": 7 pixels of 107.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3, "jitter": 7 pixels of 107.
 
     Examples
     --------
@@ -325,7 +326,7 @@ class Zoom(GeometricStep):
     Parameters
     ----------
     scale : tuple of float, default=(0.9, 1.1)
-        Limits of the factor by which the object's size is multiplied; drawn evenly in its logarithm.
+        Limits of the factor by which the object's size is multiplied; the logarithm is drawn uniformly.
     p : float, default=1.0
         Probability that an image is zoomed.
 
@@ -365,20 +366,22 @@ class Crop(GeometricStep):
     Parameters
     ----------
     scale : tuple of float, default=(0.8, 1.0)
-        Limits of the window's area as a fraction of the frame's.
+        Limits of the window's area as a fraction of that of the frame.
     ratio : tuple of float, default=(3 / 4, 4 / 3)
-        Limits of the window's aspect (width over height, in units of the frame's); drawn evenly in its logarithm.
+        Limits of the window's aspect ratio (width over height, in units of the frame's); the logarithm is drawn
+        uniformly.
     p : float, default=1.0
         Probability that an image is cropped.
 
     Notes
     -----
-    An aspect that would make a side longer than the frame's is narrowed to fit, which keeps the area: the window
-    needs no rejection and the whole batch is drawn at once.
+    An aspect ratio that would make a side longer than the frame's is narrowed to fit, which keeps the area. So no
+    window is rejected, and the whole batch is drawn at once.
 
     References
     ----------
-    Slijepcevic et al. (2023), table 1: 80 to 100 %; table 2: 90 to 100 %.
+    Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, table 1: 80 to 100 %; table 2: 90
+    to 100 %.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Masks over the patches of an image, in blocks."""
+"""Block-wise masks over the patches of images."""
 
 import math
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 __all__ = ["block_masks"]
 
-BLOCKS = 8  # rectangles drawn for each image, of which as many count as are needed
+BLOCKS = 8  # rectangles drawn for each image; only as many are used as needed
 SMALLEST = 4  # patches in a block, unless fewer are to be hidden
-WIDEST = 1 / 0.3  # of a block's sides, one to the other
+WIDEST = 1 / 0.3  # largest ratio of a block's sides
 
 
 def block_masks(
@@ -20,10 +20,10 @@ def block_masks(
     share: float = 0.5,
     ratio: tuple[float, float] = (0.1, 0.5),
 ) -> Tensor:
-    """Choose patches to hide: in some of the images, a fraction of each, in rectangular blocks.
+    """Draw masks that hide, in a share of the images, a fraction of the patches in rectangular blocks.
 
-    All images are drawn for at once. Each has rectangles of random area, shape and place; patches are taken from the
-    first of them, then from the next, until there are enough. Blocks lie within the image, so the middle is hidden more
+    All images are drawn at once. Each gets rectangles of random area, shape and place. Patches are taken from the first
+    rectangle, then from the next, until there are enough. Blocks lie within the image, so the middle is hidden more
     often than the corners.
 
     Parameters
@@ -31,13 +31,13 @@ def block_masks(
     n : int
         Number of images.
     grid : tuple of int
-        Patches of an image, down and across.
+        Number of patches down and across an image.
     generator : torch.Generator
-        Source of randomness, on whose device the masks will be.
+        Source of randomness; the masks are drawn on its device.
     share : float, default=0.5
-        Fraction of the images that are masked at all, drawn without replacement: at least one.
+        Fraction of the images that are masked, drawn without replacement; at least one is.
     ratio : tuple of float, default=(0.1, 0.5)
-        Limits between which the fraction of hidden patches is drawn evenly for each image: at least one patch.
+        Limits of the fraction of hidden patches, drawn uniformly for each masked image; at least one patch is hidden.
 
     Returns
     -------
@@ -45,7 +45,8 @@ def block_masks(
 
     References
     ----------
-    Bao et al. (2022), algorithm 1, for the blocks; Parker et al. (2024), section 5.1, for the fractions.
+    Bao et al. (2022), "BEiT", `arXiv:2106.08254 <https://arxiv.org/abs/2106.08254>`_, algorithm 1, for the blocks;
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 5.1, for the fractions.
 
     Examples
     --------
@@ -74,7 +75,7 @@ def block_masks(
 
 
 def _inside(length: int, side: Tensor, place: Tensor) -> Tensor:
-    """Tell, along one axis, which patches lie within each block, as (n, blocks, length)."""
+    """Return the patches along one axis that lie within each block, as (n, blocks, length)."""
     side = side.round().clamp(1, length)
     start = (place * (length - side + 1)).floor()
     axis = torch.arange(length, device=side.device)

@@ -1,4 +1,4 @@
-"""A recipe for each view of an image, where one recipe for two views is not enough."""
+"""A recipe with different augmentations for the views of an image."""
 
 from typing import Self
 
@@ -12,27 +12,28 @@ __all__ = ["MultiView"]
 
 
 class MultiView(BaseEstimator):
-    """Recipes for two global views of an image that may differ, and for any number of smaller, local ones.
+    """Recipes for two global views of an image, which may differ, and for any number of smaller, local views.
 
-    It goes where a recipe goes, ``augment=``, in embedders that compare views.
+    Embedders that compare views accept it as ``augment=``.
 
     Parameters
     ----------
     first : Augment, default=None
-        Recipe of the first view; None is no augmentation.
+        Recipe of the first view; None means no augmentation.
     second : Augment, default=None
-        Recipe of the second; None is the first's.
+        Recipe of the second view; None means that of the first.
     local : Augment, default=None
-        Recipe of the local views; None is the first's.
+        Recipe of the local views; None means that of the first.
     n_local : int, default=0
         Number of local views.
     local_size : int or float, default=None
-        Side of the local views in pixels, or below 1 as a fraction of the global ones'. They are cut from the center,
-        unless their recipe shifts or crops.
+        Side of the local views in pixels, or, if below 1, as a fraction of that of the global views. They are cut from
+        the center, unless their recipe shifts or crops.
 
     References
     ----------
-    Grill et al. (2020), appendix B, for two different recipes; Caron et al. (2020), section 3.3, for local views.
+    Grill et al. (2020), `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, appendix B, for two different recipes;
+    Caron et al. (2020), `arXiv:2006.09882 <https://arxiv.org/abs/2006.09882>`_, section 3.3, for local views.
 
     Examples
     --------
@@ -60,7 +61,7 @@ class MultiView(BaseEstimator):
 
     @property
     def edge(self) -> str:
-        """What fills what lies outside the cutout, in the first view."""
+        """Fill mode of pixels outside the cutout, in the first view."""
         return (self.first or Augment()).edge
 
     def fit(
@@ -70,14 +71,14 @@ class MultiView(BaseEstimator):
         noise: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
     ) -> Self:
-        """Let each recipe learn what it needs from the training images.
+        """Fit each recipe on the training images.
 
         Parameters
         ----------
         images : ndarray of shape (n, bands, height, width)
             Training images.
         survey : Survey, default=None
-            What their bands and pixels mean.
+            Meaning of their bands and pixels.
         noise : ndarray of shape (bands,), default=None
             Noise of each band in the images' units.
         size : tuple of int, default=None
@@ -104,7 +105,7 @@ class MultiView(BaseEstimator):
         return self
 
     def views(self, size: tuple[int, int]) -> list[tuple[Augment, tuple[int, int]]]:
-        """List the recipe and the size of each view, the two global ones first.
+        """List the recipe and the size of each view, the two global views first.
 
         Parameters
         ----------

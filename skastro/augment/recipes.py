@@ -1,6 +1,6 @@
-"""Recipes by name: one per paper, and a sensible one for galaxies.
+"""Augmentation recipes by name: one per paper, and a general one for galaxies.
 
-Every recipe holds a place for noise, so that a search can put a step there without knowing the recipe.
+Every recipe has a step named "noise", so that a search can set it without knowing the recipe.
 """
 
 from difflib import get_close_matches
@@ -17,7 +17,8 @@ from skastro.augment.sky import ColorJitter, GaussianBlur, Grayscale, PSFBlur, R
 __all__ = ["RECIPES", "get_recipe", "one_recipe"]
 
 # How noise (nanomaggies), seeing (σ in pixels of 0.262") and dust vary over the Legacy Surveys in g, r and z: fits by
-# the code of Stein et al. (2021). Recipes take copies: an object that stood twice in one would not hash like its clone.
+# the code of Stein et al. (2021). Recipes take copies: a recipe that held one object twice would not hash like its
+# clone.
 LEGACY_NOISE = LogNormal(
     shape=(0.2264926, 0.2431146, 0.1334844),
     loc=(-0.0006735, -0.0023663, -0.0143416),
@@ -36,13 +37,13 @@ LEGACY_DUST = LogNormal(shape=0.67306, loc=0.001146, scale=0.03338, high=1.0)
 
 
 def galaxy(local: bool = False) -> Augment:
-    """One view of a galaxy, for any survey.
+    """Return the recipe of one view of a galaxy, for any survey.
 
     Parameters
     ----------
     local : bool, default=False
-        Shrink the object to half its size and keep 10 to 50 % of its area: for a view of half the side, a part of the
-        object. Quarter turns do not leave the cutout.
+        Shrink the object to half its size and keep 10 to 50 % of the area: part of the object, for a view of half the
+        side. Quarter turns do not leave the cutout.
 
     Returns
     -------
@@ -76,21 +77,22 @@ def galaxy(local: bool = False) -> Augment:
 
 
 def sdss(psf: str | PSFBlur) -> Augment:
-    """Hayat et al. (2021), section 3; the best set is without the PSF (figure 13).
+    """Return the recipe of Hayat et al. (2021), section 3; their best set has no PSF (figure 13).
 
-    The noise is larger than theirs, which is the median absolute deviation times U(1, 3): here 1.4826 times that, which
-    is what the pixels' own scatter is. ``skastro.published("hayat2021")`` has theirs.
+    The noise is larger than theirs. They use the median absolute deviation times U(1, 3); here it is 1.4826 times that,
+    which is the standard deviation of the pixels. ``skastro.published("hayat2021")`` has their value.
 
-    Reddening, the first in their order, comes after the geometry here: a factor per band commutes with it, and there
-    are fewer pixels left to dim.
+    Reddening comes first in the paper but after the geometric steps here. The result is the same, since a factor per
+    band commutes with them, and fewer pixels remain to be dimmed.
 
-    The sign of the PSF's normal draw is the reader's guess: its absolute value. Shifts of 7 pixels, for windows of 64
-    in cutouts of 107, reach 2 pixels beyond in the corners, which their code fills with zeros, as here.
+    The paper does not say how to read a negative width of the PSF; here it is its absolute value. Shifts of 7 pixels,
+    for windows of 64 in cutouts of 107, reach 2 pixels beyond the cutout in the corners. Their code fills these with
+    zeros, as here.
 
     Parameters
     ----------
     psf : PSFBlur or "passthrough"
-        With or without seeing.
+        Step for the seeing, or none.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def sdss(psf: str | PSFBlur) -> Augment:
 
 
 def legacy_psf(p: float = 1.0) -> PSFBlur:
-    """Blur to a seeing drawn from the Legacy Surveys', from another so drawn.
+    """Return a blur from a drawn seeing of the Legacy Surveys to another drawn one.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def legacy_psf(p: float = 1.0) -> PSFBlur:
 
 
 def legacy_noise(p: float = 1.0) -> GaussianNoise:
-    """Add noise up to a level drawn from the Legacy Surveys', from another so drawn.
+    """Return noise that goes from a drawn level of the Legacy Surveys up to another drawn one.
 
     Parameters
     ----------
@@ -155,17 +157,17 @@ def legacy_noise(p: float = 1.0) -> GaussianNoise:
 
 
 def astrodino(p: float, shift: int) -> Augment:
-    """One view of Parker et al. (2024), appendix A: blurred and noisy with probability `p`.
+    """Return the recipe of one view of Parker et al. (2024), appendix A: blurred and noisy with probability `p`.
 
-    The paper rotates by U(0, π), its code not at all; quarter turns do not leave the cutout. Levels of seeing and noise
-    are not in the paper: here, those of the Legacy Surveys.
+    The paper rotates by U(0, π), its code not at all; quarter turns do not leave the cutout. The paper does not state
+    the levels of seeing and noise; those of the Legacy Surveys are used.
 
     Parameters
     ----------
     p : float
         Probability of blur and of noise.
     shift : int
-        Largest shift in pixels: crops are moved, not resized.
+        Largest shift in pixels. Crops are shifted, not resized.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def astrodino(p: float, shift: int) -> Augment:
 
 RECIPES: dict[str, Augment | MultiView] = {
     # Slijepcevic et al. (2023), table 1. The saturation and hue of the paper's code do nothing on one band. The
-    # images are clipped at the noise, so what lies outside a cutout is zero.
+    # images are clipped at the noise, so pixels outside a cutout are zero.
     "radio": Augment(
         [
             ("noise", "passthrough"),
@@ -211,8 +213,8 @@ RECIPES: dict[str, Augment | MultiView] = {
         ],
         edge="zeros",
     ),
-    # No step changes the flux, which a redshift or a mass is told from. Hayat et al. (2021) shift by up to 7 pixels,
-    # for cutouts larger than the window.
+    # No step changes the flux, which redshifts and masses depend on. Hayat et al. (2021) shift by up to 7 pixels, for
+    # cutouts larger than the window.
     "supervised": Augment(
         [
             ("noise", "passthrough"),
@@ -222,14 +224,14 @@ RECIPES: dict[str, Augment | MultiView] = {
         ]
     ),
     "galaxy": galaxy(),
-    # The same, and four local views of half the side, each of a part of the object, as in Caron et al. (2020). A clone,
-    # since both recipes hold the same tuples.
+    # The same, with four local views of half the side, each of a part of the object, as in Caron et al. (2020). A
+    # clone, since both recipes hold the same tuples.
     "galaxy-crops": clone(MultiView(galaxy(), None, local=galaxy(local=True), n_local=4, local_size=0.5)),
     # Hayat et al. (2021), for SDSS images in ugriz.
     "sdss": sdss("passthrough"),
     "sdss-all": sdss(PSFBlur(HalfNormal(0.13), unit="arcsec", reference="r")),
-    # Stein et al. (2021), for Legacy Surveys images in g, r, z. What an image has and what it shall have are both
-    # drawn, and the difference is added. Their last step, a stretch to RGB, is left to ``normalize="asinh"``.
+    # Stein et al. (2021), for Legacy Surveys images in g, r, z. The present level and the target level are both drawn,
+    # and the difference is added. Their last step, a stretch to RGB, is left to ``normalize="asinh"``.
     "legacy": Augment(
         [
             ("extinction", Redden(ebv=LEGACY_DUST)),
@@ -241,13 +243,13 @@ RECIPES: dict[str, Augment | MultiView] = {
             ("noise", legacy_noise()),
         ]
     ),
-    # Parker et al. (2024), for cutouts of 152 pixels and ``size=144``: probabilities as in the paper, not as in its
-    # code, which has them the wrong way round.
+    # Parker et al. (2024), for cutouts of 152 pixels and ``size=144``. Probabilities are those of the paper; its code
+    # has them swapped.
     "astrodino": MultiView(
         astrodino(1.0, shift=4), astrodino(0.1, shift=4), local=astrodino(0.5, shift=46), n_local=8, local_size=60
     ),
-    # The contrastive view of Walmsley et al. (2022), from their code, since the paper has no numbers. Theirs shifts the
-    # hue too, which has no meaning in bands of flux.
+    # The contrastive view of Walmsley et al. (2022), from their code, since the paper has no numbers. Their code also
+    # shifts the hue, which has no meaning for bands of flux.
     "galaxy-zoo": Augment(
         [
             ("noise", "passthrough"),
@@ -262,12 +264,12 @@ RECIPES: dict[str, Augment | MultiView] = {
 
 
 def get_recipe(augment: str | Augment | MultiView | None) -> Augment | MultiView:
-    """Look up a recipe by name; one given is copied, and None is the recipe without steps.
+    """Return a recipe by name. A given recipe is copied, and None means a recipe without steps.
 
     Parameters
     ----------
     augment : str, Augment, MultiView or None
-        One of ``RECIPES``, or what is already a recipe.
+        One of ``RECIPES``, or a recipe.
 
     Returns
     -------
@@ -297,7 +299,7 @@ def get_recipe(augment: str | Augment | MultiView | None) -> Augment | MultiView
 
 
 def one_recipe(augment: str | Augment | MultiView | None) -> Augment:
-    """Look up a recipe where views of several kinds have no meaning.
+    """Return a recipe by name, for uses where several kinds of views have no meaning.
 
     Parameters
     ----------
@@ -312,7 +314,7 @@ def one_recipe(augment: str | Augment | MultiView | None) -> Augment:
     Raises
     ------
     ValueError
-        If there is no such recipe, or it is one for each view.
+        If no recipe has that name, or it has a recipe for each view.
 
     Examples
     --------

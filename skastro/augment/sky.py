@@ -1,4 +1,4 @@
-"""What happens to the light between the object and the detector: dust, seeing, and a change of color."""
+"""Augmentations by effects between the object and the detector: dust, seeing, and changes of color."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -26,12 +26,12 @@ from skastro.surveys import Survey
 __all__ = ["ColorJitter", "GaussianBlur", "Grayscale", "PSFBlur", "Redden"]
 
 WIDTH = Interval(Real, 0, None, closed="left")
-# Kernels reach to this many standard deviations of the widest one.
+# Half width of the kernels, in standard deviations of the widest one.
 REACH = 4
 
 
 def per_image(values: Tensor) -> Tensor:
-    """Give one value per image the axes of an image.
+    """Reshape one value per image to broadcast over images.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve along both axes, each image or each of its bands with a kernel of its own.
+    """Convolve along both axes, each image or each of its bands with its own kernel.
 
     Parameters
     ----------
     images : Tensor of shape (n, bands, height, width)
-        Images; their outermost pixels are repeated beyond the edges.
+        Images. Their outermost pixels are repeated beyond the edges.
     kernels : Tensor of shape (n, bands, 2 * radius + 1) or (n, 1, 2 * radius + 1)
         Weights along one axis, per band or for all bands of an image.
 
@@ -59,7 +59,7 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
     -------
     Tensor of the shape of images
     """
-    # What has a kernel becomes a channel and what shares it the batch: the whole batch in two convolutions.
+    # Planes with a kernel of their own become channels, planes that share one the batch: two convolutions in all.
     weights = kernels.flatten(0, 1)[:, None]
     padded = pad(images, [kernels.shape[2] // 2] * 4, mode="replicate")
     channels = padded.reshape(len(weights), -1, *padded.shape[2:]).transpose(0, 1)
@@ -76,15 +76,15 @@ def convolve_some(images: Tensor, kernels: Tensor, some: Tensor) -> Tensor:
     images : Tensor of shape (n, bands, height, width)
         Images.
     kernels : Tensor of shape (n, bands, 2 * radius + 1) or (n, 1, 2 * radius + 1)
-        Weights along one axis, as `convolve` takes them.
+        Weights along one axis, as in `convolve`.
     some : Tensor of shape (n,), bool
-        Which to convolve.
+        True for the images to convolve.
 
     Returns
     -------
     Tensor of the shape of images
     """
-    if images.device.type != "cpu":  # picking rows would make the device wait for us
+    if images.device.type != "cpu":  # picking rows would make the host wait for the device
         return torch.where(per_image(some), convolve(images, kernels), images)
     result = images.clone()
     if some.any():
@@ -93,7 +93,7 @@ def convolve_some(images: Tensor, kernels: Tensor, some: Tensor) -> Tensor:
 
 
 def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
-    """Weights of a Gaussian on pixels, with the variance that was asked for whatever its width.
+    """Compute the weights of a Gaussian on pixels, with the requested variance at any width.
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
     Returns
     -------
     Tensor of shape (n, bands, 2 * radius + 1)
-        They add up to one.
+        Weights that add up to one.
 
     Notes
     -----
-    A Gaussian sampled at whole pixels has too little variance if it is narrow: at 0.3 pixels less than a tenth. So
-    it is never sampled at less than half a pixel, and mixed with the unit impulse in the share that makes the
-    variance right; from 0.8 pixels on the correction is nothing.
+    A narrow Gaussian sampled at whole pixels has too little variance: at 0.3 pixels, less than a tenth. So it is never
+    sampled at less than half a pixel, but mixed with the unit impulse in the share that makes the variance right. From
+    0.8 pixels on, the correction vanishes.
     """
     offsets = torch.arange(-radius, radius + 1, device=sigma.device)
     sampled = torch.softmax(-0.5 * (offsets / sigma[:, :, None].clamp(min=0.5)) ** 2, dim=2)
@@ -121,7 +121,7 @@ def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
 
 
 class Redden(PixelStep):
-    r"""Dimming by dust, in each band by its own amount: redder objects, as if seen through more of the Milky Way.
+    r"""Dimming by dust, by a different amount in each band, as if seen through more of the Milky Way.
 
     .. math:: x'_b = x_b \cdot 10^{-R_b\,E(B-V) / 2.5}
 
@@ -130,10 +130,10 @@ class Redden(PixelStep):
     Parameters
     ----------
     ebv : tuple of float or Distribution, default=(0.0, 0.5)
-        Limits of :math:`E(B-V)` in magnitudes, drawn evenly once per image, or what it is drawn from (a draw below
-        zero counts as zero).
+        Limits of :math:`E(B-V)` in magnitudes, drawn uniformly once per image; or the distribution that it is drawn
+        from (a draw below zero counts as zero).
     extinction : sequence of float, default=None
-        Coefficients :math:`R_b`, one per band; None takes the survey's.
+        Coefficients :math:`R_b`, one per band; None takes those of the survey.
     p : float, default=1.0
         Probability that an image is reddened.
 
@@ -145,13 +145,14 @@ class Redden(PixelStep):
     Raises
     ------
     ValueError
-        If there are coefficients neither in the survey nor in `extinction`, if they are not one per band, or if
-        limits of `ebv` are negative or in the wrong order.
+        If neither the survey nor `extinction` has coefficients, if they are not one per band, or if limits of `ebv` are
+        negative or in the wrong order.
 
     References
     ----------
-    Hayat et al. (2021), section 3: :math:`E(B-V)` from U(0, 0.5), coefficients of Schlafly & Finkbeiner (2011),
-    table 6.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3: :math:`E(B-V)` from U(0,
+    0.5). Schlafly & Finkbeiner (2011), `doi:10.1088/0004-637X/737/2/103
+    <https://doi.org/10.1088/0004-637X/737/2/103>`_, table 6, for the coefficients.
 
     Examples
     --------
@@ -199,27 +200,27 @@ class Redden(PixelStep):
 
 
 class PSFBlur(PixelStep):
-    r"""Convolution with a round Gaussian in each band, as worse seeing does.
+    r"""Convolution with a round Gaussian in each band, the effect of worse seeing.
 
-    A star's variance grows by :math:`\sigma_b^2`, and flux is kept away from the edges. One width :math:`\sigma`
-    drawn per image is that of the `reference` band; the others follow from turbulence,
+    A star's variance grows by :math:`\sigma_b^2`; flux is conserved away from the edges. A width :math:`\sigma` drawn
+    once per image is that of the `reference` band; the widths in the other bands follow from turbulence,
 
     .. math:: \sigma_b = \sigma\,(\lambda_b / \lambda_\mathrm{ref})^{-0.3}
 
-    and widths drawn per band are taken as they are.
+    Widths drawn per band are used as they are.
 
     Parameters
     ----------
     sigma : tuple of float or Distribution, default=HalfNormal(0.13)
-        Standard deviation of the Gaussian: limits between which it is drawn evenly, or what it is drawn from. It is
-        drawn once per image, or, from a distribution with parameters per band, for each band.
+        Standard deviation of the Gaussian: limits between which it is drawn uniformly, or its distribution. It is drawn
+        once per image, or once per band if the distribution has parameters per band.
     unit : {"arcsec", "pixel"}, default="arcsec"
         Unit of `sigma` and `true`.
     reference : str, default="r"
-        Band of the survey whose width `sigma` is; None blurs all bands alike.
+        Band of the survey that `sigma` refers to; None blurs all bands by the same width.
     true : tuple of float or Distribution, default=None
-        Width that the images already have, drawn as `sigma` is. With it `sigma` is the target, and the Gaussian has
-        what is missing, :math:`\sqrt{\max(\sigma_b^2 - \sigma_{\mathrm{true},b}^2, 0)}`.
+        Width that the images already have, drawn like `sigma`. With it, `sigma` is the target width, and the Gaussian
+        has the missing width, :math:`\sqrt{\max(\sigma_b^2 - \sigma_{\mathrm{true},b}^2, 0)}`.
     p : float, default=1.0
         Probability that an image is blurred.
 
@@ -228,28 +229,29 @@ class PSFBlur(PixelStep):
     pixel_scale_ : float
         Side of a pixel in the unit of `sigma`.
     ratio_ : ndarray of shape (bands,) or (1,)
-        Width of each band over that of the reference band.
+        Width in each band relative to that in the reference band.
     radius_ : int
         Half width of the kernels in pixels.
 
     Raises
     ------
     ValueError
-        If the survey does not tell the pixel scale or the wavelengths that are needed, has no band `reference`, or
-        is for other bands than the images, or if a parameter is out of range.
+        If the survey lacks the pixel scale or the wavelengths that are needed, has no band `reference`, or is for other
+        bands than the images, or if a parameter is out of range.
 
     Notes
     -----
-    The kernels reach to four times the largest width, in the band where it is widest: the upper limit of `sigma`,
-    or, for a distribution without one, the value that one draw in a thousand exceeds and that is then taken for
-    them. Narrow kernels are corrected so that their variance is :math:`\sigma_b^2`, which the Gaussian's values at
-    whole pixels would miss.
+    The kernels reach to four times the largest width, in the band where it is largest. The largest width is the upper
+    limit of `sigma`. For a distribution without an upper limit it is the value that one draw in a thousand exceeds, and
+    draws are clipped to it. Narrow kernels are corrected to have the variance :math:`\sigma_b^2`, which the values of
+    the Gaussian at whole pixels would miss.
 
     References
     ----------
-    Hayat et al. (2021), section 3: :math:`\sigma_r` of 0.13″, wider in bluer bands. The paper draws it from
-    N(0, 0.13″); a negative draw is read as its absolute value. Stein et al. (2021), whose code draws the seeing of
-    the image and of the target per band, in pixels.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3: :math:`\sigma_r` of 0.13″,
+    wider in bluer bands. The paper draws it from N(0, 0.13″); a negative draw is read as its absolute value. Stein et
+    al. (2021), `arXiv:2110.13151 <https://arxiv.org/abs/2110.13151>`_; its code draws the seeing of the image and of
+    the target per band, in pixels.
 
     Examples
     --------
@@ -332,7 +334,7 @@ class PSFBlur(PixelStep):
     def _widths(
         self, distribution: tuple[float, float] | Distribution, shape: tuple[int, ...], generator: torch.Generator
     ) -> Tensor:
-        """Draw a width in pixels for each band of each image, none wider than the kernel was made for."""
+        """Draw a width in pixels for each band of each image, clipped to the largest that the kernel is made for."""
         n, bands = shape[:2]
         given = get_distribution(distribution)
         ratio = np.ones(1) if given.bands else self.ratio_
@@ -341,14 +343,14 @@ class PSFBlur(PixelStep):
 
 
 class GaussianBlur(PixelStep):
-    """Convolution with a round Gaussian, alike in all bands; flux is kept away from the edges.
+    """Convolution with a round Gaussian, the same in all bands; flux is conserved away from the edges.
 
-    The kernel is the Gaussian's values at whole pixels. For seeing, which has a width on the sky, see `PSFBlur`.
+    The kernel holds the values of the Gaussian at whole pixels. For seeing, with a width on the sky, see `PSFBlur`.
 
     Parameters
     ----------
     sigma : tuple of float, default=(0.1, 2.0)
-        Limits of the Gaussian's standard deviation in pixels, drawn once per image.
+        Limits of the Gaussian's standard deviation in pixels, drawn uniformly once per image.
     radius : int, default=3
         Half width of the kernel in pixels.
     p : float, default=1.0
@@ -356,7 +358,8 @@ class GaussianBlur(PixelStep):
 
     References
     ----------
-    Slijepcevic et al. (2023), table 1 and its code: kernel of 7 pixels, σ from 0.1 to 2.
+    Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, table 1 and its code: kernel of 7
+    pixels, σ from 0.1 to 2.
 
     Examples
     --------
@@ -387,12 +390,12 @@ class GaussianBlur(PixelStep):
 
 
 class ColorJitter(PixelStep):
-    r"""Random brightness, contrast and saturation, right for one band and for many.
+    r"""Random brightness, contrast and saturation, for images with any number of bands.
 
     .. math:: x' = f_b\,(m_b + f_c\,(y - m_b)), \qquad y = \bar x + f_s\,(x - \bar x)
 
     with :math:`\bar x` the mean over bands at each pixel, :math:`m_b` the mean of a band over the image and each
-    factor :math:`f \sim U(1 - a, 1 + a)`, its limits never below zero. Flux is not clipped.
+    factor :math:`f \sim U(1 - a, 1 + a)`, with limits never below zero. Flux is not clipped.
 
     Parameters
     ----------
@@ -403,7 +406,8 @@ class ColorJitter(PixelStep):
 
     References
     ----------
-    Slijepcevic et al. (2023), table 1: strength s = 0.5 of 0.8, that is 0.4; Chen et al. (2020), appendix A.
+    Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, table 1: strength s = 0.5 of 0.8,
+    that is 0.4; Chen et al. (2020), `arXiv:2002.05709 <https://arxiv.org/abs/2002.05709>`_, appendix A.
 
     Examples
     --------
@@ -438,7 +442,7 @@ class ColorJitter(PixelStep):
         return factors
 
     def apply(self, images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:  # noqa: D102
-        # The three blends are one linear map of pixel, gray and mean: weights of a chosen identity are exact.
+        # The three blends are one linear map of pixel, gray and mean, so weights that are the identity change nothing.
         gray = images.mean(dim=1, keepdim=True)
         level = images.mean(dim=(2, 3), keepdim=True)
         pixel = per_image(brightness * contrast * saturation)
@@ -448,16 +452,17 @@ class ColorJitter(PixelStep):
 
 
 class Grayscale(PixelStep):
-    """All bands become their mean: what is left to tell is the shape.
+    """Replace all bands by their mean, so that only the shape is left.
 
     Parameters
     ----------
     p : float, default=0.2
-        Probability that an image loses its colors. With one band nothing changes.
+        Probability that an image loses its colors. With one band, nothing changes.
 
     References
     ----------
-    Chen et al. (2020), appendix A, with p = 0.2; the code of Walmsley et al. (2022), with p = 0.3.
+    Chen et al. (2020), `arXiv:2002.05709 <https://arxiv.org/abs/2002.05709>`_, appendix A, with p = 0.2; the code of
+    Walmsley et al. (2022), `arXiv:2206.11927 <https://arxiv.org/abs/2206.11927>`_, with p = 0.3.
 
     Examples
     --------

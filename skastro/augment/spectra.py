@@ -1,6 +1,6 @@
-"""What happens to a spectrum: noise of known variance, a redshift, a tilted continuum, gaps.
+"""Augmentations of spectra: noise of known variance, redshift, tilted continuum, masked segments.
 
-A spectrum travels as an image of one line, (n, 1, 1, width): all steps here work along the last axis.
+A spectrum is stored as an image of one line, (n, 1, 1, width), and all steps here work along the last axis.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ __all__ = ["ContiguousMask", "ContinuumTilt", "GridStep", "InverseVarianceNoise"
 
 
 def per_row(values: Tensor) -> Tensor:
-    """Give one line of values per row, (n, width), the axes of an image, (n, 1, 1, width)."""
+    """Reshape one line of values per row, (n, width), to that of an image, (n, 1, 1, width)."""
     return values[:, None, None]
 
 
 def segments(n: int, width: int, count: int, length: int, generator: torch.Generator) -> Tensor:
-    """Draw segments that do not overlap, all placements alike likely, for a whole batch at once.
+    """Draw segments that do not overlap for a whole batch at once, all placements equally likely.
 
     Parameters
     ----------
     n : int
-        How many rows.
+        Number of rows.
     width : int
-        Their length.
+        Length of a row.
     count, length : int
-        Number of segments in a row, and the length of each; together no longer than `width`. Two may touch.
+        Number of segments in a row, and the length of each; in total at most `width`. Two may touch.
     generator : torch.Generator
         Source of randomness.
 
@@ -49,7 +49,7 @@ def segments(n: int, width: int, count: int, length: int, generator: torch.Gener
     >>> segments(2, 100, count=6, length=5, generator=torch.Generator()).sum(dim=1).tolist()
     [30, 30]
     """
-    # Shrink each segment to a point, draw distinct points, and let the segments grow again, pushing on the later ones.
+    # Shrink each segment to a point, draw distinct points, and grow the segments again, which moves the later ones on.
     places = torch.rand(n, width - count * (length - 1), generator=generator, device=generator.device)
     starts = places.topk(count).indices.sort(dim=1).values
     starts = starts + (length - 1) * torch.arange(count, device=generator.device)
@@ -59,13 +59,13 @@ def segments(n: int, width: int, count: int, length: int, generator: torch.Gener
 
 
 class InverseVarianceNoise(PixelStep):
-    r"""Gaussian noise in each pixel, in proportion to the noise that its inverse variance tells.
+    r"""Gaussian noise in each pixel, proportional to the noise that its inverse variance states.
 
     .. math:: x'_i = x_i + \frac{u}{\sqrt{w_i}}\,\epsilon_i,
         \qquad u \sim U(\mathrm{scale}), \quad \epsilon_i \sim N(0, 1)
 
-    The variance becomes :math:`1 + u^2` times what it was. A pixel of inverse variance :math:`w_i = 0` is missing and
-    stays as it is. It works on spectra and on images alike.
+    The variance becomes :math:`1 + u^2` times the original. A pixel of inverse variance :math:`w_i = 0` is missing and
+    stays as it is. The step works on spectra and images.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ class InverseVarianceNoise(PixelStep):
     Raises
     ------
     ValueError
-        If `ivar` is negative or not finite, does not suit the images, or comes neither here nor with the batch.
+        If `ivar` is negative or not finite, does not match the images, or is given neither here nor with the batch.
 
     Notes
     -----
-    An inverse variance belongs to the pixels as they were observed: place this step before any that moves them.
+    An inverse variance belongs to the pixels as observed, so place this step before any step that moves pixels.
 
     Examples
     --------
@@ -148,10 +148,10 @@ class InverseVarianceNoise(PixelStep):
 
 
 class GridStep(PixelStep):
-    """Base of the steps that know the wavelength of each pixel.
+    """Base class of the steps that need the wavelength of each pixel.
 
-    It is the step's parameter `grid`: the step of log₁₀ λ from pixel to pixel where that is constant, else the
-    wavelengths themselves.
+    The parameter `grid` holds the wavelengths: the step of log₁₀ λ from pixel to pixel if that is constant, otherwise
+    the wavelengths themselves.
     """
 
     grid: Any
@@ -166,14 +166,14 @@ class GridStep(PixelStep):
             raise ValueError(f"{name} has a grid of {len(grid)} pixels, the spectra have {images.shape[3]}.")
 
     def log_wavelengths(self, width: int, device: torch.device) -> Tensor:
-        """Give ln λ of each pixel, as far from that of the middle between the first and the last.
+        """Return ln λ of each pixel, relative to the midpoint between the first and the last.
 
         Parameters
         ----------
         width : int
             Number of pixels.
         device : torch.device
-            Where.
+            Device of the result.
 
         Returns
         -------
@@ -188,37 +188,39 @@ GRID = [Interval(Real, 0, None, closed="neither"), "array-like"]
 
 
 class Redshift(GridStep):
-    r"""Move a spectrum to another redshift, resampled linearly on its own grid.
+    r"""Shift a spectrum to another redshift, resampled linearly on its own grid.
 
     .. math:: F'(\lambda) = \frac{1}{1 + z}\,F\!\left(\frac{\lambda}{1 + z}\right), \qquad z \sim U(\mathrm{limits})
 
-    A flux density per wavelength keeps its integral so. On a grid that is even in log λ this is a shift by
-    :math:`\log_{10}(1 + z)` over the step. A spectrum at :math:`z_0` comes to :math:`(1 + z_0)(1 + z) - 1`.
+    A flux density per wavelength so keeps its integral. On a grid that is uniform in log λ this is a shift by
+    :math:`\log_{10}(1 + z)` divided by the step. A spectrum at :math:`z_0` moves to :math:`(1 + z_0)(1 + z) - 1`.
 
     Parameters
     ----------
     z : tuple of float, default=(-0.01, 0.01)
-        Limits of the redshift :math:`z`, relative to the one that the spectrum has; above -1.
+        Limits of the redshift :math:`z`, relative to that of the spectrum; above -1.
     grid : float or array-like of shape (width,), default=1e-4
-        Step of log₁₀ λ from pixel to pixel, where it is constant (1e-4 in SDSS), or the rising wavelengths in any unit.
+        Step of log₁₀ λ from pixel to pixel, if it is constant (1e-4 in SDSS), or the increasing wavelengths in any
+        unit.
     fill : "edge" or float, default="edge"
-        What stands where the grid reaches beyond the spectrum: its last value on that side, or a number, or NaN for
-        estimators that take it as missing.
+        Values where the grid reaches beyond the spectrum: its last value on that side, a number, or NaN for estimators
+        that treat NaN as missing.
     p : float, default=1.0
         Probability that a spectrum is moved.
 
     Raises
     ------
     ValueError
-        If wavelengths do not rise or are not one per pixel, or a parameter is out of range.
+        If wavelengths do not increase or are not one per pixel, or a parameter is out of range.
 
     Notes
     -----
-    Linear resampling lets a missing pixel (NaN) spoil its neighbors, by one on either side.
+    In linear resampling, a missing pixel (NaN) also invalidates its neighbor on either side.
 
     References
     ----------
-    Hogg (1999), "Distance measures in cosmology", section 7, for the factor of a flux per wavelength.
+    Hogg (1999), "Distance measures in cosmology", `arXiv:astro-ph/9905116 <https://arxiv.org/abs/astro-ph/9905116>`_,
+    section 7, for the factor of a flux per wavelength.
 
     Examples
     --------
@@ -261,7 +263,7 @@ class Redshift(GridStep):
         below, above = (
             images.gather(3, per_row(index.long()).expand(images.shape)) for index in (left, (left + 1).clamp(max=last))
         )
-        # A pixel that is hit exactly does not see its neighbor, which may be missing.
+        # A pixel that is hit exactly ignores its neighbor, which may be missing.
         moved = torch.where(per_row(share) > 0, torch.lerp(below, above, per_row(share)), below)
         moved = moved / (1 + z)[:, None, None, None]
         if self.fill == "edge":
@@ -269,7 +271,7 @@ class Redshift(GridStep):
         return torch.where(per_row((place >= 0) & (place <= last)), moved, float(self.fill))
 
     def _places(self, z: Tensor, width: int) -> Tensor:
-        """Position in pixels, (n, width), that each pixel of the moved spectrum comes from."""
+        """Return the position in pixels, (n, width), that each pixel of the shifted spectrum comes from."""
         shift = torch.log1p(z)[:, None]
         if np.ndim(self.grid) == 0:
             return torch.arange(width, device=z.device) - shift / float(np.log(10) * self.grid)
@@ -281,25 +283,26 @@ class Redshift(GridStep):
 
 
 class ContinuumTilt(GridStep):
-    r"""Tilt the continuum by a power law, as an error of the flux calibration or another slope does.
+    r"""Tilt the continuum by a power law, like an error of the flux calibration or another slope.
 
     .. math:: F'(\lambda) = F(\lambda)\,(\lambda / \lambda_0)^{\gamma}, \qquad \gamma \sim U(\mathrm{slope})
 
-    with :math:`\lambda_0` the geometric mean of the first and the last wavelength, where nothing changes.
+    with :math:`\lambda_0` the geometric mean of the first and the last wavelength, where the flux does not change.
 
     Parameters
     ----------
     slope : tuple of float, default=(-0.5, 0.5)
         Limits of the exponent :math:`\gamma`, drawn once per spectrum.
     grid : float or array-like of shape (width,), default=1e-4
-        Step of log₁₀ λ from pixel to pixel, where it is constant (1e-4 in SDSS), or the rising wavelengths in any unit.
+        Step of log₁₀ λ from pixel to pixel, if it is constant (1e-4 in SDSS), or the increasing wavelengths in any
+        unit.
     p : float, default=1.0
         Probability that a spectrum is tilted.
 
     Raises
     ------
     ValueError
-        If wavelengths do not rise or are not one per pixel, or a parameter is out of range.
+        If wavelengths do not increase or are not one per pixel, or a parameter is out of range.
 
     Examples
     --------
@@ -336,7 +339,7 @@ class ContinuumTilt(GridStep):
 
 
 class ContiguousMask(PixelStep):
-    """Blank a few contiguous segments of a spectrum, the same in all bands; they never overlap.
+    """Mask a few contiguous segments of a spectrum, which do not overlap, the same in all bands.
 
     Parameters
     ----------
@@ -345,19 +348,19 @@ class ContiguousMask(PixelStep):
     length : int, default=30
         Length of each in pixels.
     fill : float, default=0.0
-        What stands there; NaN for estimators that take it as missing.
+        Value inside the segments; NaN for estimators that treat NaN as missing.
     p : float, default=1.0
         Probability that a spectrum is masked.
 
     Raises
     ------
     ValueError
-        If the segments would leave nothing of a spectrum, or a parameter is out of range.
+        If the segments would cover a whole spectrum, or a parameter is out of range.
 
     References
     ----------
-    Parker et al. (2024), section 5.2, who blank six segments of a spectrum before a transformer fills them in:
-    :class:`~skastro.pretrain.MaskedSpectrumEmbedder`.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 5.2, mask six segments of a
+    spectrum for a transformer to reconstruct: :class:`~skastro.pretrain.MaskedSpectrumEmbedder`.
 
     Examples
     --------

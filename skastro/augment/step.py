@@ -1,4 +1,4 @@
-"""One augmentation step: parameters that are stored, learned numbers, a draw, and a pure application."""
+"""Base classes of augmentation steps: stored parameters, fitted numbers, a random draw, a deterministic application."""
 
 from abc import ABC, abstractmethod
 from numbers import Real
@@ -16,7 +16,7 @@ __all__ = ["Limits", "PerBand", "PixelStep", "Step", "check_bands", "chosen", "q
 
 
 class Limits(Interval):
-    """Constraint on a parameter that holds limits: a pair (low, high) in order, both inside an interval.
+    """Constraint on a parameter that holds limits: an ordered pair (low, high) inside an interval.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Limits(Interval):
     left, right : float or None
         Bounds of the interval; None is infinity.
     closed : {"left", "right", "both", "neither"}
-        Which of the bounds belong to it.
+        Bounds that belong to the interval.
 
     Examples
     --------
@@ -37,12 +37,12 @@ class Limits(Interval):
     """
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Tell whether a value is such a pair.
+        """Return whether a value is such a pair.
 
         Parameters
         ----------
         val : object
-            What was given.
+            Value to check.
 
         Returns
         -------
@@ -56,7 +56,7 @@ class Limits(Interval):
 
 
 class PerBand(Interval):
-    """Constraint on a parameter that holds one number for all bands or one for each, all inside an interval.
+    """Constraint on a parameter that holds one number for all bands or one per band, all inside an interval.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class PerBand(Interval):
     left, right : float or None
         Bounds of the interval; None is infinity.
     closed : {"left", "right", "both", "neither"}
-        Which of the bounds belong to it.
+        Bounds that belong to the interval.
 
     Examples
     --------
@@ -77,12 +77,12 @@ class PerBand(Interval):
     """
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Tell whether a value is such a number or sequence.
+        """Return whether a value is such a number or sequence.
 
         Parameters
         ----------
         val : object
-            What was given.
+            Value to check.
 
         Returns
         -------
@@ -100,28 +100,28 @@ NOT_NEGATIVE = Limits(Real, 0, None, closed="left")
 
 
 class Step(BaseEstimator, ABC):
-    """Base of all steps.
+    """Base class of all steps.
 
-    A step draws its parameters for a whole batch at once, on the batch's device; applying them takes no further
-    randomness and treats each row independently. What it accepts stands in its ``_parameter_constraints``.
+    A step draws its parameters for a whole batch at once, on the batch's device. Applying them is deterministic and
+    treats each row independently. ``_parameter_constraints`` lists the values that a step accepts.
 
     Attributes
     ----------
     metadata : tuple of str
-        Names of what the step's `draw` takes beside shape and generator, where it comes with the batch row by row.
+        Names of the arrays that `draw` takes beside shape and generator, which come with the batch, one row per image.
     """
 
     metadata: ClassVar[tuple[str, ...]] = ()
 
     def fit(self, images: np.ndarray, survey: Survey | None = None, noise: np.ndarray | None = None) -> Self:
-        """Check the parameters and learn what the step needs.
+        """Check the parameters and fit the step on the training images.
 
         Parameters
         ----------
         images : ndarray of shape (n, bands, height, width)
             Training images.
         survey : Survey, default=None
-            What their bands and pixels mean.
+            Meaning of their bands and pixels.
         noise : ndarray of shape (bands,), default=None
             Noise of each band.
 
@@ -133,20 +133,20 @@ class Step(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If a parameter is out of range, or what the step needs is missing or made for other bands.
+            If a parameter is out of range, or if something that the step needs is missing or is for other bands.
         """
         self.check()
         self.learn(images, survey, noise)
         return self
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters of the step, or of a distribution among them.
+        """Set parameters of the step, or of a distribution that it holds.
 
         Parameters
         ----------
         **params : dict
-            Names as ``get_params`` gives them. What is set inside a distribution is set in a copy of it: another
-            step that holds the same one, or has it as its default, keeps its own.
+            Names as ``get_params`` returns them. A parameter of a distribution is set in a copy of the distribution, so
+            another step that holds the same one, or has it as its default, does not change.
 
         Returns
         -------
@@ -159,26 +159,26 @@ class Step(BaseEstimator, ABC):
         return super().set_params(**params)
 
     def check(self) -> None:
-        """Hold the step's parameters, and those of the distributions among them, against their constraints.
+        """Check the parameters of the step, and of the distributions that it holds, against their constraints.
 
         Raises
         ------
         ValueError
-            If one is out of range; a step without constraints takes anything.
+            If one is out of range. A step without constraints accepts anything.
         """
         for part in (self, *self.get_params().values()):
             if hasattr(part, "_parameter_constraints"):
                 part._validate_params()
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:
-        """Learn nothing; steps that need numbers from the images or the survey say so.
+        """Learn numbers from the images or the survey. By default, nothing; steps that need it override this.
 
         Parameters
         ----------
         images : ndarray of shape (n, bands, height, width)
             Training images.
         survey : Survey or None
-            What their bands and pixels mean.
+            Meaning of their bands and pixels.
         noise : ndarray of shape (bands,) or None
             Noise of each band.
         """
@@ -192,17 +192,17 @@ class Step(BaseEstimator, ABC):
         shape : tuple of int
             ``(n, bands, height, width)`` of the batch that the step will be applied to.
         generator : torch.Generator
-            Source of randomness; the draw lives on its device.
+            Source of randomness; the parameters are drawn on its device.
 
         Returns
         -------
         dict of Tensor
-            What to apply, first axis of length `n`.
+            Parameters to pass to `apply`, first axis of length `n`.
         """
 
 
 class PixelStep(Step):
-    """A step that changes the values of pixels and leaves them where they are."""
+    """Base class of the steps that change the values of pixels without moving them."""
 
     @abstractmethod
     def apply(self, images: Tensor, *args: Any, **drawn: Any) -> Tensor:
@@ -213,7 +213,7 @@ class PixelStep(Step):
         images : Tensor of shape (n, bands, height, width)
             Images in flux.
         *args, **drawn : Tensor
-            What `draw` gave, by name.
+            Output of `draw`, by name.
 
         Returns
         -------
@@ -223,14 +223,14 @@ class PixelStep(Step):
 
 
 def check_bands(what: str, given: int, images: np.ndarray | None) -> None:
-    """Refuse numbers that are made for other bands than those of the images.
+    """Raise an error if numbers are for a different number of bands than the images have.
 
     Parameters
     ----------
     what : str
-        Step and parameter, as the sentence begins.
+        Step and parameter, the beginning of the error message.
     given : int
-        For how many bands there are numbers.
+        Number of bands that the numbers are for.
     images : ndarray of shape (n, bands, height, width) or None
         Training images.
 
@@ -253,19 +253,19 @@ def check_bands(what: str, given: int, images: np.ndarray | None) -> None:
 
 
 def quadrature_difference(target: Tensor, true: Tensor) -> Tensor:
-    r"""Standard deviation to add, so that what has one comes to have another.
+    r"""Compute the standard deviation to add in quadrature, to get from the true one to the target.
 
     .. math:: \sqrt{\max(\sigma^2 - \sigma_\mathrm{true}^2,\ 0)}
 
     Parameters
     ----------
     target, true : Tensor
-        What is wanted, and what there is.
+        Wanted and present standard deviation.
 
     Returns
     -------
     Tensor
-        Zero where there is already more than is wanted.
+        Zero where the true one already exceeds the target.
 
     Examples
     --------
@@ -278,12 +278,12 @@ def quadrature_difference(target: Tensor, true: Tensor) -> Tensor:
 
 
 def uniform(n: int | tuple[int, ...], low: float | Tensor, high: float | Tensor, generator: torch.Generator) -> Tensor:
-    """Draw `n` numbers evenly between two limits, on the generator's device.
+    """Draw `n` numbers uniformly between two limits, on the generator's device.
 
     Parameters
     ----------
     n : int or tuple of int
-        How many, or a shape of them.
+        Number of draws, or their shape.
     low, high : float or Tensor
         Limits.
     generator : torch.Generator
@@ -309,7 +309,7 @@ def chosen(n: int, p: float, generator: torch.Generator) -> Tensor:
     Parameters
     ----------
     n : int
-        How many rows.
+        Number of rows.
     p : float
         Probability.
     generator : torch.Generator

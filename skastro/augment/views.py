@@ -1,4 +1,4 @@
-"""Views of a batch of images: random ones to learn from, and the symmetries of the sky to average over."""
+"""Views of a batch of images: random ones for training, and the symmetries of the sky to average over."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,21 +14,21 @@ __all__ = ["OneView", "Views", "orientations", "symmetries"]
 
 
 class Views(nn.Module):
-    """Draw normalized views of a batch.
+    """Draw normalized random views of a batch.
 
     Parameters
     ----------
     views : sequence of (Augment, tuple of int)
-        A fitted recipe for each view, and its height and width.
+        A fitted recipe for each view, and the view's height and width.
     normalizer : nn.Module
-        Applied after the augmentation, which works in flux.
+        Module applied after the augmentation, which works on flux.
     generator : torch.Generator
         Source of randomness, on the device of the images.
 
     Attributes
     ----------
     inputs : tuple of str
-        ``"images"``, and what the recipes take beside them, row by row.
+        ``"images"``, and the names of the arrays that the recipes take beside them, one row per image.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Views(nn.Module):
         images : Tensor of shape (n, bands, height, width)
             Raw images.
         **metadata : Tensor
-            What the recipes take beside them.
+            Arrays that the recipes take beside the images.
 
         Returns
         -------
@@ -62,14 +62,14 @@ class Views(nn.Module):
 
 
 class OneView(nn.Module):
-    """The view of images for which nothing is drawn.
+    """Return the images in one fixed orientation, without random draws.
 
     Parameters
     ----------
     orientation : callable
-        From raw images to their central windows, turned or not.
+        Function from raw images to their central windows, in some orientation.
     normalizer : nn.Module
-        Applied after that.
+        Module applied after that.
     """
 
     inputs = ("images",)
@@ -80,14 +80,14 @@ class OneView(nn.Module):
         self.normalizer = normalizer
 
     def forward(self, images: Tensor, **_: Tensor) -> list[Tensor]:
-        """Show a batch.
+        """Return the view of a batch.
 
         Parameters
         ----------
         images : Tensor of shape (n, bands, height, width)
             Raw images.
         **_ : Tensor
-            Other arrays of the batch, which are not needed.
+            Other arrays of the batch, which are ignored.
 
         Returns
         -------
@@ -100,17 +100,17 @@ class OneView(nn.Module):
 def orientations(
     size: tuple[int, int], average: str | int | None, edge: str = "reflection"
 ) -> list[Callable[[Tensor], Tensor]]:
-    """List the functions that show the central window in each orientation that the sky might have given it.
+    """List the functions that return the central window in each orientation to average over.
 
     Parameters
     ----------
     size : tuple of int
         Height and width of the window.
     average : {"dihedral"}, int or None
-        The eight flips and quarter turns (the four that keep its shape, for a window that is not square), that
-        many rotations, or the window as it is.
+        The eight flips and quarter turns (for a window that is not square, the four that keep its shape), that many
+        rotations, or the window as it is.
     edge : {"reflection", "border", "zeros"}, default="reflection"
-        What a rotation that is no quarter turn brings in from outside the cutout.
+        How to fill pixels outside the cutout, for rotations other than quarter turns.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def orientations(
 def symmetries(
     images: Tensor, size: tuple[int, int], average: str | int | None, *, edge: str = "reflection"
 ) -> list[Tensor]:
-    """Show the central window in every orientation that the sky might have given it.
+    """Return the central window in every orientation to average over.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def turned(images: Tensor, size: tuple[int, int], turns: int, flip: bool) -> Ten
     turns : int
         Quarter turns.
     flip : bool
-        Whether to flip left and right after that.
+        If True, flip left and right after that.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def turned(images: Tensor, size: tuple[int, int], turns: int, flip: bool) -> Ten
 
 
 def rotated(images: Tensor, size: tuple[int, int], turn: float, edge: str) -> Tensor:
-    """Rotate images about the center of their window: exactly, if by a quarter turn.
+    """Rotate images about the center of their window, exactly for quarter turns.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def rotated(images: Tensor, size: tuple[int, int], turn: float, edge: str) -> Te
     turn : float
         Fraction of a full turn.
     edge : {"reflection", "border", "zeros"}
-        What fills the corners.
+        How to fill the corners.
 
     Returns
     -------

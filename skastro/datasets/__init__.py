@@ -1,4 +1,4 @@
-"""Data to learn from: a simulated survey, a real deep field, and readers of published catalogs and of files."""
+"""Data sets: a simulated survey, a real deep field, and readers of published catalogs and of image files."""
 
 from skastro.datasets.files import load_images
 from skastro.datasets.galaxy_zoo import load_galaxy_zoo1

@@ -1,8 +1,8 @@
-"""Read arrays out of other people's archives without running code of theirs.
+"""Safe readers of NumPy archives and pickles from untrusted sources.
 
-A pickle is a program, and lending it NumPy's own functions only is not enough: a forged dtype makes NumPy follow
-addresses written in the file (tried: NumPy 2.4 crashes). Here every name that a pickle uses stands for an inert record,
-and only when the whole file is read do records become arrays, made of a checked type, a shape and bytes.
+A pickle is a program, and allowing it only NumPy's functions is not enough: a forged dtype makes NumPy follow addresses
+written in the file (tried: NumPy 2.4 crashes). Here every name in a pickle stands for an inert record. Only when the
+whole file has been read do records become arrays, made from a checked type, a shape and bytes.
 """
 
 import io
@@ -26,19 +26,19 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     path : pathlib.Path
         An ``.npz`` file.
     *names : str
-        Arrays that it must hold.
+        Arrays that the archive must contain.
 
     Returns
     -------
     dict of str to ndarray
-        These arrays.
+        The named arrays.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
-        If the file is damaged, is no archive, lacks one of the arrays, or holds Python objects in it.
+        If the file is damaged, is not an archive, lacks one of the arrays, or stores one as Python objects.
 
     Examples
     --------
@@ -63,12 +63,12 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def read_pickle(path: Path) -> Any:
-    """Read a pickle of plain values and of numeric or text arrays, running nothing.
+    """Read a pickle of plain values and of numeric or text arrays, without running its code.
 
     Parameters
     ----------
     path : pathlib.Path
-        A pickle of any protocol, written by Python 2 or 3; byte strings of Python 2 come as text.
+        A pickle of any protocol, written by Python 2 or 3; byte strings of Python 2 become text.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def read_pickle(path: Path) -> Any:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     pickle.UnpicklingError
-        If the file asks for anything but arrays, is damaged, or is no pickle.
+        If the file contains anything other than arrays and plain values, is damaged, or is not a pickle.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class _Record:
-    """Stands for the outcome of a call in a pickle: keeps what was passed, does nothing."""
+    """Record that stands for the result of a call in a pickle: it stores the arguments and does nothing."""
 
     meaning: Callable[[], Any]
 
@@ -114,10 +114,10 @@ class _Record:
 
 
 class _Reader(pickle.Unpickler):
-    """Gives a pickle records in place of what it names, and nothing for a name that no array needs."""
+    """Unpickler that returns records in place of the names in a pickle, and refuses names that no array needs."""
 
     def find_class(self, module: str, name: str) -> type[_Record]:
-        """Return a record, new each time so that a file can leave nothing behind on it."""
+        """Return a record class, new each time so that a file cannot leave anything behind on it."""
         meaning = _MEANINGS.get(f"{module}.{name}".replace("numpy.core", "numpy._core"))
         if meaning is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array; nothing in it was run.")
@@ -125,7 +125,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _plain(value: Any) -> Any:
-    """Turn the records in what was unpickled into arrays."""
+    """Turn the records in an unpickled value into arrays."""
     if isinstance(value, _Record):
         return value.meaning()
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def _encode(record: _Record) -> bytes:
 
 
 def _dtype(record: _Record) -> np.dtype:
-    """Numbers or text of one size; of the forgeable state only the byte order is used."""
+    """Return a dtype of numbers or text of one size; of the forgeable state only the byte order is used."""
     dtype = np.dtype(str(record.arguments[0]))
     if dtype.kind not in "biufSU":
         raise ValueError(f"it holds an array of {dtype}, neither numbers nor text.")
@@ -166,7 +166,7 @@ def _scalar(record: _Record) -> Any:
     return _array(raw, dtype, (), "C").item()
 
 
-# Everything a pickled array names; NumPy 1 spells `numpy._core` without the underscore.
+# All names in a pickled array; NumPy 1 spells `numpy._core` without the underscore.
 _MEANINGS: dict[str, Callable[[_Record], Any]] = {
     "_codecs.encode": _encode,
     "numpy.dtype": _dtype,

@@ -1,4 +1,4 @@
-"""Cutouts in files: FITS as observatories write them, JPEG and PNG as websites serve them."""
+"""Readers of image cutouts in FITS, JPEG and PNG files."""
 
 import warnings
 import zlib
@@ -22,7 +22,7 @@ _UNPACKED = {
     "PA": "RGBA",
     "CMYK": "RGB",
     "YCbCr": "RGB",
-}  # modes whose numbers are no brightness
+}  # modes whose numbers are not brightness
 
 
 @validate_params(
@@ -46,14 +46,14 @@ def load_images(
     Parameters
     ----------
     paths : str, path-like or sequence of these
-        A folder (all its images, sorted by name; other files are passed over), a file, or files in the order wanted.
+        A folder (all its images, sorted by name; other files are ignored), a file, or files in the desired order.
     size : int or None, default=None
-        Side in pixels of the center that is kept of each cutout; None keeps them whole, and then they must agree.
+        Side in pixels of the center of each cutout to keep; None keeps whole cutouts, which must then have one size.
     fill : float, "median" or None, default=None
-        What takes the place of pixels that are not finite: a value, or the median of the other pixels of the same
-        cutout and band. None refuses such cutouts.
+        Value for pixels that are not finite: a number, or the median of the other pixels of the same cutout and band.
+        None raises an error for such cutouts.
     hdu : int, str or None, default=None
-        Number or name of the FITS extension to read; None takes the first that holds an image.
+        Number or name of the FITS extension to read; None reads the first that contains an image.
 
     Returns
     -------
@@ -61,8 +61,8 @@ def load_images(
         Dictionary with attributes:
 
         images : ndarray of shape (n, bands, height, width), uint8 or float32
-            uint8 where every file has 8 bits, else float32; native byte order. A FITS cube's first axis is the band,
-            further axes of length one are dropped, and so is the transparency of a PNG. FITS rows run upwards in
+            uint8 if every file has 8 bits, else float32; native byte order. The first axis of a FITS cube is the band;
+            further axes of length one are dropped, and so is the transparency of a PNG. FITS rows run upwards on
             the sky and picture rows downwards: neither is flipped.
         filenames : ndarray of shape (n,), str
             Names of the files, without their folders.
@@ -70,11 +70,11 @@ def load_images(
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If a file does not exist.
     ImportError
         If astropy (for FITS) or pillow (for pictures) is not installed.
     ValueError
-        If there is nothing to load; if a file has an unknown ending, is damaged, holds no image, is smaller than
+        If there is nothing to load; if a file has an unknown extension, is damaged, contains no image, is smaller than
         `size`, or has pixels that are not finite; or if files differ in bands or size.
 
     Examples
@@ -108,7 +108,7 @@ def _files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[P
 
 
 def _read(file: Path, hdu: int | str | None) -> np.ndarray:
-    """Pixels of one file: (bands, height, width), uint8 or native float32."""
+    """Read the pixels of one file: (bands, height, width), uint8 or native float32."""
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
     if not file.name.lower().endswith(_FITS + _PICTURES):
@@ -140,7 +140,7 @@ def _read_fits(file: Path, hdu: int | str | None) -> np.ndarray | None:
     except ImportError as error:
         raise ImportError("Reading FITS needs astropy: pip install skastro[files]") from error
     with warnings.catch_warnings():
-        # The pixels are wanted, not the header's prose; and where pixels are missing, reading them fails.
+        # Only the pixels matter, not the text of the header; if pixels are missing, reading them fails.
         warnings.simplefilter("ignore", VerifyWarning)
         warnings.filterwarnings("ignore", "File may have been truncated")
         with fits.open(file, memmap=False) as hdus:
@@ -150,7 +150,7 @@ def _read_fits(file: Path, hdu: int | str | None) -> np.ndarray | None:
 
 
 def _bands_first(data: np.ndarray) -> np.ndarray | None:
-    """View as (bands, height, width), or None where other axes are longer than one."""
+    """View data as (bands, height, width); return None if other axes are longer than one."""
     bands = [length for length in data.shape[:-2] if length > 1] or [1]
     return data.reshape(bands + list(data.shape[-2:])) if len(bands) == 1 else None
 

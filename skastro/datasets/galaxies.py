@@ -1,9 +1,9 @@
-"""Simulated galaxies: who they are, how bright, and where their light lies.
+"""Simulated galaxies: their physical properties, their fluxes, and maps of their light.
 
-Every galaxy is two stellar populations, each with a map of its light and a spectrum: the old stars (bulge, bar, smooth
-disc) and the young ones (disc with arms, ring). Arms are therefore blue and bulges red without being told so. A galaxy
-is one row of a table, drawn before any pixel is computed: whatever is observed of it (images, volunteers' votes,
-spectra) starts from that row.
+Every galaxy has two stellar populations, each with a map of its light and a spectrum: old stars (bulge, bar, smooth
+disc) and young stars (disc with arms, ring). As a consequence, arms are blue and bulges red. A galaxy is one row of a
+table, drawn before any pixel is computed. All observations of it (images, volunteers' votes, spectra) start from that
+row.
 """
 
 import numpy as np
@@ -30,9 +30,9 @@ KINDS = pd.DataFrame(
         "cosi_high",  # … to here
         "thickness",  # of the disc, or of the whole spheroid
         "n_arms",
-        "arms",  # their contrast
-        "bar",  # share of the old light in it
-        "ring",  # share of the young light in it
+        "arms",  # contrast of the arms
+        "bar",  # share of the old light in the bar
+        "ring",  # share of the young light in the ring
     ],
 ).T
 
@@ -68,34 +68,34 @@ _DRAWS = [
 
 
 def population(n: int, seed: int) -> pd.DataFrame:
-    r"""Draw galaxies, one row each; row i is the same whatever their number.
+    r"""Draw galaxies, one row each. Row i is the same for any number of rows.
 
-    What only spectra show, the mass-weighted age t of the stars and their metallicity Z, follows from mass and star
+    The mass-weighted age t of the stars and their metallicity Z, which only spectra reveal, follow from mass and star
     formation:
 
     .. math:: \frac{t}{T(z)} = \sigma\bigl(-0.6\, (\log \mathrm{sSFR} + 10.1) + 0.4\, \epsilon\bigr), \qquad
         \log \frac{Z}{Z_\odot} = -0.1 + 0.35 \tanh \frac{\log M - 10.3}{0.7} + 0.12\, \epsilon'
 
     with the logistic function σ, the age T of the universe, and normal ε. Stars that formed at a constant rate are on
-    average half as old as the universe, at a specific rate of 1/T. Heavier galaxies are richer in metals, up to a
-    limit, as Gallazzi et al. (2005) found. The numbers are chosen.
+    average half as old as the universe, at a specific rate of 1/T. More massive galaxies are richer in metals, up to a
+    limit, as Gallazzi et al. (2005) found. The numbers are assumptions.
 
     Parameters
     ----------
     n : int
-        How many galaxies.
+        Number of galaxies.
     seed : int
-        Seed of everything drawn.
+        Random seed.
 
     Returns
     -------
     DataFrame of n rows
-        What a galaxy is and where it lies: lengths in arcseconds, angles in radians (`inclination` in degrees), `age`
+        Properties and place of each galaxy: lengths in arcseconds, angles in radians (`inclination` in degrees), `age`
         in Gyr, `metallicity` as log10 Z/Z☉.
 
     References
     ----------
-    Gallazzi et al. 2005, MNRAS 362, 41.
+    Gallazzi et al. 2005, MNRAS 362, 41, `arXiv:astro-ph/0506539 <https://arxiv.org/abs/astro-ph/0506539>`_.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def population(n: int, seed: int) -> pd.DataFrame:
     elliptical, spiral, merger = (target == KINDS.index.get_loc(k) for k in ("elliptical", "spiral", "merger"))
 
     redshift = 0.02 + 0.03 * special.gammaincinv(2, u["redshift"])
-    # As in any survey limited in flux, the far ones are the massive ones.
+    # As in any flux-limited survey, distant galaxies are the massive ones.
     log_mass = 10.6 + np.log10(redshift / 0.08) + 0.3 * normal["mass"]
     log_ssfr = kind["ssfr"] - 0.3 * (log_mass - 10.6) + 0.3 * normal["ssfr"]
     young = 0.7 * special.expit(3 * (log_ssfr + 10.4))
@@ -159,7 +159,7 @@ def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarra
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `population` drew.
+        Galaxies, as returned by `population`.
     wavelength : ndarray of shape (n_bands,)
         Effective wavelength of each band in Å.
     extinction : ndarray of shape (n_bands,)
@@ -168,12 +168,12 @@ def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarra
     Returns
     -------
     ndarray of shape (2, n, n_bands)
-        In nanomaggies.
+        Fluxes in nanomaggies.
     """
     g = {name: column.to_numpy()[:, None] for name, column in galaxies.items()}
     stretch = 1 + g["redshift"]
     rest = wavelength / stretch
-    absolute = 4.81 - 2.5 * (g["log_mass"] - 0.65 + 0.9 * g["young"])  # young stars: more light for their mass
+    absolute = 4.81 - 2.5 * (g["log_mass"] - 0.65 + 0.9 * g["young"])  # young stars: more light per mass
     distance = 25 + 5 * np.log10(luminosity_distance(g["redshift"]))
     total = absolute + distance - 2.5 * np.log10(stretch) + g["ebv"] * extinction
     old = total - 2.5 * np.log10(1 - g["young"]) + np.interp(rest, _REST, _OLD)
@@ -182,12 +182,12 @@ def fluxes(galaxies: pd.DataFrame, wavelength: np.ndarray, extinction: np.ndarra
 
 
 def light(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
-    """Draw maps of the old and of the young light.
+    """Compute maps of the old and of the young light.
 
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `population` drew.
+        Galaxies, as returned by `population`.
     side : int
         Side of a map in pixels.
     pixel_scale : float
@@ -196,7 +196,7 @@ def light(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
     Returns
     -------
     ndarray of shape (2, n, side, side)
-        Each of about unit sum.
+        Maps, each with a sum of about 1.
     """
     maps = _maps(galaxies, side, pixel_scale) / (1 + galaxies["ratio"].to_numpy(np.float32)[:, None, None])
     merging = (galaxies["ratio"] > 0).to_numpy()
@@ -208,17 +208,17 @@ def light(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
 
 
 def luminosity_distance(redshift: np.ndarray) -> np.ndarray:
-    """Compute the distance by which galaxies are dimmed, in a flat universe of H0 = 70 km/s/Mpc and Ωm = 0.3.
+    """Compute the luminosity distance in a flat universe of H0 = 70 km/s/Mpc and Ωm = 0.3.
 
     Parameters
     ----------
     redshift : float or ndarray
-        Up to 2.
+        Redshift, up to 2.
 
     Returns
     -------
     float or ndarray
-        In Mpc.
+        Distance in Mpc.
 
     Examples
     --------
@@ -243,7 +243,7 @@ def _companions(mergers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _maps(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
-    """Maps of the two populations of single galaxies, from formulas that integrate to one."""
+    """Compute maps of the two populations of single galaxies, from formulas that integrate to one."""
     g = {name: column.to_numpy(np.float32)[:, None, None] for name, column in galaxies.items()}
     axis = (np.arange(side, dtype=np.float32) - (side - 1) / 2) * np.float32(pixel_scale)
     dx, dy = axis - g["x"], axis[:, None] - g["y"]
@@ -251,16 +251,16 @@ def _maps(galaxies: pd.DataFrame, side: int, pixel_scale: float) -> np.ndarray:
     across = dy * np.cos(g["angle"]) - dx * np.sin(g["angle"])
 
     spheroid = _axis_ratio(g["cosi"], KINDS.at["elliptical", "thickness"])
-    # A quarter of a pixel stands for the mean over the central pixel, where the profile has a cusp.
+    # A quarter of a pixel approximates the mean over the central pixel, where the profile has a cusp.
     r = np.hypot(np.hypot(along, across / spheroid), np.float32(0.25 * pixel_scale))
     bulge = _sersic(r, g["bulge_radius"], g["sersic"]) / spheroid
 
-    # The disc as seen from above, in units of its scale length: a circle again, of area 1 / unit.
+    # The disc seen face-on, in units of its scale length: again a circle, of area 1 / unit.
     q, h = _axis_ratio(g["cosi"], g["thickness"]), g["half_light_radius"] / np.float32(1.678)
     unit = 1 / (q * h**2)
     r, azimuth = np.hypot(along, across / q) / h, np.arctan2(across / q, along) - g["phase"]
     disc = np.exp(-r) / (2 * np.pi) * unit
-    # A logarithmic spiral; straight inside its start, which is the end of the bar where there is one.
+    # A logarithmic spiral, straight inside its start, which is the end of the bar if there is one.
     start = np.where(g["bar"] > 0, np.float32(1.1), np.float32(0.4))
     winding = g["hand"] * azimuth - np.log(np.maximum(r, start) / start) / np.tan(g["pitch"])
     arms = np.exp(g["arms"] * (np.cos(g["n_arms"] * winding) - 1)) / special.i0e(g["arms"])
@@ -279,19 +279,19 @@ def _sersic(r: np.ndarray, radius: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def _axis_ratio(cosi: np.ndarray, thickness: np.ndarray) -> np.ndarray:
-    """Of a flattened spheroid seen at this inclination."""
+    """Compute the apparent axis ratio of a flattened spheroid at this inclination."""
     return np.sqrt(cosi**2 + thickness**2 * (1 - cosi**2))
 
 
 def _comoving_mpc(redshift: np.ndarray) -> np.ndarray:
-    """Distance in a flat universe of H0 = 70 km/s/Mpc and Ωm = 0.3."""
+    """Compute the comoving distance in a flat universe of H0 = 70 km/s/Mpc and Ωm = 0.3."""
     z = np.linspace(0, 2, 2001)
     path = integrate.cumulative_trapezoid(1 / np.sqrt(0.3 * (1 + z) ** 3 + 0.7), z, initial=0)
     return 299792.458 / 70 * np.interp(redshift, z, path)
 
 
 def _cosmic_age(redshift: np.ndarray) -> np.ndarray:
-    """Of that universe then, in Gyr."""
+    """Compute the age of that universe at this redshift, in Gyr."""
     return 2 / 3 / np.sqrt(0.7) * 977.8 / 70 * np.arcsinh(np.sqrt(0.7 / 0.3 / (1 + redshift) ** 3))
 
 

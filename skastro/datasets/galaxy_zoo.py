@@ -1,4 +1,4 @@
-"""Galaxy Zoo 1: Sloan galaxies with the classes volunteers gave them, from files that the user already has."""
+"""Reader of Galaxy Zoo 1, Sloan galaxies with classes from volunteers, from local files."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -47,12 +47,12 @@ def load_galaxy_zoo1(
     Parameters
     ----------
     path : str or path-like
-        ``gz1_sdss.npz``, or the folder that holds it.
+        ``gz1_sdss.npz``, or the folder that contains it.
     classes : sequence of str, default=("elliptical", "spiral", "edge-on", "merger")
         Classes to keep, in the order of their numbers in `target`; also ``"clockwise"`` and ``"anticlockwise"``
-        (which ``"spiral"`` joins) and ``"don't know"``. A mirror image of a clockwise galaxy is anticlockwise.
+        (``"spiral"`` is both together) and ``"don't know"``. A mirror image of a clockwise galaxy is anticlockwise.
     unlabeled : bool, default=False
-        Whether to load the unlabeled cutouts too, from ``gz2_unlabelled.npz`` in the same folder.
+        If True, also load the unlabeled cutouts, from ``gz2_unlabelled.npz`` in the same folder.
 
     Returns
     -------
@@ -70,22 +70,23 @@ def load_galaxy_zoo1(
         bands : tuple of str
             ``("red", "green", "blue")``.
         pixel_scale : None
-            The scale is not recorded.
+            None, since the scale is not recorded.
         unlabeled_images : ndarray of shape (m, 3, 64, 64), uint8
-            Present where `unlabeled` is true.
+            Only if `unlabeled` is True.
         DESCR : str
-            What this is, and whom to thank.
+            Description and acknowledgments.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If a class is unknown or overlaps another, or an archive is damaged or lacks an array.
 
     References
     ----------
-    Lintott et al. 2008, MNRAS 389, 1179. Lintott et al. 2011, MNRAS 410, 166.
+    Lintott et al. 2008, MNRAS 389, 1179, `arXiv:0804.4483 <https://arxiv.org/abs/0804.4483>`_. Lintott et al. 2011,
+    MNRAS 410, 166, `arXiv:1007.3265 <https://arxiv.org/abs/1007.3265>`_.
 
     Examples
     --------
@@ -130,7 +131,7 @@ def load_galaxy_zoo1(
 
 
 def _members(classes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Labels of the file that each class gathers."""
+    """Return the labels of the file that each class contains."""
     if not len(classes) or not set(classes) <= set(_CLASSES):
         raise ValueError(f"classes must be among {', '.join(_CLASSES)}; got {classes!r}.")
     members = [_CLASSES[name] for name in classes]

@@ -1,4 +1,4 @@
-"""Real galaxies at hand without a download: the deep field that the scikit-image wheel carries."""
+"""Real galaxies without a download: cutouts of the deep field in the scikit-image package."""
 
 from numbers import Integral, Real
 
@@ -37,18 +37,18 @@ University) and the HUDF09 Team; release STScI-2012-37, in the public domain.
 def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: int = 12) -> Bunch:
     """Load cutouts of the objects in the Hubble eXtreme Deep Field.
 
-    The picture comes with scikit-image: nothing is downloaded. It is smoothed, pixels well above the background are
-    gathered into objects, touching objects are parted by a watershed, and each object that is wholly surrounded
-    by the picture is cut out around its center of light.
+    The picture is part of scikit-image, so nothing is downloaded. It is smoothed, pixels well above the background are
+    grouped into objects, touching objects are separated by a watershed, and each object wholly inside the picture is
+    cut out around its center of light.
 
     Parameters
     ----------
     size : int, default=32
         Side of the cutouts in pixels, at most 872.
     threshold : float, default=5.0
-        How far above the background an object is, in standard deviations of the smoothed background.
+        Height of objects above the background, in standard deviations of the smoothed background.
     min_area : int, default=12
-        Least number of pixels above the threshold.
+        Minimum number of pixels above the threshold.
 
     Returns
     -------
@@ -68,16 +68,16 @@ def load_hubble_deep_field(*, size: int = 32, threshold: float = 5.0, min_area: 
         pixel_scale : float
             About 0.14 arcseconds per pixel.
         DESCR : str
-            What this is, and whom to thank.
+            Description and acknowledgments.
 
     Raises
     ------
     ValueError
-        If a parameter is out of range, or no object meets them.
+        If a parameter is out of range, or no object satisfies the criteria.
 
     References
     ----------
-    Illingworth et al. 2013, ApJS 209, 6.
+    Illingworth et al. 2013, ApJS 209, 6, `arXiv:1305.1931 <https://arxiv.org/abs/1305.1931>`_.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def _measure(labels: np.ndarray, flux: np.ndarray) -> pd.DataFrame:
             extra_properties=(_half_light_radius,),
         )
     )
-    # In 8 bits nothing is fainter than one count: so a band counts for at least one per pixel.
+    # With 8 bits, nothing is fainter than one count, so a band has at least one count per pixel.
     red, _, blue = (
         np.maximum(ndimage.sum_labels(band, labels, table["label"]), table["area"]) for band in np.moveaxis(flux, -1, 0)
     )
@@ -152,7 +152,7 @@ def _measure(labels: np.ndarray, flux: np.ndarray) -> pd.DataFrame:
 
 
 def _half_light_radius(mask: np.ndarray, light: np.ndarray) -> float:
-    """Distance from the center of light within which half of it lies, in pixels."""
+    """Compute the distance in pixels from the center of light that contains half of the light."""
     points, weights = np.argwhere(mask), light[mask]
     distance = np.hypot(*(points - np.average(points, axis=0, weights=weights)).T)
     order = np.argsort(distance)

@@ -1,4 +1,4 @@
-"""MiraBest: radio galaxies of the two Fanaroff-Riley classes, from files that the user already has."""
+"""Reader of MiraBest, radio galaxies of the two Fanaroff-Riley classes, from local files."""
 
 import re
 from os import PathLike
@@ -45,11 +45,11 @@ def load_mirabest(path: str | PathLike[str], *, subset: str = "all", hybrids: bo
     ----------
     path : str or path-like
         The folder of the original release (``data_batch_1`` … ``data_batch_7``, ``test_batch``) or one of these
-        files, which are pickles and are read without running any code of theirs; or ``mirabest.npz`` or its folder.
+        files, which are pickles and are read without running their code; or ``mirabest.npz`` or its folder.
     subset : {"all", "confident", "uncertain"}, default="all"
-        Which labels to keep.
+        Labels to keep.
     hybrids : bool, default=False
-        Whether to keep the sources that are FRI on one side and FRII on the other.
+        If True, keep the sources that are FRI on one side and FRII on the other.
 
     Returns
     -------
@@ -61,11 +61,11 @@ def load_mirabest(path: str | PathLike[str], *, subset: str = "all", hybrids: bo
         target : ndarray of shape (n,), int
             0 for FRI, 1 for FRII, 2 for hybrid.
         target_names : ndarray of shape (2,) or (3,), str
-            ``"FRI"``, ``"FRII"`` and, where kept, ``"hybrid"``.
+            ``"FRI"``, ``"FRII"`` and, with `hybrids`, ``"hybrid"``.
         code : ndarray of shape (n,), int
             The full label: class, certainty and shape as three digits (102 is a confident wide-angle-tail FRI).
         confident : ndarray of shape (n,), bool
-            Whether the label is certain.
+            True where the label is certain.
         redshift, las_arcsec, ra, dec : ndarrays of shape (n,), float
             Redshift of the host, largest angular size in arcseconds, position in degrees (J2000).
         batch : ndarray of shape (n,), str
@@ -77,24 +77,25 @@ def load_mirabest(path: str | PathLike[str], *, subset: str = "all", hybrids: bo
         pixel_scale : float
             1.8 arcseconds per pixel.
         DESCR : str
-            What this is, and whom to thank.
+            Description and acknowledgments.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or a folder holds no batch.
+        If the file does not exist, or a folder contains no batch.
     pickle.UnpicklingError
-        If a batch asks for anything but arrays, is damaged, or is no pickle. Nothing in it was run.
+        If a batch contains anything other than arrays, is damaged, or is not a pickle. None of its code was run.
     ValueError
-        If the archive is damaged or lacks an array, or a batch is not laid out as in MiraBest.
+        If the archive is damaged or lacks an array, or a batch does not have the layout of MiraBest.
 
     References
     ----------
-    Porter & Scaife 2023, RASTI 2, 293. Miraghaei & Best 2017, MNRAS 466, 4346.
+    Porter & Scaife 2023, RASTI 2, 293, `arXiv:2305.11108 <https://arxiv.org/abs/2305.11108>`_. Miraghaei & Best 2017,
+    MNRAS 466, 4346.
 
     Examples
     --------
-    A release of one source, written as the original is:
+    A release of one source, written like the original:
 
     >>> import pickle
     >>> from pathlib import Path
@@ -147,7 +148,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
 
 
 def _batch(file: Path) -> dict[str, np.ndarray]:
-    """Read one pickled batch; its texts are bytes or not according to who pickled it."""
+    """Read one pickled batch; its texts are bytes or strings, depending on the Python version that wrote it."""
     batch = read_pickle(file)
     try:
         content = {_text(key): batch[key] for key in batch}
@@ -169,7 +170,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _read_names(names: np.ndarray) -> np.ndarray:
-    """Right ascension, declination, redshift and angular size from file names: (4, n)."""
+    """Read right ascension, declination, redshift and angular size from file names: (4, n)."""
     matches = [_FILENAME.search(name) for name in names]
     if None in matches:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Observed spectra: supernovae, and galaxies with images beside them, from files that the user already has."""
+"""Readers of observed spectra of supernovae and of galaxies with images, from local files."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -45,7 +45,7 @@ def load_supernovae(path: str | PathLike[str], *, classes: Sequence[str] = _CLAS
     Parameters
     ----------
     path : str or path-like
-        ``sn_spectra.npz``, or the folder that holds it.
+        ``sn_spectra.npz``, or the folder that contains it.
     classes : sequence of str, default=("IIb", "Ib", "Ic", "Ic-BL", "Ibn", "SLSN-Ic")
         Types to keep, in the order of their numbers in `target`.
 
@@ -55,7 +55,7 @@ def load_supernovae(path: str | PathLike[str], *, classes: Sequence[str] = _CLAS
         Dictionary with attributes, in the order of the file:
 
         spectra : ndarray of shape (n, 1024), float32
-            Relative flux without its continuum; NaN where nothing was observed.
+            Relative flux with the continuum removed; NaN where nothing was observed.
         wavelengths : ndarray of shape (1024,), float32
             Rest wavelengths in Å.
         target : ndarray of shape (n,), int
@@ -63,18 +63,18 @@ def load_supernovae(path: str | PathLike[str], *, classes: Sequence[str] = _CLAS
         target_names : ndarray of shape (n_classes,), str
             The types.
         groups : ndarray of shape (n,), str
-            The supernova: for `sklearn.model_selection.StratifiedGroupKFold`.
+            Name of the supernova, for `sklearn.model_selection.StratifiedGroupKFold`.
         phase : ndarray of shape (n,), float32
-            Days since maximum light; where `phase_is_relative_to_first`, since the first spectrum.
+            Days since maximum light, or, if `phase_is_relative_to_first`, since the first spectrum.
         phase_is_relative_to_first : ndarray of shape (n,), bool
-            Whether the date of the maximum is unknown.
+            True where the date of the maximum is unknown.
         DESCR : str
-            What this is, and whom to thank.
+            Description and acknowledgments.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If a type is unknown, or the archive is damaged or lacks an array.
 
@@ -130,14 +130,14 @@ def load_deimos_pairs(path: str | PathLike[str], *, n_wavelengths: int = 1024) -
     Parameters
     ----------
     path : str or path-like
-        ``deimos_pairs.npz``, or the folder that holds it.
+        ``deimos_pairs.npz``, or the folder that contains it.
     n_wavelengths : int, default=1024
-        Pixels of the common grid of wavelengths.
+        Number of pixels of the common grid of wavelengths.
 
     Returns
     -------
     sklearn.utils.Bunch
-        Dictionary with attributes; row i of each is the same galaxy:
+        Dictionary with attributes; row i of each belongs to the same galaxy:
 
         images : ndarray of shape (n, 2, 201, 201), float32
             Images in V and I.
@@ -146,20 +146,20 @@ def load_deimos_pairs(path: str | PathLike[str], *, n_wavelengths: int = 1024) -
         ivar : ndarray of shape (n, n_wavelengths), float32
             Inverse variance in counts⁻²; 0 where nothing was observed.
         wavelengths : ndarray of shape (n_wavelengths,), float64
-            Middle of each pixel of the grid, in Å as observed.
+            Center of each pixel of the grid, observed wavelength in Å.
         magnitudes : ndarray of shape (n, 3), float32
-            In B, R and I.
+            Magnitudes in B, R and I.
         objid : ndarray of shape (n,), str
             Identifiers.
         bands : tuple of str
             ``("V", "I")``.
         DESCR : str
-            What this is, and whom to thank.
+            Description and acknowledgments.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     ValueError
         If the archive is damaged or lacks an array.
 

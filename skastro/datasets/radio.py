@@ -1,7 +1,7 @@
-"""Simulated radio galaxies of the two Fanaroff-Riley classes, as sharp as the FIRST survey sees them.
+"""Simulated radio galaxies of the two Fanaroff-Riley classes, at the resolution of the FIRST survey.
 
 A source is a core and two jets, each a chain of round Gaussian beads. A Gaussian is the product of its two profiles, so
-an image is one product of two matrices; and the beam only adds to the variances: nothing need be convolved.
+an image is one product of two matrices. The beam only adds to the variances, so no convolution is needed.
 """
 
 from numbers import Integral, Real
@@ -16,7 +16,7 @@ __all__ = ["make_radio_doubles"]
 
 _NOISE = 0.15  # mJy per beam
 _BEAM = 5.4 / np.sqrt(8 * np.log(2))  # standard deviation of a beam of 5.4 arcsec FWHM
-_BEADS = 24  # along each jet
+_BEADS = 24  # number along each jet
 _DRAWS = ["kind", "las", "peak", "angle", "bend", "swing", "core", "x", "y", "balance", "reach", "fade", "width"]
 
 _DESCR = """\
@@ -52,8 +52,8 @@ def make_radio_doubles(
 ) -> Bunch:
     """Simulate radio galaxies of Fanaroff-Riley classes I and II.
 
-    With an int `random_state` the same call gives the same bytes, and the first rows of a larger sample are those of
-    a smaller one.
+    With an int `random_state`, the same call returns the same bytes, and the first rows of a larger sample equal a
+    smaller sample.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def make_radio_doubles(
     clip : float or None, default=3.0
         Pixels below this many standard deviations of the noise are set to zero, as in MiraBest; None keeps the noise.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything drawn.
+        Random state of the simulation.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def make_radio_doubles(
         pixel_scale : float
             Arcseconds per pixel.
         DESCR : str
-            What was simulated.
+            Description of the simulation.
 
     Raises
     ------
@@ -95,7 +95,8 @@ def make_radio_doubles(
 
     References
     ----------
-    Fanaroff & Riley 1974, MNRAS 167, 31P. Becker, White & Helfand 1995, ApJ 450, 559 (FIRST).
+    Fanaroff & Riley 1974, MNRAS 167, 31P, `doi:10.1093/mnras/167.1.31P <https://doi.org/10.1093/mnras/167.1.31P>`_.
+    Becker, White & Helfand 1995, ApJ 450, 559 (FIRST), `doi:10.1086/176166 <https://doi.org/10.1086/176166>`_.
 
     Examples
     --------
@@ -128,7 +129,7 @@ def make_radio_doubles(
 
 
 def _sources(n: int, seed: int, side: float) -> pd.DataFrame:
-    """Draw n sources for images of this side (arcsec), one row each; row i is the same whatever n."""
+    """Draw n sources for images of this side (arcsec), one row each. Row i is the same for any n."""
     u = pd.DataFrame(np.random.default_rng(seed).random((n, len(_DRAWS))), columns=_DRAWS)
     normal = special.ndtri(u.clip(1e-6, 1 - 1e-6))
     fr2 = u["kind"] >= 0.5
@@ -137,8 +138,8 @@ def _sources(n: int, seed: int, side: float) -> pd.DataFrame:
         las=np.clip(np.where(fr2, 50, 70) * np.exp(0.5 * normal["las"]), 20, 0.7 * side),
         peak=_NOISE * 10 ** (1.2 + u["peak"]),
         angle=2 * np.pi * u["angle"],
-        bend=np.where(fr2, 0.15, 1.0) * normal["bend"],  # both jets towards one side: a C
-        swing=np.where(fr2, 0.1, 0.5) * normal["swing"],  # each towards its own: an S
+        bend=np.where(fr2, 0.15, 1.0) * normal["bend"],  # both jets bend to one side, like a C
+        swing=np.where(fr2, 0.1, 0.5) * normal["swing"],  # the jets bend to opposite sides, like an S
         core=np.where(fr2, 0.3, 1.0) * (0.3 + u["core"]),
         x=0.02 * side * (u["x"] - 0.5),
         y=0.02 * side * (u["y"] - 0.5),
@@ -146,7 +147,7 @@ def _sources(n: int, seed: int, side: float) -> pd.DataFrame:
 
 
 def _beads(sources: pd.DataFrame, seed: int) -> np.ndarray:
-    """Center x, y and standard deviation (arcsec) and flux of every bead: (n, 4, 2 · beads + 1)."""
+    """Return center x, y, standard deviation (arcsec) and flux of every bead: (n, 4, 2 · beads + 1)."""
     s = {name: column.to_numpy()[:, None] for name, column in sources.items()}
     rng = np.random.default_rng(seed)
     knots = np.exp(0.4 * rng.standard_normal((len(sources), 2, _BEADS)))
@@ -156,7 +157,7 @@ def _beads(sources: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def _jet(s: dict[str, np.ndarray], side: int, knots: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Beads of one jet, from the core to its end."""
+    """Return the beads of one jet, from the core to its end."""
     t = np.arange(1, _BEADS + 1) / _BEADS
     length = 0.5 * s["las"] * (1 + 0.3 * side * (s["reach"] - 0.5))
     heading = s["angle"] + (s["swing"] + side * s["bend"]) * t + np.pi * (side < 0)
@@ -173,7 +174,7 @@ def _jet(s: dict[str, np.ndarray], side: int, knots: np.ndarray) -> tuple[np.nda
 
 
 def _render(beads: np.ndarray, size: int, pixel_scale: float) -> np.ndarray:
-    """Brightness of one source seen with the beam."""
+    """Compute the brightness of one source, convolved with the beam."""
     x, y, width, flux = beads[:, :, None]
     sigma = np.hypot(width, _BEAM)
     axis = (np.arange(size) - (size - 1) / 2) * pixel_scale
@@ -183,7 +184,7 @@ def _render(beads: np.ndarray, size: int, pixel_scale: float) -> np.ndarray:
 
 
 def _smooth_noise(size: int, pixel_scale: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of an interferometer: it has passed through the same beam as the sky."""
+    """Draw the noise of an interferometer, smoothed by the same beam as the sky."""
     sigma = _BEAM / pixel_scale
     white = rng.standard_normal((size, size))
     smooth = ndimage.gaussian_filter(white, sigma, mode="wrap")

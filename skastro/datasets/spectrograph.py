@@ -1,9 +1,9 @@
-r"""A simulated spectrograph: the light of the same galaxies, spread out.
+r"""A simulated spectrograph, which observes the galaxies of the simulated survey.
 
     flux = old · break · (1 − lines) + young · (1 − lines) + emission
 
 The smooth light of the old and of the young stars is that of `skastro.datasets.galaxies.fluxes`, so spectra and images
-agree; the lines and the break at 4000 Å tell age, metallicity and star formation. All wavelengths are in vacuum.
+agree. The lines and the break at 4000 Å depend on age, metallicity and star formation. All wavelengths are in vacuum.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ subtraction of the sky. Flux is in 1e-17 erg/s/cm²/Å.
 
 _STEP = np.log(9800 / 3600) / 799
 WAVELENGTHS = 3600 * np.exp(_STEP * np.arange(800))
-_EDGES = np.log(3600) + _STEP * (np.arange(801) - 0.5)  # of the pixels, logarithms
+_EDGES = np.log(3600) + _STEP * (np.arange(801) - 0.5)  # edges of the pixels, logarithms
 _WIDTHS = np.diff(np.exp(_EDGES))
 
 _NANOMAGGY = 3.631e-12 * 2.998e18 / WAVELENGTHS**2  # 3.631e-29 erg/s/cm²/Hz
@@ -39,8 +39,8 @@ _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 _RESOLUTION = 2000  # wavelength over full width at half maximum
 _GAS = 100 / 299792.458  # dispersion of the gas, over the speed of light
 
-# Chosen, near what galaxies of 8 Gyr and solar metallicity have: equivalent widths (Å) in the old and in the young
-# stars, Gaussian width (Å), and powers of metallicity and of age with which the old stars' grow.
+# Assumed values, close to those of galaxies of 8 Gyr and solar metallicity: equivalent widths (Å) in the old and in the
+# young stars, Gaussian width (Å), and powers of metallicity and age by which the widths in the old stars grow.
 _ABSORPTION = pd.DataFrame(
     {
         "Ca K": (3934.8, 6.5, 0.5, 7.0, 0.15, 0.2),
@@ -76,9 +76,9 @@ _EMISSION = pd.DataFrame(
 ).T
 
 _MILKY_WAY = pd.Series(SURVEYS["sdss"].extinction, SURVEYS["sdss"].wavelengths)
-_CHUNK = 128  # galaxies at once: bounds the memory
-_LOST = 0.005  # share of the pixels that a cosmic ray hits
-_CHARGE = 30  # what it leaves on average, in units of the noise
+_CHUNK = 128  # galaxies at once, to limit memory
+_LOST = 0.005  # share of the pixels hit by a cosmic ray
+_CHARGE = 30  # its mean signal, in units of the noise
 
 
 def spectra(galaxies: pd.DataFrame) -> np.ndarray:
@@ -89,18 +89,18 @@ def spectra(galaxies: pd.DataFrame) -> np.ndarray:
 
     with the continua of `skastro.datasets.galaxies.fluxes`, the break b, absorption lines of equivalent width E,
     emission lines of flux :math:`F_j`, and Gaussian profiles φ of unit area, averaged over each pixel. The equivalent
-    widths in the old stars go as powers of age and metallicity. With the age t in Gyr, the metallicity Z and
+    widths in the old stars scale as powers of age and metallicity. With the age t in Gyr, the metallicity Z and
     :math:`u = (\lambda / 4000\,Å - 1) / 0.04`, the break is
 
     .. math:: b = (0.15 + 0.5 \log_{10} (t / 8) + 0.2 \log_{10} (Z / Z_\odot))\; \mathrm{sgn}(u)\, e^{-|u|}
         \;\mathrm{mag}.
 
-    Its two sides cancel in broad bands. All numbers are chosen.
+    Its two sides cancel in broad bands. All numbers are assumptions.
 
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `skastro.datasets.galaxies.population` drew.
+        Galaxies, as returned by `skastro.datasets.galaxies.population`.
 
     Returns
     -------
@@ -138,25 +138,27 @@ def emission_lines(galaxies: pd.DataFrame) -> pd.DataFrame:
         12 + \log \mathrm{O/H} = 8.90 + 0.57 \log \frac{[\mathrm{N\,II}]}{\mathrm{H\alpha}}
         = 8.73 - 0.32 \log \frac{[\mathrm{O\,III}] / \mathrm{H\beta}}{[\mathrm{N\,II}] / \mathrm{H\alpha}}
 
-    with the luminosity in erg/s, the star formation rate in solar masses a year, and gas of the stars' metallicity (the
-    Sun: 8.69). Chosen: dust takes half of the ionising photons; [O II] and [S II] are 0.7 and 0.35 times Hα. The Balmer
-    lines have the ratios of case B at 10,000 K. The relations of nitrogen and oxygen are used beyond where they were
-    measured. Then the dust of the young stars and that of the Milky Way redden all lines.
+    with the luminosity in erg/s, the star formation rate in solar masses per year, and gas of the stars' metallicity
+    (the Sun: 8.69). Assumptions: dust absorbs half of the ionising photons; [O II] and [S II] are 0.7 and 0.35 times
+    Hα. The Balmer lines have the ratios of case B at 10,000 K. The relations of nitrogen and oxygen are extrapolated
+    beyond their measured range. Then the dust of the young stars and that of the Milky Way redden all lines.
 
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `skastro.datasets.galaxies.population` drew.
+        Galaxies, as returned by `skastro.datasets.galaxies.population`.
 
     Returns
     -------
     DataFrame of shape (n, 12)
-        In 1e-17 erg/s/cm².
+        Fluxes in 1e-17 erg/s/cm².
 
     References
     ----------
-    Star formation: Kennicutt 1998, ARA&A 36, 189, equation 2. Metallicity: Pettini & Pagel 2004, MNRAS 348, L59. The
-    Sun: Asplund et al. 2009, ARA&A 47, 481. Case B: Osterbrock & Ferland 2006.
+    Star formation: Kennicutt 1998, ARA&A 36, 189, `arXiv:astro-ph/9807187 <https://arxiv.org/abs/astro-ph/9807187>`_,
+    equation 2. Metallicity: Pettini & Pagel 2004, MNRAS 348, L59, `arXiv:astro-ph/0401128
+    <https://arxiv.org/abs/astro-ph/0401128>`_. The Sun: Asplund et al. 2009, ARA&A 47, 481, `arXiv:0909.0948
+    <https://arxiv.org/abs/0909.0948>`_. Case B: Osterbrock & Ferland 2006.
 
     Examples
     --------
@@ -189,27 +191,27 @@ def emission_lines(galaxies: pd.DataFrame) -> pd.DataFrame:
 
 
 def observe(galaxies: pd.DataFrame, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    r"""Observe spectra with noise; row i is the same whatever the number of rows.
+    r"""Observe spectra with noise. Row i is the same for any number of rows.
 
     .. math:: \sigma^2 = (F + F_\mathrm{sky}) / C
 
-    with the photons C that a flux of 1 brings to a pixel. Chosen: a galaxy of magnitude 17 in the r band has about 12
-    times the noise. A pixel that a cosmic ray hit is lost: it has far more flux, and no weight.
+    where C is the number of photons that a flux of 1 brings to a pixel. Assumption: a galaxy of magnitude 17 in the r
+    band has about 12 times the noise. A pixel hit by a cosmic ray is lost: it has far more flux, and no weight.
 
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `skastro.datasets.galaxies.population` drew.
+        Galaxies, as returned by `skastro.datasets.galaxies.population`.
     noise : float
-        Factor on the noise and on what cosmic rays leave; 0 gives clean spectra, beside the inverse variance that 1
-        gives.
+        Factor on the noise and on the signal of cosmic rays; 0 returns spectra without noise, with the inverse variance
+        of ``noise=1``.
     seed : int
-        Seed of everything drawn.
+        Random seed.
 
     Returns
     -------
     flux : ndarray of shape (n, n_wavelengths), float32
-        In 1e-17 erg/s/cm²/Å.
+        Flux in 1e-17 erg/s/cm²/Å.
     ivar : ndarray of shape (n, n_wavelengths), float32
         Inverse variance in the inverse square of that unit; zero where a pixel is lost.
 
@@ -234,25 +236,25 @@ def observe(galaxies: pd.DataFrame, noise: float, seed: int) -> tuple[np.ndarray
 
 
 def _extinction(wavelength: np.ndarray) -> np.ndarray:
-    """Coefficients of the Milky Way's dust, between those of the images' bands."""
+    """Interpolate the coefficients of the Milky Way's dust between those of the images' bands."""
     return np.interp(wavelength, _MILKY_WAY.index, _MILKY_WAY)
 
 
 def _profile(center: np.ndarray, sigma: float) -> np.ndarray:
-    """Mean over each pixel of Gaussian lines (1/Å) of unit area and of this width relative to their wavelength."""
+    """Average Gaussian lines (1/Å) of unit area over each pixel; the width is relative to their wavelength."""
     width = np.hypot(sigma, _SIGMA_PER_FWHM / _RESOLUTION)
     return np.diff(special.ndtr((_EDGES - np.log(center)) / width)) / _WIDTHS
 
 
 def _sky() -> np.ndarray:
-    """Flux of the night sky in the aperture: chosen, with lines near the brightest of oxygen, sodium and OH."""
+    """Return the assumed flux of the night sky in the aperture, with lines near the brightest of O, Na and OH."""
     red = np.array(
         [7278, 7318, 7343, 7753, 7796, 7824, 7967, 7995, 8347, 8401, 8432, 8830, 8888, 8922, 8960, 9378, 9442, 9480]
     )
     lines = np.concatenate([[5579, 5895, 6302, 6366], red])
-    widths = np.concatenate([[60, 5, 20, 7], 12 * (red / 7300) ** 6])  # equivalent, in Å
+    widths = np.concatenate([[60, 5, 20, 7], 12 * (red / 7300) ** 6])  # equivalent widths, in Å
     return 20 * np.sqrt(WAVELENGTHS / 6500) * (1 + widths @ _profile(lines[:, None], 0.0))
 
 
 _SKY = _sky()
-_PHOTONS = 8 * np.exp(-((np.log(WAVELENGTHS / 6500) / 0.45) ** 2))  # chosen: optics and detector fail at both ends
+_PHOTONS = 8 * np.exp(-((np.log(WAVELENGTHS / 6500) / 0.45) ** 2))  # assumed: low throughput at both ends

@@ -1,8 +1,9 @@
-"""A simulated survey: simulated galaxies, photographed.
+"""A simulated imaging survey of simulated galaxies.
 
     image_b = PSF_b * (F_old,b · old + F_young,b · young) + sky noise_b
 
-with the two stellar populations of `skastro.datasets.galaxies`, at which volunteers and a spectrograph look too.
+with the two stellar populations of `skastro.datasets.galaxies`. Volunteers and a spectrograph observe the same
+galaxies.
 """
 
 from collections.abc import Sequence
@@ -30,10 +31,10 @@ _BANDS = pd.DataFrame(
     },
     index=_SDSS.bands,
 )
-_DEPTH_SEEING = 1.3  # arcsec, in which those depths were reached
+_DEPTH_SEEING = 1.3  # arcsec, the seeing at which those depths were reached
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 
-# Of all that was drawn, what a catalog would list.
+# The properties that a catalog would list.
 _PROPERTIES = [
     "log_mass",
     "log_ssfr",
@@ -44,8 +45,8 @@ _PROPERTIES = [
     "dust",
     "ebv",
 ]
-_SPECTRAL_PROPERTIES = ["age", "metallicity"]  # what only spectra show
-_CHUNK = 128  # galaxies rendered at once: bounds the memory
+_SPECTRAL_PROPERTIES = ["age", "metallicity"]  # properties that only spectra reveal
+_CHUNK = 128  # galaxies rendered at once, to limit memory
 _MARGIN = 8  # pixels rendered beyond each edge, so that light just outside the frame is blurred into it
 
 _DESCR = """\
@@ -92,36 +93,36 @@ def make_survey(
     spectra: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Simulate a survey of galaxies: images in several bands, on request spectra, and the truth about each.
+    """Simulate a survey of galaxies: images in several bands, optionally spectra and votes, and the true properties.
 
-    With an int `random_state` the same call gives the same bytes, and the first rows of a larger survey are those of a
-    smaller one.
+    With an int `random_state`, the same call returns the same bytes, and the first rows of a larger survey equal a
+    smaller survey.
 
     Parameters
     ----------
     n_samples : int, default=1000
         Number of galaxies.
     bands : str or sequence of str, default="ugriz"
-        Bands of the Sloan survey, in the order wanted: ``"grz"``, ``["r"]``.
+        Bands of the Sloan survey, in the desired order: ``"grz"``, ``["r"]``.
     size : int, default=64
         Side of the images in pixels.
     pixel_scale : float, default=0.396
         Arcseconds per pixel.
     seeing : float, default=1.3
         Typical full width at half maximum of the PSF in the r band, in arcseconds. It varies by a tenth from one galaxy
-        to the next and goes as wavelength to the power −0.3. 0 is no blur.
+        to the next and scales as wavelength to the power −0.3. 0 means no blur.
     noise : float, default=1.0
-        Factor on the noise of images and spectra; 0 gives both without noise.
+        Factor on the noise of images and spectra; 0 returns both without noise.
     schema : str or VoteSchema, default=None
-        What simulated volunteers are asked: ``"simulated"``, two campaigns that ask different questions about
-        everything but rings; ``"gz_rings"``, whether there is a ring; or a schema of such questions. None asks nothing.
-        Images are the same for every schema.
+        Questions to simulated volunteers: ``"simulated"``, two campaigns with different questions on everything but
+        rings; ``"gz_rings"``, whether there is a ring; or a schema of such questions. None means no votes. Images are
+        the same for every schema.
     n_volunteers : int or tuple of two int, default=(5, 40)
-        How many volunteers see each galaxy, or the fewest and the most.
+        Number of volunteers who see each galaxy, or the minimum and the maximum.
     spectra : bool, default=False
-        Whether to take spectra too. All else is the same with and without.
+        If True, also return spectra. Everything else is the same with and without.
     random_state : int, RandomState instance or None, default=None
-        Seed of everything drawn.
+        Random state of the simulation.
 
     Returns
     -------
@@ -143,25 +144,26 @@ def make_survey(
             rate per year), `bulge_fraction` (of the light at 5500 Å), `half_light_radius` (arcsec), `ellipticity`
             (1 − axis ratio), `inclination` (degrees), `dust` (A_V inside the galaxy, mag), `ebv` (E(B−V) of the
             Milky Way in mag, on the scale of Schlegel, Finkbeiner & Davis 1998). A merger has those of its larger
-            galaxy. With `spectra` two more columns: `age` (mean age of the stars, weighted by mass, in Gyr) and
-            `metallicity` (log10 Z/Z☉).
+            galaxy. With `spectra`, there are two more columns: `age` (mean age of the stars, weighted by mass, in Gyr)
+            and `metallicity` (log10 Z/Z☉).
         bands : tuple of str
             Names of the bands.
         pixel_scale : float
             Arcseconds per pixel.
         votes : DataFrame of shape (n_samples, n_answers), int64
-            With `schema`: how many volunteers gave each answer. Each galaxy is shown in one campaign of the schema.
+            With `schema`: number of volunteers who gave each answer. Each galaxy is shown in one campaign of the
+            schema.
         vote_probabilities : DataFrame of shape (n_samples, n_answers), float64
-            With `schema`: how probable each answer truly is from a volunteer who is asked.
+            With `schema`: true probability of each answer from a volunteer who is asked.
         spectra : ndarray of shape (n_samples, 800), float32
             With `spectra`: flux of the whole galaxy in 1e-17 erg/s/cm²/Å, reddened by the Milky Way.
         ivar : ndarray of shape (n_samples, 800), float32
-            With `spectra`: inverse variance of that flux, zero where a cosmic ray hit: there the flux means nothing. At
-            ``noise=0`` it is that of ``noise=1``, beside a flux that is clean everywhere.
+            With `spectra`: inverse variance of that flux; zero where a cosmic ray hit, since the flux there is
+            meaningless. With ``noise=0`` it is that of ``noise=1``, for a flux without noise.
         wavelengths : ndarray of shape (800,), float64
-            With `spectra`: of the pixels, in Å, from 3600 to 9800 in even steps of their logarithm.
+            With `spectra`: wavelengths of the pixels in Å, from 3600 to 9800, evenly spaced in the logarithm.
         DESCR : str
-            What was simulated and what was not.
+            Description of the simulation and its limits.
 
     Raises
     ------
@@ -171,7 +173,8 @@ def make_survey(
 
     References
     ----------
-    Extinction: Schlafly & Finkbeiner 2011, ApJ 737, 103, table 6. Depths: SDSS Data Release 16.
+    Extinction: Schlafly & Finkbeiner 2011, ApJ 737, 103, `doi:10.1088/0004-637X/737/2/103
+    <https://doi.org/10.1088/0004-637X/737/2/103>`_, table 6. Depths: SDSS Data Release 16.
 
     Examples
     --------
@@ -244,7 +247,7 @@ def _filters(bands: str | Sequence[str]) -> pd.DataFrame:
 def _photograph(
     galaxies: pd.DataFrame, fluxes: np.ndarray, filters: pd.DataFrame, size: int, pixel_scale: float, seeing: float
 ) -> np.ndarray:
-    """Images without noise, a chunk of galaxies at a time."""
+    """Compute images without noise, a chunk of galaxies at a time."""
     images = np.empty((len(galaxies), len(filters), size, size), np.float32)
     frame = slice(_MARGIN, _MARGIN + size)
     color = (filters["wavelength"] / _BANDS.at["r", "wavelength"]).to_numpy() ** -0.3
@@ -259,7 +262,7 @@ def _photograph(
 
 
 def _blurred(waves: np.ndarray, fluxes: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Mix the Fourier transforms of the two populations in these proportions and convolve with Gaussians (px)."""
+    """Mix the Fourier transforms of the two populations by their fluxes and convolve with Gaussians (px)."""
     side = waves.shape[-2]
     k2 = (fft.fftfreq(side)[:, None] ** 2 + fft.rfftfreq(side) ** 2).astype(np.float32)
     mix = np.einsum("pnyx,pn->nyx", waves, fluxes.astype(np.float32))
@@ -268,7 +271,7 @@ def _blurred(waves: np.ndarray, fluxes: np.ndarray, sigma: np.ndarray) -> np.nda
 
 
 def _add_sky(images: np.ndarray, depth: np.ndarray, pixel_scale: float, noise: float, seed: int) -> None:
-    """Add noise, in place and galaxy by galaxy: the first rows do not depend on how many follow."""
+    """Add noise, in place and galaxy by galaxy, so that the first rows do not depend on the number of rows."""
     point_source = 10 ** (0.4 * (22.5 - depth)) / 5
     pixels = np.sqrt(4 * np.pi) * _DEPTH_SEEING * _SIGMA_PER_FWHM / pixel_scale
     sigma = (noise * point_source / pixels).astype(np.float32)[:, None, None]

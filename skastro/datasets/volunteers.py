@@ -1,9 +1,9 @@
-r"""Simulated volunteers: what people would have said of simulated galaxies.
+r"""Simulated volunteers, who answer questions about simulated galaxies.
 
     P(answer) = (1 − c) · P(answer | the galaxy, seen perfectly) + c / number of answers
 
-The confusion c grows with redshift and faintness. Volunteers walk down the tree of a schema: who is asked a question
-is who gave an answer that leads to it.
+The confusion c grows with redshift and faintness. Volunteers walk down the tree of a schema: only those who gave an
+answer that leads to a question are asked it.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,25 +33,25 @@ bulges than arms do. So the answers to "simulated" give rings away, though no qu
 
 
 def vote_probabilities(galaxies: pd.DataFrame, schema: VoteSchema) -> pd.DataFrame:
-    r"""Compute how probable each answer is from a volunteer who is asked.
+    r"""Compute the probability of each answer from a volunteer who is asked.
 
     .. math:: p_a = (1 - c)\, t_a + c / k, \quad c = 0.05 + 0.45\, \sigma\bigl((r - 18) / 0.8 + (z - 0.1) / 0.05\bigr)
 
-    with the answers' probabilities t where the galaxy is seen perfectly, the number k of answers, the logistic function
+    with the probabilities t of the answers for a perfectly seen galaxy, the number k of answers, the logistic function
     σ, and the galaxy's redshift z and magnitude r in the r band.
 
     Parameters
     ----------
     galaxies : DataFrame of n rows
-        What `skastro.datasets.galaxies.population` drew.
+        Galaxies, as returned by `skastro.datasets.galaxies.population`.
     schema : VoteSchema
-        Questions of the schema ``"simulated"`` or ``"gz_rings"``. What follows a question's name after a hyphen is the
+        Questions of the schema ``"simulated"`` or ``"gz_rings"``. The part of a question's name after a hyphen is the
         campaign: ``"bar-second"``.
 
     Returns
     -------
     DataFrame of shape (n, n_answers)
-        They sum to 1 over each question, also over those that nobody comes to.
+        Probabilities that sum to 1 over each question, including questions that nobody is asked.
 
     Raises
     ------
@@ -79,23 +79,24 @@ def vote_probabilities(galaxies: pd.DataFrame, schema: VoteSchema) -> pd.DataFra
 def cast_votes(
     probabilities: pd.DataFrame, schema: VoteSchema, n_volunteers: int | Sequence[int], seed: int
 ) -> pd.DataFrame:
-    """Send volunteers down the tree; row i is the same whatever the number of rows.
+    """Send volunteers down the tree of questions. Row i is the same for any number of rows.
 
     Parameters
     ----------
     probabilities : DataFrame of shape (n, n_answers)
-        Of each answer, where asked; as `vote_probabilities` gives them.
+        Probability of each answer, if asked; as returned by `vote_probabilities`.
     schema : VoteSchema
-        The tree. Each galaxy is shown in one of its campaigns.
+        Tree of questions. Each galaxy is shown in one of its campaigns.
     n_volunteers : int or tuple of two int
-        Volunteers who see each galaxy, or the fewest and the most, all numbers between being equally probable.
+        Number of volunteers who see each galaxy; or the minimum and the maximum, all numbers between being equally
+        likely.
     seed : int
-        Seed of everything drawn.
+        Random seed.
 
     Returns
     -------
     DataFrame of shape (n, n_answers), int64
-        Counts.
+        Number of volunteers who gave each answer.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def cast_votes(
         If `n_volunteers` is not a number, or two in ascending order, from 0.
     """
     fewest, most = _limits(n_volunteers)
-    # A generator per question, so that more rows do not shift the numbers drawn for the first.
+    # One generator per question, so that more rows do not shift the numbers drawn for the first rows.
     turnout, choice, *others = np.random.default_rng(seed).spawn(2 + schema.n_questions)
     campaigns = list(dict.fromkeys(_split(root)[1] for root in schema.roots))
     people = turnout.integers(fewest, most, size=len(probabilities), endpoint=True)
@@ -120,7 +121,7 @@ def cast_votes(
 
 
 def _confusion(galaxies: pd.DataFrame) -> np.ndarray:
-    """Share of the answers that are guessed."""
+    """Return the fraction of the answers that are guessed."""
     r = SURVEYS["sdss"].select("r")
     flux = universe.fluxes(galaxies, np.array(r.wavelengths), np.array(r.extinction)).sum(axis=(0, 2))
     magnitude = 22.5 - 2.5 * np.log10(flux)
@@ -128,7 +129,7 @@ def _confusion(galaxies: pd.DataFrame) -> np.ndarray:
 
 
 def _truth(question: str, answers: Sequence[str], galaxies: pd.DataFrame) -> np.ndarray:
-    """Probabilities of the answers where the galaxy is seen perfectly."""
+    """Return the probabilities of the answers for a perfectly seen galaxy."""
     known, describe = _QUESTIONS[_split(question)[0]]
     truth = dict(zip(known.split(), describe(galaxies), strict=True))
     if set(answers) != set(truth):
@@ -137,7 +138,7 @@ def _truth(question: str, answers: Sequence[str], galaxies: pd.DataFrame) -> np.
 
 
 def _split(question: str) -> tuple[str, str]:
-    """What is asked, and the campaign that asks it."""
+    """Split a name into the question and its campaign."""
     for name in _QUESTIONS:
         if question == name or question.startswith(name + "-"):
             return name, question.removeprefix(name)
@@ -157,17 +158,17 @@ def _either(yes: Any) -> list[np.ndarray]:
 
 
 def _graded(values: pd.Series, limits: Sequence[float], width: float) -> list[np.ndarray]:
-    """Probabilities to lie below, between and above limits that are drawn with a shaky hand."""
+    """Return the probabilities of values to lie below, between and above noisy limits."""
     above = [1.0, *(special.expit((values.to_numpy() - limit) / width) for limit in limits), 0.0]
     return [np.asarray(upper - lower) for upper, lower in pairwise(above)]
 
 
 def _counted(values: pd.Series, numbers: Sequence[int]) -> list[np.ndarray]:
-    """Certain where there is something to count, a guess where there is nothing."""
+    """Return certainty where there is something to count, and equal probabilities where there is nothing."""
     return [np.where(values > 0, values == number, 1 / len(numbers)) for number in numbers]
 
 
-# Each question that the simulation can answer, with its answers and what decides between them.
+# Each question that the simulation can answer, with its answers and the quantities that decide between them.
 _QUESTIONS: dict[str, tuple[str, Callable[[pd.DataFrame], list[np.ndarray]]]] = {
     "smooth-or-featured": ("featured smooth", lambda g: _graded(g["bulge_fraction"], [0.5], 0.08)),
     "how-rounded": ("round in-between cigar", lambda g: _graded(g["ellipticity"], [0.25, 0.7], 0.05)),

@@ -1,4 +1,4 @@
-"""Networks with weights: encoders, their blocks, heads, normalization."""
+"""Neural networks: encoders, their blocks, heads, and normalization."""
 
 from skastro.encoders.attention import AttentionPool
 from skastro.encoders.blocks import Tail, Trunk, blocks, split

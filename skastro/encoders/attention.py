@@ -1,4 +1,4 @@
-"""Pooling by attention: a learned query looks at the tokens of an object and sums up what matters to it."""
+"""Attention pooling: a learned query computes a weighted sum of the tokens of an object."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ __all__ = ["AttentionPool"]
 
 
 class AttentionPool(nn.Module):
-    r"""Cross-attention of one learned query over tokens, then layer norm and two linear layers beside a shortcut.
+    r"""Cross-attention of one learned query over tokens, then layer norm and two linear layers with a shortcut.
 
-    Each of :math:`h` heads weighs the tokens :math:`x_t` (standardized, once `standardize` has measured some) by its
-    part of the query, and sums their values:
+    Each of :math:`h` heads weights the tokens :math:`x_t` (standardized, if `standardize` was called) by its part of
+    the query, and sums their values:
 
     .. math:: a_t = \operatorname{softmax}_t \frac{q^\top W_k x_t}{\sqrt{d / h}}, \qquad
               z = W_o \left[\sum_t a_t (W_v x_t + b_v)\right]_{\mathrm{heads}} + b_o, \qquad
@@ -21,25 +21,26 @@ class AttentionPool(nn.Module):
     width : int
         Features of a token.
     heads : int
-        Attention heads :math:`h`; they divide `dim`.
+        Number of attention heads :math:`h`; it must divide `dim`.
     dim : int
-        Features :math:`d` that come out.
+        Number of output features :math:`d`.
     hidden : int
-        Hidden width of the two linear layers, which have a GELU between them.
+        Hidden width of the two linear layers, with a GELU between them.
 
     Raises
     ------
     ValueError
-        If the heads do not divide `dim`.
+        If `heads` does not divide `dim`.
 
     Notes
     -----
-    With a single query nothing has to be projected token by token: :math:`q^\top W_k` is one row per head, and
-    :math:`W_v` is applied to the weighted sum of the tokens. A long sequence costs little more than a short one.
+    With a single query, no token needs its own projection: :math:`q^\top W_k` is one row per head, and :math:`W_v` is
+    applied to the weighted sum of the tokens. A long sequence costs little more than a short one.
 
     References
     ----------
-    Parker et al. (2024), section 3.3 and appendix B3: four heads, 512 features, two linear layers of 512.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 3.3 and appendix B3: four
+    heads, 512 features, two linear layers of 512.
 
     Examples
     --------
@@ -59,21 +60,21 @@ class AttentionPool(nn.Module):
             raise ValueError(f"heads={heads} must divide the {dim} features that they give together.")
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        self.query = nn.Parameter(torch.empty(heads, dim // heads).normal_(std=0.02))  # at first, nearly the mean
+        self.query = nn.Parameter(torch.empty(heads, dim // heads).normal_(std=0.02))  # pools nearly the mean at first
         self.key = nn.Linear(width, dim, bias=False)
         self.value = nn.Linear(width, dim)
         self.out = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Pool tokens.
+        """Pool the tokens of each object.
 
         Parameters
         ----------
         tokens : Tensor of shape (n, t, width)
-            Of n objects.
+            Tokens of n objects.
         mask : Tensor of shape (n, t), default=None
-            False or zero where a token does not count; one of each object must.
+            False or zero where a token is ignored; every object needs at least one token.
 
         Returns
         -------
@@ -87,14 +88,14 @@ class AttentionPool(nn.Module):
         return pooled + self.mlp(pooled)
 
     def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Tell how much each head looks at each token.
+        """Compute the attention weight of each token in each head.
 
         Parameters
         ----------
         tokens : Tensor of shape (n, t, width)
-            Of n objects.
+            Tokens of n objects.
         mask : Tensor of shape (n, t), default=None
-            False or zero where a token does not count.
+            False or zero where a token is ignored.
 
         Returns
         -------
@@ -104,14 +105,14 @@ class AttentionPool(nn.Module):
         return self._attention((tokens - self.mean) / self.std, mask)
 
     def standardize(self, tokens: Tensor, mask: Tensor | None = None) -> None:
-        """Measure the mean and the standard deviation of each feature, to see every token in their units from now on.
+        """Measure the mean and the standard deviation of each feature, and standardize all tokens by them from now on.
 
         Parameters
         ----------
         tokens : Tensor of shape (n, t, width)
-            Of some objects.
+            Tokens of some objects.
         mask : Tensor of shape (n, t), default=None
-            False or zero where a token does not count.
+            False or zero where a token is ignored.
         """
         counted = tokens.flatten(0, 1) if mask is None else tokens[mask.bool()]
         std, mean = torch.std_mean(counted.float(), dim=0, correction=0)

@@ -1,4 +1,4 @@
-"""The blocks of an encoder: what fine-tuning unfreezes, and where a frozen part ends."""
+"""Blocks of an encoder, for fine-tuning a part of it and caching the output of the frozen part."""
 
 from collections.abc import Iterable
 from itertools import accumulate
@@ -14,9 +14,9 @@ __all__ = ["Tail", "Trunk", "blocks", "split"]
 
 
 def blocks(encoder: nn.Module) -> dict[str, list[str]]:
-    """Sort an encoder's parameters into its own blocks.
+    """Group an encoder's parameters by its blocks.
 
-    A timm network knows its blocks: the stem, then each residual or transformer block; a last norm belongs to the
+    The blocks of a timm network are the stem, then each residual or transformer block; a final norm belongs to the
     block before it. The blocks of any other module are its children.
 
     Parameters
@@ -55,7 +55,7 @@ def _groups(network: Any) -> list[list[str]]:
 
 
 def _module_of(group: list[str], names: Iterable[str]) -> str:
-    """Find the largest module that is wholly of a block and holds its first parameters, or else name the first."""
+    """Return the largest module that lies wholly in a block and holds its first parameter, or else that parameter."""
     elsewhere = {path for name in set(names) - set(group) for path in _paths(name)}
     return next((path for name in group for path in _paths(name) if path not in elsewhere), group[0])
 
@@ -65,12 +65,12 @@ def _paths(name: str) -> list[str]:
 
 
 class Trunk(nn.Module):
-    """An encoder up to one of its blocks: it gives what enters the block, and nothing behind it runs.
+    """First part of an encoder: it returns the input of one of its blocks, and nothing after that runs.
 
     Parameters
     ----------
     encoder : nn.Module
-        Whose blocks run one after the other.
+        Encoder with blocks that run one after the other.
     block : str
         Name of the first block that does not run.
     """
@@ -81,12 +81,12 @@ class Trunk(nn.Module):
         self.block = block
 
     def forward(self, *view: Tensor) -> Tensor:
-        """Compute what enters the block.
+        """Compute the input of the block.
 
         Parameters
         ----------
         *view : Tensor
-            What the encoder takes.
+            Input of the encoder.
 
         Returns
         -------
@@ -101,16 +101,16 @@ class Trunk(nn.Module):
 
 
 class Tail(nn.Module):
-    """An encoder from one of its blocks on: it takes what enters the block in the place of a view.
+    """Last part of an encoder, from one of its blocks on: its input is that of the block instead of a view.
 
     Parameters
     ----------
     encoder : nn.Module
-        Whose blocks run one after the other.
+        Encoder with blocks that run one after the other.
     block : str
         Name of the first block to run.
     *blank : Tensor
-        What the encoder takes of one row; what lies before the block runs on it, without effect.
+        Input of the encoder for one row. The part before the block runs on it, without effect.
 
     Examples
     --------
@@ -131,12 +131,12 @@ class Tail(nn.Module):
             self.register_buffer(f"blank{place}", part, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Embed from the block on.
+        """Embed the input of the block.
 
         Parameters
         ----------
         features : Tensor of shape (n, ...)
-            What the trunk gave.
+            Output of the trunk.
 
         Returns
         -------
@@ -153,29 +153,29 @@ def split(encoder: nn.Module, block: str, *view: Tensor) -> tuple[Trunk, Tail] |
     Parameters
     ----------
     encoder : nn.Module
-        In eval mode.
+        Encoder in eval mode.
     block : str
         Name of the first block of the tail.
     *view : Tensor
-        What the encoder takes of a few rows, on which both parts together must equal the whole.
+        Input of the encoder for a few rows, on which both parts together must equal the whole.
 
     Returns
     -------
     tuple of Trunk and Tail, or None
-        None where a path leads around the cut.
+        None if a path leads around the cut.
     """
     trunk, tail = Trunk(encoder, block), Tail(encoder, block, *(part[:1] for part in view))
     with torch.no_grad():
         try:
             whole = encoder(*view)
             same = torch.allclose(tail(trunk(*view)), whole, rtol=0, atol=1e-4 * float(whole.abs().max()))
-        except (RuntimeError, AttributeError):  # shapes that do not fit, or a block that is no module
+        except (RuntimeError, AttributeError):  # shapes that do not match, or a block that is not a module
             return None
     return (trunk, tail) if same else None
 
 
 class _Reached(Exception):  # noqa: N818 not an error
-    """Carries what enters a block out of the network."""
+    """Exception that carries the input of a block out of the network."""
 
 
 def _stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -10,12 +10,12 @@ __all__ = ["Normalizer", "PrototypeHead", "VoteHead", "expander", "mlp"]
 
 
 def expander(width: int, hidden: int, out: int) -> nn.Sequential:
-    """Make the three-layer head of methods that decorrelate features: twice linear, batch norm, ReLU; then linear.
+    """Make the three-layer head of feature decorrelation: twice linear, batch norm, ReLU; then linear.
 
     Parameters
     ----------
     width, hidden, out : int
-        Features that come in, between, and out.
+        Number of input, hidden, and output features.
 
     Returns
     -------
@@ -23,8 +23,9 @@ def expander(width: int, hidden: int, out: int) -> nn.Sequential:
 
     References
     ----------
-    Bardes et al. (2022), https://arxiv.org/abs/2105.04906; Zbontar et al. (2021), https://arxiv.org/abs/2103.03230. No
-    layer has a bias: batch norm or the loss would take it away.
+    Bardes et al. (2022), `arXiv:2105.04906 <https://arxiv.org/abs/2105.04906>`_; Zbontar et al. (2021),
+    `arXiv:2103.03230 <https://arxiv.org/abs/2103.03230>`_. No layer has a bias, because batch norm or the loss would
+    remove it.
 
     Examples
     --------
@@ -49,9 +50,9 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
     Parameters
     ----------
     width, hidden, out : int
-        Features that come in, between, and out.
+        Number of input, hidden, and output features.
     norm : bool, default=True
-        Have the batch norm, as BYOL and SimCLR do; MoCo v2 does without.
+        If True, use batch norm, as in BYOL and SimCLR; MoCo v2 does not use it.
 
     Returns
     -------
@@ -78,25 +79,25 @@ def mlp(width: int, hidden: int, out: int, *, norm: bool = True) -> nn.Sequentia
 
 
 class PrototypeHead(nn.Module):
-    r"""The head of DINO: how near a row comes to each of many learned directions, its prototypes.
+    r"""Head of DINO: the cosine similarity of each row to many learned directions, the prototypes.
 
-    Three linear layers, with batch norm (or none) and GELU between them, lead to a bottleneck :math:`b`, and
+    Three linear layers, with batch norm (or none) and GELU between them, compute a bottleneck :math:`b`, and
 
     .. math:: \ell_k = \cos(b, v_k), \qquad k = 1 \dots K.
 
     Parameters
     ----------
     width, hidden, bottleneck : int
-        Features that come in, within, and that are compared.
+        Number of input features, of hidden features, and of features that are compared.
     prototypes : int
-        Their number :math:`K`.
+        Number of prototypes :math:`K`.
     norm : bool, default=True
-        Have the batch norm; DINOv2 does without.
+        If True, use batch norm; DINOv2 does not use it.
 
     Notes
     -----
-    Without batch norm, what an untrained encoder has in common between all images fills the bottleneck: the teacher
-    says nearly the same of each, and a short training stays at chance.
+    Without batch norm, features that an untrained encoder has in common for all images dominate the bottleneck. The
+    teacher's output is then nearly the same for all images, and a short training stays at chance.
 
     References
     ----------
@@ -126,7 +127,7 @@ class PrototypeHead(nn.Module):
         self.prototypes = nn.Parameter(nn.functional.normalize(torch.randn(prototypes, bottleneck), dim=1))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Compare rows with the prototypes, in float32.
+        """Compute the cosine similarity of rows to the prototypes, in float32.
 
         Parameters
         ----------
@@ -136,7 +137,7 @@ class PrototypeHead(nn.Module):
         Returns
         -------
         Tensor of shape (n, prototypes)
-            From -1 to 1.
+            Similarities from -1 to 1.
         """
         bottleneck = nn.functional.normalize(self.mlp(rows).float(), dim=-1)
         with torch.autocast(rows.device.type, enabled=False):
@@ -144,25 +145,25 @@ class PrototypeHead(nn.Module):
 
 
 class VoteHead(nn.Module):
-    r"""Tell the concentrations of all answers' Dirichlet distributions: dropout, a linear layer, a scaled sigmoid.
+    r"""Predict the concentrations of all answers' Dirichlet distributions: dropout, a linear layer, a scaled sigmoid.
 
     .. math:: \alpha = 1 + 100\,\sigma(W x + b), \qquad 1 < \alpha < 101
 
     Parameters
     ----------
     width : int
-        Features that come in.
+        Number of input features.
     n_answers : int
-        Answers to all questions.
+        Number of answers to all questions.
     generator : torch.Generator
-        On the CPU. First weights and dropout are drawn from it and from nothing else, so that whatever is trained
-        beside the head draws what it would without.
+        Generator on the CPU. Initial weights and dropout are drawn from it alone, so that the random numbers of
+        everything trained beside the head do not change.
     dropout : float, default=0.2
-        Share of the features that each row is denied in training.
+        Fraction of the features that are dropped for each row in training.
 
     Notes
     -----
-    The paper prints concentrations from 1 to 100; its code adds 1 to 100 times the sigmoid, as here.
+    The paper states concentrations from 1 to 100; its code adds 1 to 100 times the sigmoid, as here.
 
     References
     ----------
@@ -191,7 +192,7 @@ class VoteHead(nn.Module):
         Parameters
         ----------
         features : Tensor of shape (n, width)
-            Of an encoder.
+            Output of an encoder.
 
         Returns
         -------
@@ -210,7 +211,7 @@ class Normalizer(nn.Module):
     ----------
     bands : mapping of str to ndarray of shape (bands,)
         ``mean`` and ``std`` after the stretch and, for :math:`s(x) = \operatorname{asinh}(x/\beta_b)`,
-        ``softening`` :math:`\beta_b`; without it :math:`s(x) = x`.
+        ``softening`` :math:`\beta_b`. Without ``softening``, :math:`s(x) = x`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Image encoders: any timm network, any number of bands, stems for small cutouts."""
+"""Image encoders: timm networks for any number of bands, with stems for small cutouts."""
 
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -19,39 +19,40 @@ __all__ = ["ImageEncoder", "get_encoder"]
 STEMS = {"3x3": (3, False), "3x3-pool": (3, True), "7x7": (7, False)}
 POOLS = ("avg", "avgmax", "stages")
 INITS = ("auto", "kaiming", None)
-STAGES = 4  # feature maps that "stages" pools
-SMALLEST = 32  # strided stages need this many pixels a side; smaller images are padded
+STAGES = 4  # number of feature maps that "stages" pools
+SMALLEST = 32  # strided stages need this many pixels per side; smaller images are padded
 
 
 class ImageEncoder(BaseEstimator):
-    """Specification of an image encoder: plain values that hash, search and pickle.
+    """Specification of an image encoder: plain parameters that can be hashed, searched and pickled.
 
     Parameters
     ----------
     name : str, default="resnet10t"
-        A timm model name. Weights are random: nothing is downloaded.
+        A timm model name. Weights are random; nothing is downloaded.
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
-        (``"3x3-pool"`` keeps it). None is the network's own, for timm's ResNets 7×7 with stride 2 and max-pool.
+        (``"3x3-pool"`` keeps it). None is the network's own stem; for timm's ResNets, 7×7 with stride 2 and max-pool.
     pool : {"stages", "avgmax", "avg"}, default="stages"
-        Mean and maximum over the feature maps of the last four stages (of a ViT, blocks), from fine to coarse; those
-        of the last one alone; or the network's own pooling (the mean over the feature map, a ViT's class token).
+        ``"stages"`` takes mean and maximum over the feature maps of the last four stages (of a ViT, blocks), from fine
+        to coarse; ``"avgmax"`` those of the last stage alone; ``"avg"`` is the network's own pooling (the mean over the
+        feature map, or a ViT's class token).
     init : {"auto", "kaiming"} or None, default="auto"
-        None is timm's initialization, which starts each residual block of a ResNet as the identity.
-        ``"kaiming"`` draws convolutions from He's normal distribution and starts all norms at 1, which helps an
-        encoder that is trained briefly or not at all. ``"auto"`` is ``"kaiming"`` for ResNets, else None.
+        None is timm's initialization, which starts each residual block of a ResNet as the identity. ``"kaiming"`` draws
+        convolutions from He's normal distribution and starts all norms at 1, which helps an encoder that is trained
+        briefly or not at all. ``"auto"`` is ``"kaiming"`` for ResNets, and None otherwise.
     patch : int, default=None
-        Side in pixels of the patches that a ViT cuts an image into. None is the network's own, 16 for
-        ``"vit_tiny_patch16_224"``; smaller ones see more and cost more.
+        Side in pixels of the patches of a ViT. None is the network's own, 16 for ``"vit_tiny_patch16_224"``. Smaller
+        patches resolve more detail and cost more.
     drop_path : float, default=0.0
-        Stochastic depth: in training, the chance with which an image skips the last residual block; it rises linearly
-        from 0 in the first. For ViTs, ResNets and most other networks with residual blocks. DINO's teacher skips
-        nothing.
+        Stochastic depth: probability with which an image skips the last residual block in training; it rises linearly
+        from 0 in the first block. For ViTs, ResNets and most other networks with residual blocks. DINO's teacher skips
+        no blocks.
 
     Notes
     -----
-    A network of fixed input size is built for the images at hand, padded to whole patches. A ViT then also takes
-    other sizes, each padded so; its position embeddings are interpolated.
+    A network of fixed input size is built for the size of the images, padded to whole patches. A ViT then also accepts
+    other sizes, each padded so, and interpolates its position embeddings.
 
     References
     ----------
@@ -88,24 +89,24 @@ class ImageEncoder(BaseEstimator):
         self.drop_path = drop_path
 
     def build(self, bands: int, size: tuple[int, int]) -> nn.Module:
-        """Make the network with random weights from torch's global generator.
+        """Build the network, with random weights from torch's global generator.
 
         Parameters
         ----------
         bands : int
             Number of input channels.
         size : tuple of int
-            Height and width in pixels of what it will see.
+            Height and width of the images in pixels.
 
         Returns
         -------
         nn.Module
-            From (n, bands, height, width) to (n, d).
+            Network from (n, bands, height, width) to (n, d).
 
         Raises
         ------
         ValueError
-            If a setting is unknown, or stem, patch or drop_path do not suit the network.
+            If a setting is unknown, or stem, patch or drop_path is invalid for the network.
         """
         self._check()
         if self.drop_path and not has_drop_path(self.name):
@@ -148,12 +149,12 @@ class ImageEncoder(BaseEstimator):
 
 
 def get_encoder(encoder: "str | ImageEncoder | nn.Module") -> "ImageEncoder | nn.Module":
-    """Turn a timm name into its specification; anything else passes through.
+    """Turn a timm name into a specification; return everything else unchanged.
 
     Parameters
     ----------
     encoder : str, ImageEncoder or nn.Module
-        What the user gave.
+        Name, specification or network.
 
     Returns
     -------
@@ -169,18 +170,18 @@ def get_encoder(encoder: "str | ImageEncoder | nn.Module") -> "ImageEncoder | nn
 
 
 class TimmEncoder(nn.Module):
-    """A timm network that pads what is too small for it and gives one row per image.
+    """A timm network that pads images that are too small for it and returns one row per image.
 
     Parameters
     ----------
     network : nn.Module
         A timm model without classifier.
     pool : {"avg", "avgmax", "stages"}
-        Pooling.
+        Pooling, as in `ImageEncoder`.
     frame : tuple of int, default=None
-        Height and width that images are padded to, for a network of fixed size.
+        Height and width to pad images to, for a network of fixed size.
     stride : int, default=None
-        Side of the patches that images are padded to whole ones of, for a ViT.
+        Side of the patches, for a ViT; images are padded to whole patches.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class TimmEncoder(nn.Module):
         return torch.cat([pooled for places in maps for pooled in (places.mean(dim=2), places.amax(dim=2))], dim=1)
 
     def tokens(self, images: Tensor) -> tuple[Tensor, None]:
-        """Compute what the last layer sees at each place.
+        """Compute the features of the last layer at each place.
 
         Parameters
         ----------
@@ -223,7 +224,7 @@ class TimmEncoder(nn.Module):
         tokens : Tensor of shape (n, t, width)
             A ViT's class token and patches, or the places of the last feature map, row by row from the upper left.
         mask : None
-            All tokens count.
+            None, since all tokens are used.
         """
         return self._tokens(self._padded(images)), None
 
@@ -256,7 +257,7 @@ class TimmEncoder(nn.Module):
 
 
 def meta_network(name: str) -> Any:
-    """Make a timm network without weights, to look at.
+    """Build a timm network without weights, for inspection.
 
     Parameters
     ----------
@@ -266,7 +267,8 @@ def meta_network(name: str) -> Any:
     Returns
     -------
     nn.Module
-        On torch's meta device; its ``feature_info`` tells how many pixels a side one cell of a feature map covers.
+        Network on torch's meta device; its ``feature_info`` states how many pixels per side one cell of a feature map
+        covers.
 
     Examples
     --------
@@ -279,7 +281,7 @@ def meta_network(name: str) -> Any:
 
 
 def has_drop_path(name: str) -> bool:
-    """Tell whether a timm network can skip residual blocks in training.
+    """Return whether a timm network can skip residual blocks in training.
 
     Parameters
     ----------
@@ -299,7 +301,7 @@ def has_drop_path(name: str) -> bool:
     with torch.device("meta"):
         try:
             network = timm.create_model(name, pretrained=False, drop_path_rate=0.5)
-        except TypeError:  # no such word in its constructor
+        except TypeError:  # its constructor has no such parameter
             return False
     return any(isinstance(module, DropPath) for module in network.modules())
 
@@ -328,20 +330,20 @@ def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 def replace_stem(network: Any, name: str, bands: int, kernel: int, pool: bool) -> None:
-    """Give a ResNet a first convolution of stride 1, in place.
+    """Replace the first convolution of a ResNet by one of stride 1, in place.
 
     Parameters
     ----------
     network : nn.Module
         A timm ResNet.
     name : str
-        Its name, for the error.
+        Name of the network, for the error.
     bands : int
-        Input channels.
+        Number of input channels.
     kernel : int
         Side of the convolution.
     pool : bool
-        Keep the max-pool.
+        If True, keep the max-pool.
 
     Raises
     ------
@@ -358,7 +360,7 @@ def replace_stem(network: Any, name: str, bands: int, kernel: int, pool: bool) -
 
 
 def is_resnet(network: nn.Module) -> bool:
-    """Tell whether a timm network is built like a ResNet.
+    """Return whether a timm network is built like a ResNet.
 
     Parameters
     ----------
@@ -373,12 +375,12 @@ def is_resnet(network: nn.Module) -> bool:
 
 
 def is_vit(network: nn.Module | None) -> bool:
-    """Tell whether a network is a plain vision transformer of timm: patches in, one token for each out.
+    """Return whether a network is a plain vision transformer of timm, with one output token per patch.
 
     Parameters
     ----------
     network : nn.Module or None
-        Any.
+        Network to check.
 
     Returns
     -------
@@ -393,7 +395,7 @@ def kaiming(module: nn.Module) -> None:
     Parameters
     ----------
     module : nn.Module
-        Any layer; other kinds are left alone.
+        Layer of any kind; kinds other than convolutions and norms do not change.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""An encoder for supervised learning from spectra."""
+"""Encoder for supervised learning from spectra."""
 
 from itertools import pairwise
 
@@ -8,28 +8,29 @@ from torch import Tensor, nn
 __all__ = ["ConvAttention"]
 
 CHANNELS = (8, 16, 16, 32)
-KERNELS = (5, 10, 20, 40)  # pixels
-KEPT = (5, 10, 20, 1)  # of how many pixels the largest goes on
+KERNELS = (5, 10, 20, 40)  # kernel sizes in pixels
+KEPT = (5, 10, 20, 1)  # pool sizes: the maximum over this many pixels is passed on
 HIDDEN = 32
 
 
 class ConvAttention(nn.Module):
-    r"""Four convolutions, of whose last features one half weighs the places of the other, and two layers behind.
+    r"""Four convolutions, attention over the wavelengths, and two linear layers.
 
-    With :math:`h` and :math:`a` the two halves of the 32 features at each place :math:`t`, what goes on is
+    With :math:`h` and :math:`a` the two halves of the 32 features at each place :math:`t`, the attention computes
 
     .. math:: \sum_t \operatorname{softmax}_t(a_t) \, h_t
 
     Parameters
     ----------
     channels : int, default=4
-        Numbers per pixel that come in: flux, whether it is seen, and the two numbers of the spectrum's level.
+        Number of channels per pixel: flux, whether the pixel is present, and the two numbers of the spectrum's level.
 
     References
     ----------
-    Parker et al. (2024), appendix B5: the supervised baseline for spectra, after Melchior et al. (2023) and Serrà et
-    al. (2018). Kernels and pooling are those of its code; the paper does not print them. Dropout, of rate zero
-    there by default, is left out. Theirs sees the flux alone.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, appendix B5: the supervised baseline
+    for spectra, after Melchior et al. (2023) and Serrà et al. (2018). Kernels and pooling are those of its code; the
+    paper does not state them. Dropout, which has a rate of zero there by default, is left out. Their network uses only
+    the flux.
 
     Examples
     --------
@@ -59,11 +60,11 @@ class ConvAttention(nn.Module):
         Parameters
         ----------
         flux : Tensor of shape (n, n_wavelengths)
-            Standardized flux, zero where it is not seen.
+            Standardized flux, zero in missing pixels.
         seen : Tensor of bool, shape (n, n_wavelengths)
             False where a pixel is missing.
         level : Tensor of shape (n, 2)
-            What stands for each spectrum's mean and scale.
+            Numbers that represent each spectrum's mean and scale.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The patches of a vision transformer: hidden from it before its first block, and told apart after its last."""
+"""Patches of a vision transformer: hide them before the first block, and return them after the last."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ __all__ = ["embed_patches", "has_patches", "hidden_patches", "patch_grid"]
 
 
 def has_patches(encoder: nn.Module) -> bool:
-    """Tell whether an encoder is a plain vision transformer, whose patches can be hidden and told apart.
+    """Return whether an encoder is a plain vision transformer, with patches that can be hidden and returned.
 
     Parameters
     ----------
     encoder : nn.Module
-        As `ImageEncoder` builds it, or any other module.
+        Network built by `ImageEncoder`, or any other module.
 
     Returns
     -------
@@ -34,14 +34,14 @@ def has_patches(encoder: nn.Module) -> bool:
 
 
 def patch_grid(encoder: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
-    """Count the patches of an image.
+    """Return the number of patches of an image, down and across.
 
     Parameters
     ----------
     encoder : nn.Module
-        That has patches.
+        Encoder with patches.
     size : tuple of int
-        Height and width of the image in pixels; it is padded to whole patches.
+        Height and width of the image in pixels, which is padded to whole patches.
 
     Returns
     -------
@@ -62,16 +62,16 @@ def patch_grid(encoder: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
 
 @contextmanager
 def hidden_patches(encoder: nn.Module, mask: Tensor, token: Tensor) -> Iterator[None]:
-    """Put a token in the place of the masked patches of all images that are embedded inside the block.
+    """Replace the masked patches of all images that are embedded inside the block by a token.
 
     Parameters
     ----------
     encoder : nn.Module
-        That has patches.
+        Encoder with patches.
     mask : Tensor of bool of shape (n, patches)
         True where a patch is hidden.
     token : Tensor of shape (width,)
-        What the encoder sees instead; the patch keeps its position.
+        Replacement of a hidden patch; the patch keeps its position.
     """
     network: Any = encoder.network
 
@@ -83,21 +83,21 @@ def hidden_patches(encoder: nn.Module, mask: Tensor, token: Tensor) -> Iterator[
 
 
 def embed_patches(encoder: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Embed images, and each of their patches.
+    """Embed images and each of their patches.
 
     Parameters
     ----------
     encoder : nn.Module
-        That has patches.
+        Encoder with patches.
     images : Tensor of shape (n, bands, height, width)
         Normalized images.
 
     Returns
     -------
     rows : Tensor of shape (n, d)
-        What the encoder gives.
+        Output of the encoder.
     patches : Tensor of shape (n, patches, width)
-        What the last block gives for each patch, normalized; row by row from the upper left.
+        Output of the last block for each patch, normalized; row by row from the upper left.
 
     Examples
     --------

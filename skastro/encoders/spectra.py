@@ -19,32 +19,32 @@ AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
 class SpectrumEncoder(BaseEstimator):
-    r"""Specification of a spectrum encoder: plain values that hash, search and pickle.
+    r"""Specification of a spectrum encoder: plain parameters that can be hashed, searched and pickled.
 
     A spectrum of :math:`T` pixels is cut into :math:`\lfloor (T - B) / A \rfloor + 1` tokens of length :math:`B`, one
-    every :math:`A` pixels; up to :math:`A - 1` pixels at its end belong to none. One more token, in front, holds the
-    spectrum's mean and scale.
+    every :math:`A` pixels; up to :math:`A - 1` pixels at its end belong to no token. One more token, in front, holds
+    the spectrum's mean and scale.
 
     Parameters
     ----------
     depth : int, default=4
         Number of transformer blocks.
     width : int, default=128
-        Features of a token.
+        Number of features of a token.
     heads : int, default=4
-        Attention heads; they divide the width.
+        Number of attention heads; it must divide the width.
     token : int, default=20
-        Length :math:`B` of a token in pixels; a shorter spectrum is padded to it.
+        Length :math:`B` of a token in pixels; a shorter spectrum is padded to this length.
     stride : int, default=10
-        Pixels :math:`A` from one token to the next.
+        Number of pixels :math:`A` from one token to the next.
     pool : {"avgmax", "avg"}, default="avgmax"
-        The embedding: mean and maximum over tokens, twice `width` features, or the mean alone. Tokens in which all
-        pixels are missing do not count.
+        Pooling: mean and maximum over tokens, with twice `width` features, or the mean alone. Tokens without a present
+        pixel are ignored.
 
     References
     ----------
-    Parker et al. (2024), section 3.2 and appendix B2: depth 6, width 768, 6 heads. The number of tokens printed there
-    is not that of the code, which is the one above.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 3.2 and appendix B2: depth 6,
+    width 768, 6 heads. The number of tokens in the paper differs from that of the code, which is the one above.
 
     Examples
     --------
@@ -82,12 +82,12 @@ class SpectrumEncoder(BaseEstimator):
         self.pool = pool
 
     def n_tokens(self, n_wavelengths: int) -> int:
-        """Count the tokens of a spectrum, without the one in front.
+        """Return the number of tokens of a spectrum, without the one in front.
 
         Parameters
         ----------
         n_wavelengths : int
-            Pixels of the spectrum.
+            Number of pixels of the spectrum.
 
         Returns
         -------
@@ -96,12 +96,12 @@ class SpectrumEncoder(BaseEstimator):
         return max(0, n_wavelengths - self.token) // self.stride + 1
 
     def build(self, n_wavelengths: int) -> "SpectrumTransformer":
-        """Make the network with random weights from torch's global generator.
+        """Build the network, with random weights from torch's global generator.
 
         Parameters
         ----------
         n_wavelengths : int
-            Pixels of the spectra that it will see.
+            Number of pixels of the spectra.
 
         Returns
         -------
@@ -118,12 +118,12 @@ class SpectrumEncoder(BaseEstimator):
         )
 
     def check(self) -> None:
-        """Refuse settings that make no network.
+        """Raise an error if a setting is invalid.
 
         Raises
         ------
         ValueError
-            Naming the setting.
+            If a setting is invalid; the error names it.
         """
         self._validate_params()
         if self.width % self.heads or self.width % 2:
@@ -139,7 +139,8 @@ class SpectrumEncoder(BaseEstimator):
 class ConvSpectrumEncoder(BaseEstimator):
     """Specification of AstroCLIP's supervised network for spectra, by name ``"conv-attention"``.
 
-    See `skastro.encoders.ConvAttention`. It sees the flux, which pixels are missing, and the level, as four channels.
+    See `skastro.encoders.ConvAttention`. Its four channels are the flux, the mask of present pixels, and the two
+    numbers of the level.
 
     Examples
     --------
@@ -151,12 +152,12 @@ class ConvSpectrumEncoder(BaseEstimator):
     """
 
     def build(self, n_wavelengths: int) -> nn.Module:
-        """Make the network with random weights from torch's global generator.
+        """Build the network, with random weights from torch's global generator.
 
         Parameters
         ----------
         n_wavelengths : int
-            Pixels of the spectra; it takes any number.
+            Number of pixels of the spectra; any number is accepted.
 
         Returns
         -------
@@ -169,12 +170,12 @@ class ConvSpectrumEncoder(BaseEstimator):
 
 
 def get_spectrum_encoder(encoder: Any) -> Any:
-    """Turn None and names into the specifications that they stand for; anything else passes through.
+    """Turn None and names into specifications; return everything else unchanged.
 
     Parameters
     ----------
     encoder : SpectrumEncoder, ConvSpectrumEncoder, "conv-attention" or None
-        What the user gave.
+        Specification, name or None.
 
     Returns
     -------
@@ -199,23 +200,24 @@ def get_spectrum_encoder(encoder: Any) -> Any:
 
 
 class SpectrumTransformer(nn.Module):
-    r"""A transformer that reads a standardized spectrum and knows which pixels are missing.
+    r"""Transformer over the tokens of a standardized spectrum and of its mask of present pixels.
 
     Parameters
     ----------
     n_tokens : int
-        Tokens of a spectrum, without the one in front.
+        Number of tokens of a spectrum, without the one in front.
     depth, width, heads : int
-        Blocks, features, attention heads.
+        Number of blocks, of features, and of attention heads.
     token, stride : int
         Length of a token and distance to the next, in pixels.
     pool : {"avgmax", "avg"}
-        Pooling.
+        Pooling, as in `SpectrumEncoder`.
 
     Notes
     -----
     The blocks' weights are drawn from :math:`N(0, 1/(2 f d))` with :math:`f` the fan-in and :math:`d` the depth, as in
-    Parker et al. (2024), footnote 6. Positions start as sines and cosines and are learned from there.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, footnote 6. Position embeddings start
+    as sines and cosines and are then learned.
     """
 
     def __init__(self, n_tokens: int, depth: int, width: int, heads: int, token: int, stride: int, pool: str) -> None:
@@ -240,21 +242,21 @@ class SpectrumTransformer(nn.Module):
         Parameters
         ----------
         flux : Tensor of shape (n, n_wavelengths)
-            Standardized flux, zero where it is not seen.
+            Standardized flux, zero in missing pixels.
         seen : Tensor of bool, shape (n, n_wavelengths)
             False where a pixel is missing or masked.
         level : Tensor of shape (n, 2)
-            What stands for each spectrum's mean and scale.
+            Numbers that represent each spectrum's mean and scale.
 
         Returns
         -------
         Tensor of shape (n, 2 * width) or (n, width)
-            Pooled over the tokens that hold a seen pixel and the one in front.
+            Features pooled over the token in front and the tokens with a present pixel.
         """
         return self.pool(*self.tokens(flux, seen, level))
 
     def tokens(self, flux: Tensor, seen: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the tokens of spectra, the one of mean and scale in front.
+        """Compute the tokens of spectra, with the token of mean and scale in front.
 
         Parameters
         ----------
@@ -273,12 +275,12 @@ class SpectrumTransformer(nn.Module):
         return self.norm(self.blocks(tokens)), pad(here.amax(dim=2) > 0, (1, 0), value=True)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Sort the parameters into a stem and the blocks, in timm's form.
+        """Group the parameters into a stem and the blocks, in timm's form.
 
         Parameters
         ----------
         coarse : bool, default=False
-            Part of timm's form; there are no coarser groups.
+            Part of timm's interface, without effect.
 
         Returns
         -------
@@ -301,7 +303,7 @@ class SpectrumTransformer(nn.Module):
         return pad(pixels, (0, max(0, self.token - pixels.shape[1]))).unfold(1, self.token, self.stride)
 
     def join(self, tokens: Tensor) -> Tensor:
-        """Put tokens together again, the mean where they overlap.
+        """Join tokens to rows of pixels, with the mean where they overlap.
 
         Parameters
         ----------
@@ -319,12 +321,12 @@ class SpectrumTransformer(nn.Module):
 
 
 class MaskedPool(nn.Module):
-    """Take the mean, and the maximum where asked, over the tokens that count.
+    """Pool tokens by their mean and optionally their maximum, ignoring masked tokens.
 
     Parameters
     ----------
     maximum : bool
-        Give the maximum beside the mean.
+        If True, append the maximum to the mean.
     """
 
     def __init__(self, maximum: bool) -> None:
@@ -339,7 +341,7 @@ class MaskedPool(nn.Module):
         tokens : Tensor of shape (n, t, width)
             Tokens of n objects.
         mask : Tensor of bool of shape (n, t)
-            False where a token does not count; one of each object must.
+            False where a token is ignored; every object needs at least one token.
 
         Returns
         -------
@@ -358,9 +360,9 @@ def sinusoidal_positions(n: int, width: int) -> Tensor:
     Parameters
     ----------
     n : int
-        Positions.
+        Number of positions.
     width : int
-        Features; half of them sines, half cosines.
+        Number of features; half of them sines, half cosines.
 
     Returns
     -------
@@ -368,7 +370,7 @@ def sinusoidal_positions(n: int, width: int) -> Tensor:
 
     References
     ----------
-    Vaswani et al. (2017), section 3.5.
+    Vaswani et al. (2017), `arXiv:1706.03762 <https://arxiv.org/abs/1706.03762>`_, section 3.5.
     """
     rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
     angles = torch.arange(n)[:, None] * rates

@@ -1,4 +1,4 @@
-"""From the view of an embedder to tokens: what attention can look at, part by part."""
+"""Tokens of an embedder's view, the parts that attention can weight."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ __all__ = ["CachedTokens", "Tokens"]
 
 
 class Tokens(nn.Module):
-    """The tokens of an encoder, or its features as the only token.
+    """Tokens of an encoder, or its features as the only token.
 
     Parameters
     ----------
     encoder : nn.Module
-        From the tensors of a view to features; its method ``tokens``, if it has one, gives tokens and a mask.
+        Network from the tensors of a view to features. Its method ``tokens``, if it has one, returns tokens and a mask.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -26,13 +26,13 @@ class Tokens(nn.Module):
         Parameters
         ----------
         *view : Tensor
-            What the encoder takes.
+            Input of the encoder.
 
         Returns
         -------
         tokens : Tensor of shape (n, t, width)
         mask : Tensor of bool of shape (n, t), or None
-            False where a token does not count; None where all do.
+            False where a token is ignored; None if all are used.
         """
         tokens: Any = getattr(self.encoder, "tokens", None)
         return (self.encoder(*view)[:, None], None) if tokens is None else tokens(*view)
@@ -42,14 +42,14 @@ class CachedTokens(nn.Module):
     """Tokens that were computed before."""
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return them.
+        """Return the tokens unchanged.
 
         Parameters
         ----------
         tokens : Tensor of shape (n, t, width)
             Tokens.
         mask : Tensor of shape (n, t), default=None
-            Zero where a token does not count.
+            Zero where a token is ignored.
 
         Returns
         -------

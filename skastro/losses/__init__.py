@@ -1,4 +1,4 @@
-"""The objectives' formulas: pure functions of tensors, without state."""
+"""Loss functions on tensors, without state."""
 
 from skastro.losses.contrastive import byol_loss, clip_loss, info_nce, nt_xent
 from skastro.losses.distillation import dino_loss, ibot_loss, koleo_loss, sinkhorn

@@ -1,4 +1,4 @@
-"""Views that agree or contrast: losses of BYOL, MoCo, SimCLR and CLIP, in float32 whatever comes in."""
+"""Losses that compare the views of an image: BYOL, MoCo, SimCLR and CLIP, computed in float32."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ __all__ = ["byol_loss", "clip_loss", "info_nce", "nt_xent"]
 
 
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    r"""Distance between the online network's predictions and the target network's projections.
+    r"""Compute the distance between the online network's predictions and the target network's projections.
 
     .. math:: L = \frac{1}{n} \sum_i \lVert \hat p_i - \hat z_i \rVert^2
                 = \frac{1}{n} \sum_i (2 - 2\cos(p_i, z_i)), \qquad 0 \le L \le 4
@@ -29,8 +29,9 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
     References
     ----------
-    Grill et al. (2020), equation 2. Equation 2 of Slijepcevic et al. (2023) leaves the normalization out of the
-    print; the paper's code has it.
+    Grill et al. (2020), `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_, equation 2. Equation 2 of Slijepcevic
+    et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, is printed without the normalization; the
+    paper's code has it.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor) -> Tensor:
-    r"""Find, by each object in one modality, the same object in the other, and back.
+    r"""Compute the symmetric contrastive loss of CLIP, which pairs the same objects in two modalities.
 
     .. math:: L = -\frac{1}{2n} \sum_i \left[\log \frac{e^{s(x_i, y_i)}}{\sum_j e^{s(x_i, y_j)}}
                                       + \log \frac{e^{s(x_i, y_i)}}{\sum_j e^{s(x_j, y_i)}}\right], \qquad
@@ -54,7 +55,7 @@ def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor) -> Tensor:
     first, second : Tensor of shape (n, d)
         Embeddings :math:`x` and :math:`y` of the same objects in two modalities.
     scale : float or Tensor
-        :math:`\sigma`, an inverse temperature; as a tensor it may be learned.
+        :math:`\sigma`, an inverse temperature. A tensor may be learned.
 
     Returns
     -------
@@ -63,8 +64,9 @@ def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor) -> Tensor:
 
     References
     ----------
-    Radford et al. (2021), figure 3. Parker et al. (2024), equations 1 and 2, print one direction only and squares of
-    the norms; their code is as here.
+    Radford et al. (2021), `arXiv:2103.00020 <https://arxiv.org/abs/2103.00020>`_, figure 3. Equations 1 and 2 of Parker
+    et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, have one direction only and the squares of
+    the norms; their code computes the loss as here.
 
     Examples
     --------
@@ -81,7 +83,7 @@ def clip_loss(first: Tensor, second: Tensor, scale: float | Tensor) -> Tensor:
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    r"""Find, by each query, its own key among those of other images.
+    r"""Compute the InfoNCE loss: classify each query's own key among the keys of other images.
 
     .. math:: L = -\frac{1}{n} \sum_i \log
               \frac{e^{s(q_i, k_i)}}{e^{s(q_i, k_i)} + \sum_{j=1}^{K} e^{s(q_i, k'_j)}}, \qquad
@@ -107,7 +109,8 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 
     References
     ----------
-    Hayat et al. (2021), equation 1; He et al. (2020), equation 1.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, equation 1; He et al. (2020),
+    `arXiv:1911.05722 <https://arxiv.org/abs/1911.05722>`_, equation 1.
 
     Examples
     --------
@@ -125,7 +128,7 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    r"""Find, by each of the 2n views of a batch, the other view of its image among the 2n - 1 others.
+    r"""Compute the NT-Xent loss: classify, for each of the 2n views, the other view of its image among 2n - 1 views.
 
     .. math:: L = -\frac{1}{2n} \sum_{i=1}^{2n} \log \frac{e^{s(z_i, z_{i'})}}{\sum_{j \neq i} e^{s(z_i, z_j)}},
               \qquad s(a, b) = \frac{\cos(a, b)}{\tau}
@@ -146,7 +149,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 
     References
     ----------
-    Chen et al. (2020), equation 1.
+    Chen et al. (2020), `arXiv:2002.05709 <https://arxiv.org/abs/2002.05709>`_, equation 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A student and a teacher: losses of DINO, iBOT and KoLeo, in float32 whatever comes in."""
+"""Losses of self-distillation: DINO, iBOT and KoLeo, computed in float32."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,12 @@ __all__ = ["dino_loss", "ibot_loss", "koleo_loss", "sinkhorn"]
 
 
 def dino_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    r"""Cross-entropy between what the teacher says of each global view and the student of each other view.
+    r"""Compute the cross-entropy between the teacher's probabilities and the student's, over pairs of different views.
 
     .. math:: L = -\frac{1}{n |P|} \sum_{(t, s) \in P} \sum_{i=1}^{n} \sum_{k=1}^{K}
               p_{tik} \, \log \frac{e^{\ell_{sik} / \tau}}{\sum_j e^{\ell_{sij} / \tau}}
 
-    over the pairs :math:`P` of a teacher's and a student's view that are not the same. No gradient flows into the
+    over the pairs :math:`P` of a teacher's view and a different view of the student. No gradient flows into the
     teacher.
 
     Parameters
@@ -28,11 +28,12 @@ def dino_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Returns
     -------
     Tensor
-        A scalar; :math:`\ln K` where the student tells nothing.
+        A scalar; :math:`\ln K` for a student with uniform probabilities.
 
     References
     ----------
-    Caron et al. (2021), equation 3. Equation A2 of Parker et al. (2024) has :math:`K` for the size of the data; it is
+    Caron et al. (2021), `arXiv:2104.14294 <https://arxiv.org/abs/2104.14294>`_, equation 3. In equation A2 of Parker et
+    al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, :math:`K` is the size of the data; it should be
     the number of prototypes.
 
     Examples
@@ -50,12 +51,13 @@ def dino_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def ibot_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    r"""Cross-entropy between what the teacher says of a patch that it sees and the student of one that is hidden.
+    r"""Compute the cross-entropy between teacher and student over the patches that are hidden from the student.
 
     .. math:: L = -\frac{1}{n} \sum_{i=1}^{n} \frac{1}{|M_i|} \sum_{j \in M_i} \sum_{k=1}^{K}
               p_{ijk} \, \log \frac{e^{\ell_{ijk} / \tau}}{\sum_l e^{\ell_{ijl} / \tau}}
 
-    over the hidden patches :math:`M_i` of each image; one without any adds nothing. No gradient flows into the teacher.
+    over the hidden patches :math:`M_i` of each image. An image without hidden patches adds nothing. No gradient flows
+    into the teacher.
 
     Parameters
     ----------
@@ -75,8 +77,9 @@ def ibot_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float
 
     References
     ----------
-    Zhou et al. (2021), equation 2, with each image's patches averaged as in Oquab et al. (2023). Equation A5 of
-    Parker et al. (2024) gives the teacher the student's subscript.
+    Zhou et al. (2021), `arXiv:2111.07832 <https://arxiv.org/abs/2111.07832>`_, equation 2, with each image's patches
+    averaged as in Oquab et al. (2023), `arXiv:2304.07193 <https://arxiv.org/abs/2304.07193>`_. In equation A5 of Parker
+    et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, the teacher has the student's subscript.
 
     Examples
     --------
@@ -92,7 +95,7 @@ def ibot_loss(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float
 
 
 def koleo_loss(rows: Tensor) -> Tensor:
-    r"""Keep each row away from its nearest neighbor, so that rows spread over all directions.
+    r"""Compute the KoLeo loss, which moves each row away from its nearest neighbor to spread rows over all directions.
 
     .. math:: L = -\frac{1}{n} \sum_i \log\Bigl(\min_{j \neq i} \lVert \hat x_i - \hat x_j \rVert + 10^{-8}\Bigr),
               \qquad \hat x = x / \lVert x \rVert
@@ -109,7 +112,8 @@ def koleo_loss(rows: Tensor) -> Tensor:
 
     References
     ----------
-    Sablayrolles et al. (2019), equation 2. Equation A7 of Parker et al. (2024) lacks the minus sign.
+    Sablayrolles et al. (2019), `arXiv:1806.03198 <https://arxiv.org/abs/1806.03198>`_, equation 2. Equation A7 of
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, lacks the minus sign.
 
     Examples
     --------
@@ -126,10 +130,10 @@ def koleo_loss(rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3) -> Tensor:
-    r"""Turn the teacher's logits into probabilities that use all prototypes alike.
+    r"""Turn the teacher's logits into probabilities that use all prototypes equally.
 
-    The nearest matrix to :math:`e^{\ell / \tau}` whose rows sum to 1 and whose columns sum to n / K: columns and rows
-    are scaled in turn, in the logarithm, rows last.
+    The result is the matrix nearest to :math:`e^{\ell / \tau}` with rows that sum to 1 and columns that sum to n / K.
+    Columns and rows are scaled in turn, in logarithms, rows last.
 
     Parameters
     ----------
@@ -138,7 +142,7 @@ def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3
     temperature : float or Tensor
         :math:`\tau` of the teacher.
     iterations : int, default=3
-        Of columns and rows.
+        Number of scalings of columns and rows.
 
     Returns
     -------
@@ -147,7 +151,8 @@ def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3
 
     References
     ----------
-    Cuturi (2013); Caron et al. (2020), section 3.1.
+    Cuturi (2013), `arXiv:1306.0895 <https://arxiv.org/abs/1306.0895>`_; Caron et al. (2020), `arXiv:2006.09882
+    <https://arxiv.org/abs/2006.09882>`_, section 3.1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pixels that were hidden: the loss of filling them in, in float32 whatever comes in."""
+"""Loss of the reconstruction of hidden pixels, computed in float32."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ __all__ = ["masked_mse"]
 
 
 def masked_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    r"""Mean square error where something was hidden.
+    r"""Compute the weighted mean squared error over hidden pixels.
 
     .. math:: L = \frac{\sum_i w_i\,(\hat x_i - x_i)^2}{\sum_i w_i}
 
-    over all pixels of the batch, with weights of zero where nothing was hidden or nothing is known.
+    over all pixels of the batch. Weights are zero where nothing was hidden or the truth is unknown.
 
     Parameters
     ----------
     prediction, target, weights : Tensor of one shape
-        What was predicted :math:`\hat x`, what is true, and how much it counts.
+        Predicted values :math:`\hat x`, true values :math:`x`, and weights :math:`w`.
 
     Returns
     -------
@@ -25,8 +25,9 @@ def masked_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
     References
     ----------
-    Parker et al. (2024), equation A1, which divides by the number of all patches; the paper's code, as here, by that of
-    the hidden ones, so that the loss does not depend on how much is hidden.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, equation A1, which divides by the
+    number of all patches. The paper's code divides by the number of hidden patches, as here, so the loss does not
+    depend on how much is hidden.
 
     Examples
     --------

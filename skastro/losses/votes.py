@@ -1,6 +1,6 @@
-"""Volunteers' votes: likelihoods of counts, and how they join a contrastive loss.
+"""Losses of volunteers' votes: likelihoods of counts, and their combination with a contrastive loss.
 
-They compute in float64, because log-gammas of large numbers nearly cancel, and give back float32.
+They are computed in float64, because log-gammas of large numbers nearly cancel, and returned in float32.
 """
 
 from collections.abc import Sequence
@@ -15,47 +15,48 @@ __all__ = ["dirichlet_multinomial_nll", "hybrid_loss", "multinomial_nll", "soft_
 def dirichlet_multinomial_nll(
     concentrations: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum"
 ) -> Tensor:
-    r"""Score the votes of each question under a Dirichlet distribution of the answers' probabilities.
+    r"""Compute the negative log-likelihood of votes under a Dirichlet distribution of the answers' probabilities.
 
     With :math:`k_i` votes for answer :math:`i`, :math:`N = \sum_i k_i` and :math:`A = \sum_i \alpha_i`,
 
     .. math:: -\ln p(k \mid \alpha) = \ln\frac{\Gamma(N + A)}{\Gamma(A)\,\Gamma(N + 1)}
               + \sum_i \ln\frac{\Gamma(\alpha_i)\,\Gamma(k_i + 1)}{\Gamma(k_i + \alpha_i)}
 
-    A question without votes costs nothing and teaches nothing: its loss and its gradient are exactly 0.
+    For a question without votes, loss and gradient are exactly 0.
 
     Parameters
     ----------
     concentrations : Tensor of shape (n, n_answers)
         :math:`\alpha`, positive.
     votes : Tensor of shape (n, n_answers)
-        :math:`k`; a question that was not asked is zeros.
+        :math:`k`; zeros for a question that was not asked.
     sizes : sequence of int
-        Answers of each question, in the order of the columns.
+        Number of answers to each question, in the order of the columns.
     reduction : {"sum", "mean", "none"}, default="sum"
-        ``"sum"`` adds up the questions of a row, ``"mean"`` divides that by the number of all questions, asked or
-        not; both are then averaged over the rows that have any vote, and are 0 if none has. ``"none"`` keeps one term
+        ``"sum"`` adds up the questions of a row; ``"mean"`` divides that sum by the number of all questions, asked or
+        not. Both are then averaged over the rows with any vote, and are 0 if no row has one. ``"none"`` keeps one term
         per row and question.
 
     Returns
     -------
     Tensor
-        A scalar, or of shape (n, n_questions); float64 if the concentrations are, else float32.
+        A scalar, or of shape (n, n_questions); float64 if the concentrations are float64, else float32.
 
     Raises
     ------
     ValueError
-        If the shapes, the sizes or the reduction do not fit.
+        If the shapes, the sizes or the reduction are invalid.
 
     Notes
     -----
-    Equation 1 of the paper integrates over the concentrations; it must be over the probabilities. Equation 2 adds
-    likelihoods; it must be their logarithms. The published code averages over galaxies, in another place over
-    galaxies and questions (``"mean"`` here), and counts galaxies without a vote among them.
+    Equation 1 of the paper integrates over the concentrations; it should be over the probabilities. Equation 2 adds
+    likelihoods; it should be their logarithms. The published code averages over galaxies in one place, and over
+    galaxies and questions (``"mean"`` here) in another; both averages include galaxies without a vote.
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", equations 1 and 2.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, equations 1 and 2.
 
     Examples
     --------
@@ -75,12 +76,12 @@ def dirichlet_multinomial_nll(
 
 
 def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tensor:
-    r"""Add a supervised loss to a contrastive one, at the contrastive one's own size.
+    r"""Add a supervised loss to a contrastive one, scaled to the size of the contrastive loss.
 
     .. math:: L = L_c + \lambda\,\frac{\operatorname{sg}|L_c|}{\operatorname{sg} L_s}\,L_s
 
-    with sg for "no gradient". The second term always has the value :math:`\lambda |L_c|`; what it teaches is the
-    direction of :math:`L_s`. A supervised loss of 0, of a batch without labels, adds nothing.
+    where sg stops the gradient. The second term always has the value :math:`\lambda |L_c|`; only the direction of the
+    gradient of :math:`L_s` matters. A supervised loss of 0, from a batch without labels, adds nothing.
 
     Parameters
     ----------
@@ -98,13 +99,14 @@ def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tenso
 
     Notes
     -----
-    Equation 3 of the paper divides by :math:`L_c`, which is negative where it is minus a cosine, and says nothing of
-    gradients; this is what its code does. There the contrastive loss is :math:`-\cos`, from -1 to 1; that of
-    `byol_loss` is :math:`2 - 2\cos`, from 0 to 4, so weights do not carry over from one to the other.
+    Equation 3 of the paper divides by :math:`L_c`, which is negative if it is minus a cosine, and does not mention
+    gradients; this function follows its code. There the contrastive loss is :math:`-\cos`, from -1 to 1. `byol_loss` is
+    :math:`2 - 2\cos`, from 0 to 4, so weights do not carry over from one to the other.
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", equation 3.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, equation 3.
 
     Examples
     --------
@@ -118,14 +120,14 @@ def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tenso
 
 
 def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum") -> Tensor:
-    r"""Score the votes of each question under one probability per answer.
+    r"""Compute the negative log-likelihood of votes under one probability per answer.
 
     With :math:`k_i` votes for answer :math:`i`, :math:`N = \sum_i k_i` and the softmax :math:`p` of the question's
     logits,
 
     .. math:: -\ln p(k \mid p) = -\ln\Gamma(N + 1) + \sum_i \left[\ln\Gamma(k_i + 1) - k_i \ln p_i\right]
 
-    It is the limit of `dirichlet_multinomial_nll` for large concentrations: a model that is sure of the
+    It is the limit of `dirichlet_multinomial_nll` for large concentrations: a model that is certain of the
     probabilities.
 
     Parameters
@@ -133,21 +135,21 @@ def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, redu
     logits : Tensor of shape (n, n_answers)
         Logarithms of the probabilities, up to a constant for each question.
     votes : Tensor of shape (n, n_answers)
-        :math:`k`; a question that was not asked is zeros.
+        :math:`k`; zeros for a question that was not asked.
     sizes : sequence of int
-        Answers of each question, in the order of the columns.
+        Number of answers to each question, in the order of the columns.
     reduction : {"sum", "mean", "none"}, default="sum"
         As for `dirichlet_multinomial_nll`.
 
     Returns
     -------
     Tensor
-        A scalar, or of shape (n, n_questions); float64 if the logits are, else float32.
+        A scalar, or of shape (n, n_questions); float64 if the logits are float64, else float32.
 
     Raises
     ------
     ValueError
-        If the shapes, the sizes or the reduction do not fit.
+        If the shapes, the sizes or the reduction are invalid.
 
     Examples
     --------
@@ -165,33 +167,33 @@ def multinomial_nll(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, redu
 
 
 def soft_label_cross_entropy(logits: Tensor, votes: Tensor, sizes: Sequence[int], *, reduction: str = "sum") -> Tensor:
-    r"""Compare the vote fractions of each question with one probability per answer.
+    r"""Compute the cross-entropy between the vote fractions of each question and one probability per answer.
 
     .. math:: L = -\sum_i \frac{k_i}{N} \ln p_i
 
-    with the softmax :math:`p` of the question's logits. Unlike `multinomial_nll`, a question counts the same whether
-    5 people answered it or 50. One vote each makes it the cross-entropy of hard labels.
+    with the softmax :math:`p` of the question's logits. Unlike in `multinomial_nll`, a question has the same weight
+    whether 5 people answered it or 50. With one vote each, it is the cross-entropy of hard labels.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_answers)
         Logarithms of the probabilities, up to a constant for each question.
     votes : Tensor of shape (n, n_answers)
-        :math:`k`, or fractions; a question that was not asked is zeros.
+        :math:`k`, or fractions; zeros for a question that was not asked.
     sizes : sequence of int
-        Answers of each question, in the order of the columns.
+        Number of answers to each question, in the order of the columns.
     reduction : {"sum", "mean", "none"}, default="sum"
         As for `dirichlet_multinomial_nll`.
 
     Returns
     -------
     Tensor
-        A scalar, or of shape (n, n_questions); float64 if the logits are, else float32.
+        A scalar, or of shape (n, n_questions); float64 if the logits are float64, else float32.
 
     Raises
     ------
     ValueError
-        If the shapes, the sizes or the reduction do not fit.
+        If the shapes, the sizes or the reduction are invalid.
 
     Examples
     --------
@@ -219,7 +221,7 @@ def _check_votes(outputs: Tensor, votes: Tensor, sizes: Sequence[int], reduction
 
 
 def _questions(sizes: Sequence[int], like: Tensor) -> Tensor:
-    """Tell by ones and zeros which answer (row) belongs to which question (column)."""
+    """Return a matrix of ones and zeros that maps answers (rows) to their questions (columns)."""
     return one_hot(torch.repeat_interleave(torch.tensor(sizes)), len(sizes)).to(like)
 
 
@@ -229,13 +231,13 @@ def _log_choices(counts: Tensor, concentrations: Tensor) -> Tensor:
 
 
 def _log_shares(logits: Tensor, counts: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Take the log-softmax of each question, where there are votes: 0 votes for the impossible cost nothing."""
+    """Take the log-softmax of each question, where it has votes: 0 votes for an impossible answer cost nothing."""
     shares = [question.log_softmax(dim=1) for question in logits.double().split(list(sizes), dim=1)]
     return torch.cat(shares, dim=1).masked_fill(counts == 0, 0.0)
 
 
 def _reduce(terms: Tensor, asked: Tensor, outputs: Tensor, reduction: str) -> Tensor:
-    """Reduce the terms of the questions that were asked, in the precision of what the network gave."""
+    """Reduce the terms of the questions that were asked, in the precision of the network's outputs."""
     terms = torch.where(asked, terms, 0.0)
     if reduction != "none":
         rows = terms.sum(dim=1) if reduction == "sum" else terms.mean(dim=1)

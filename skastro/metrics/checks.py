@@ -1,4 +1,4 @@
-"""What every metric refuses."""
+"""Checks of the input that all metrics share."""
 
 import numpy as np
 
@@ -6,19 +6,19 @@ __all__ = ["check_finite", "check_lengths"]
 
 
 def check_finite(name: str, values: np.ndarray) -> None:
-    """Refuse NaN and infinity.
+    """Raise an error if values contain NaN or infinity.
 
     Parameters
     ----------
     name : str
-        What the numbers are called in the error.
+        Name of the values in the error.
     values : ndarray of shape (n,)
-        Numbers.
+        Values to check.
 
     Raises
     ------
     ValueError
-        How many are NaN or infinite, and the first row.
+        If values are NaN or infinite; the error states how many, and the first row.
     """
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
@@ -26,17 +26,17 @@ def check_finite(name: str, values: np.ndarray) -> None:
 
 
 def check_lengths(**arrays: np.ndarray) -> None:
-    """Refuse arrays of unlike length.
+    """Raise an error if arrays differ in length.
 
     Parameters
     ----------
     **arrays : ndarray
-        By the name that the error gives them.
+        Arrays, by their name in the error.
 
     Raises
     ------
     ValueError
-        If they do not have one length.
+        If their lengths differ.
     """
     lengths = [len(values) for values in arrays.values()]
     if len(set(lengths)) > 1:

@@ -1,6 +1,6 @@
-"""How good are predicted fractions of votes, one answer at a time.
+"""Metrics of predicted vote fractions, one answer at a time.
 
-Arguments come in scikit-learn's order, truth first.
+The order of arguments is scikit-learn's, truth first.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ __all__ = ["morphology_scores", "morphology_table"]
 def morphology_scores(
     fractions: ArrayLike, predicted: ArrayLike, *, high_quality: tuple[float, float] = (0.2, 0.8)
 ) -> dict[str, float]:
-    r"""Compare predicted vote fractions of one answer with those of the volunteers.
+    r"""Compute metrics of the predicted vote fractions of one answer.
 
-    On the high-quality rows, those where most volunteers agreed, either fraction above 0.5 is a yes:
+    On the high-quality rows, where most volunteers agreed, a fraction above 0.5 counts as a yes:
 
     .. math:: {\rm Acc} = \frac{TP + TN}{TP + FP + TN + FN} \qquad {\rm Prec} = \frac{TP}{TP + FP} \qquad
               {\rm Rec} = \frac{TP}{TP + FN} \qquad F_1 = \frac{2\, TP}{2\, TP + FP + FN}
@@ -32,34 +32,34 @@ def morphology_scores(
     Parameters
     ----------
     fractions : array-like of shape (n,)
-        Vote fractions from 0 to 1. Rows with NaN, the question not asked, are left out.
+        Vote fractions from 0 to 1. Rows with NaN, where the question was not asked, are left out.
     predicted : array-like of shape (n,)
         Predicted fractions or probabilities.
     high_quality : tuple of float, default=(0.2, 0.8)
-        Rows below the first or above the second fraction are of high quality. ``(0.5, 0.5)`` takes all but ties.
+        Rows with a fraction below the first or above the second are of high quality. ``(0.5, 0.5)`` takes all but ties.
 
     Returns
     -------
     dict of float
-        ``n`` rows asked and ``n_high_quality`` among them; on these ``accuracy``, ``precision``, ``recall``,
-        ``f1``, ``auc`` (area under the receiver operating characteristic) and ``outliers``, the fraction
-        :math:`\eta`; on all rows asked ``rmse``, the root-mean-square error of the fractions. What is not
-        defined, as the area with one class only, is NaN.
+        ``n``, the number of rows asked, and ``n_high_quality``, the number of high-quality rows among them. On the
+        high-quality rows: ``accuracy``, ``precision``, ``recall``, ``f1``, ``auc`` (area under the receiver operating
+        characteristic) and ``outliers``, the fraction :math:`\eta`. On all rows asked: ``rmse``, the root-mean-square
+        error of the fractions. Undefined values are NaN, for example the area with one class only.
 
     Raises
     ------
     ValueError
         If lengths differ, arrays are not one-dimensional, a fraction is not between 0 and 1, a prediction is not
-        finite where the question was asked, or `high_quality` is no pair around 0.5.
+        finite where the question was asked, or `high_quality` is not a pair around 0.5.
 
     Notes
     -----
-    The paper prints the denominator of the precision as TN + FP, an error; :math:`\eta` in percent; and
-    :math:`P_{\rm true} \le 0.2` or :math:`\ge 0.8` in it, although high-quality rows exclude both limits.
+    The paper prints the denominator of the precision as TN + FP, an error. It states :math:`\eta` in percent, and with
+    :math:`P_{\rm true} \le 0.2` or :math:`\ge 0.8`, although high-quality rows exclude both limits.
 
     References
     ----------
-    Hayat et al. (2021), appendix C.3.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, appendix C.3.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def morphology_table(
     high_quality: tuple[float, float] = (0.2, 0.8),
     names: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Measure predicted vote fractions, answer by answer.
+    """Compute metrics of predicted vote fractions, answer by answer.
 
     Parameters
     ----------
@@ -98,13 +98,13 @@ def morphology_table(
     predicted : array-like of the shape of `fractions`
         Predicted fractions or probabilities, columns in the same order.
     votes : array-like of shape (n,) or (n, n_answers), default=None
-        How many volunteers answered the question.
+        Number of volunteers who answered the question.
     min_votes : float, default=0
-        Rows with fewer votes are left out. The paper asks for 5.
+        Rows with fewer votes are left out. The paper uses 5.
     high_quality : tuple of float, default=(0.2, 0.8)
-        Rows below the first or above the second fraction are of high quality.
+        Rows with a fraction below the first or above the second are of high quality.
     names : sequence of str, default=None
-        Names of the answers; None takes those of the columns of a DataFrame, or numbers.
+        Names of the answers; None uses the columns of a DataFrame, or numbers.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def morphology_table(
     Raises
     ------
     ValueError
-        As :func:`morphology_scores`; if shapes differ; if `min_votes` comes without `votes`.
+        As in :func:`morphology_scores`; if shapes differ; if `min_votes` is given without `votes`.
 
     See Also
     --------
@@ -122,7 +122,7 @@ def morphology_table(
 
     References
     ----------
-    Hayat et al. (2021), appendix C and figures 3, 11 and 12.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, appendix C and figures 3, 11 and 12.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def _check_high_quality(high_quality: tuple[float, float]) -> tuple[float, float
 
 
 def _check_fractions(fractions: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """The rows where the question was asked."""
+    """Return the rows where the question was asked."""
     fractions, predicted = np.asarray(fractions, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if fractions.ndim != 1 or predicted.ndim != 1:
         raise ValueError(f"fractions and predicted must be one-dimensional; got {fractions.shape}, {predicted.shape}.")
@@ -172,7 +172,7 @@ def _check_fractions(fractions: ArrayLike, predicted: ArrayLike) -> tuple[np.nda
 
 
 def _binary_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Scores of a yes or no; those that are not defined are NaN."""
+    """Compute the scores of a binary classification; undefined scores are NaN."""
     if not len(truth):
         return dict.fromkeys(["accuracy", "precision", "recall", "f1", "auc"], np.nan)
     yes = predicted > 0.5
@@ -189,7 +189,7 @@ def _binary_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]
 
 
 def _opposite(fractions: np.ndarray, predicted: np.ndarray, low: float, high: float) -> float:
-    """Fraction of rows predicted with confidence to be what they are not."""
+    """Return the fraction of rows predicted confidently as the wrong class."""
     opposite = ((fractions < low) & (predicted >= high)) | ((fractions > high) & (predicted <= low))
     return float(np.mean(opposite)) if len(opposite) else np.nan
 
@@ -199,7 +199,7 @@ def _answer_names(fractions: ArrayLike) -> Sequence[Any]:
 
 
 def _as_answers(values: ArrayLike) -> np.ndarray:
-    """A column per answer."""
+    """Return values as one column per answer."""
     values = np.asarray(values, dtype=np.float64)
     return values[:, np.newaxis] if values.ndim == 1 else values
 

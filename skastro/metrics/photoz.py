@@ -1,6 +1,6 @@
-"""How good are redshifts and their densities: metrics and a table of them.
+"""Metrics of redshifts and their probability densities, and a table of them.
 
-Arguments come in scikit-learn's order, truth first.
+The order of arguments is scikit-learn's, truth first.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ __all__ = ["crps", "delta_z", "photoz_bias", "photoz_outliers", "photoz_table", 
 
 
 def delta_z(z_true: ArrayLike, z_pred: ArrayLike) -> np.ndarray:
-    r"""Redshift error of each object, relative to the stretch of its light.
+    r"""Compute the redshift error of each object, relative to 1 plus the true redshift.
 
     .. math:: \Delta z = \frac{z_p - z_s}{1 + z_s}
 
@@ -41,7 +41,7 @@ def delta_z(z_true: ArrayLike, z_pred: ArrayLike) -> np.ndarray:
 
     References
     ----------
-    Hayat et al. (2021), section 3.3.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3.3.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def delta_z(z_true: ArrayLike, z_pred: ArrayLike) -> np.ndarray:
 
 
 def photoz_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
-    r"""Mean redshift error :math:`\langle \Delta z \rangle`, with its sign.
+    r"""Compute the mean redshift error :math:`\langle \Delta z \rangle`, with its sign.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ def photoz_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        As :func:`delta_z`.
+        As in :func:`delta_z`.
 
     References
     ----------
-    Hayat et al. (2021), figure 4.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, figure 4.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def photoz_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
 
 
 def sigma_mad(z_true: ArrayLike, z_pred: ArrayLike) -> float:
-    r"""Spread of the redshift errors, blind to outliers: :math:`\sigma` where they are Gaussian.
+    r"""Compute the spread of the redshift errors, robust to outliers; the :math:`\sigma` of Gaussian errors.
 
     .. math:: \sigma_{\rm MAD} = 1.4826\, \operatorname{median} |\Delta z - \operatorname{median} \Delta z|
 
@@ -106,11 +106,11 @@ def sigma_mad(z_true: ArrayLike, z_pred: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        As :func:`delta_z`.
+        As in :func:`delta_z`.
 
     References
     ----------
-    Hayat et al. (2021), section 3.3.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3.3.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def sigma_mad(z_true: ArrayLike, z_pred: ArrayLike) -> float:
 
 
 def photoz_outliers(z_true: ArrayLike, z_pred: ArrayLike, *, threshold: float = 0.05) -> float:
-    r"""Fraction :math:`\eta` of objects with :math:`|\Delta z|` above a threshold.
+    r"""Compute the fraction :math:`\eta` of objects with :math:`|\Delta z|` above a threshold.
 
     Parameters
     ----------
@@ -142,11 +142,11 @@ def photoz_outliers(z_true: ArrayLike, z_pred: ArrayLike, *, threshold: float = 
     Raises
     ------
     ValueError
-        As :func:`delta_z`.
+        As in :func:`delta_z`.
 
     References
     ----------
-    Hayat et al. (2021), section 3.3.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3.3.
 
     Examples
     --------
@@ -158,16 +158,16 @@ def photoz_outliers(z_true: ArrayLike, z_pred: ArrayLike, *, threshold: float = 
 
 
 def crps(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
-    r"""Continuous ranked probability score of each object: how far its density lies from the truth, in redshift.
+    r"""Compute the continuous ranked probability score of each object, in redshift: 0 is best.
 
     .. math:: {\rm CRPS} = \int_{-\infty}^{\infty} \left(F(z) - \mathbf 1[z \ge z_s]\right)^2 dz
 
     Parameters
     ----------
     z_true : array-like of shape (n,)
-        Spectroscopic redshifts :math:`z_s`. Those outside the grid count in full.
+        Spectroscopic redshifts :math:`z_s`. The distance to those outside the grid counts in full.
     pdf : array-like of shape (n, n_bins)
-        Probability in each bin. Rows sum to 1; what rounding leaves of that is divided out.
+        Probability in each bin. Rows sum to 1; small deviations from rounding are divided out.
     edges : array-like of shape (n_bins + 1,)
         Edges of the bins, ascending.
 
@@ -179,22 +179,23 @@ def crps(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If redshifts or edges are not finite, edges do not ascend, shapes do not match, or a row is no
-        probability.
+        If redshifts or edges are not finite, edges do not ascend, shapes do not match, or a row is not a probability
+        distribution.
 
     See Also
     --------
-    pit : Whether the densities are as wide as the errors.
+    pit : Probability integral transform, which tests whether the densities are as wide as the errors.
 
     Notes
     -----
-    The density is constant within a bin, so :math:`F` is a line in each and the integral is exact:
+    The density is constant within a bin, so :math:`F` is linear in each bin and the integral is exact:
     :math:`w (a^2 + ab + b^2) / 3` for a line from a to b over a width w. For a certain prediction the score is
     the absolute error.
 
     References
     ----------
-    Gneiting & Raftery (2007), equation 20, with the sign turned.
+    Gneiting & Raftery (2007), `doi:10.1198/016214506000001437 <https://doi.org/10.1198/016214506000001437>`_, equation
+    20, with the sign reversed.
 
     Examples
     --------
@@ -203,12 +204,12 @@ def crps(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     array([0.083, 1.333])
     """
     z_true, pdf, edges = _check_densities(z_true, pdf, edges)
-    batches = gen_batches(len(z_true), 1000)  # their temporaries stay in the processor's cache
+    batches = gen_batches(len(z_true), 1000)  # temporary arrays of this size stay in the processor's cache
     return np.concatenate([_integrate_scores(z_true[rows], pdf[rows], edges) for rows in batches])
 
 
 def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
-    r"""Probability integral transform: the probability that the density of an object gave to less than the truth.
+    r"""Compute the probability integral transform: the cumulative probability of each object's density at the truth.
 
     .. math:: {\rm PIT} = F(z_s) = \int_{-\infty}^{z_s} p(z)\, dz
 
@@ -217,7 +218,7 @@ def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     z_true : array-like of shape (n,)
         Spectroscopic redshifts :math:`z_s`. Below the grid the transform is 0, above it 1.
     pdf : array-like of shape (n, n_bins)
-        Probability in each bin, the density constant within it. Rows sum to 1; what rounding leaves of that is
+        Probability in each bin, the density constant within it. Rows sum to 1; small deviations from rounding are
         divided out.
     edges : array-like of shape (n_bins + 1,)
         Edges of the bins, ascending.
@@ -225,20 +226,21 @@ def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n,)
-        Uniform from 0 to 1 over objects whose densities are calibrated.
+        Transforms, uniform from 0 to 1 if the densities are calibrated.
 
     Raises
     ------
     ValueError
-        As :func:`crps`.
+        As in :func:`crps`.
 
     See Also
     --------
-    crps : Calibration and sharpness in one number.
+    crps : Score of calibration and sharpness in one number.
 
     References
     ----------
-    Gneiting, Balabdaoui & Raftery (2007), equation 1.
+    Gneiting, Balabdaoui & Raftery (2007), `doi:10.1111/j.1467-9868.2007.00587.x
+    <https://doi.org/10.1111/j.1467-9868.2007.00587.x>`_, equation 1.
 
     Examples
     --------
@@ -247,7 +249,7 @@ def pit(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> np.ndarray:
     array([0.25, 0.5 ])
     """
     z_true, pdf, edges = _check_densities(z_true, pdf, edges)
-    # Rounding must not carry a truth above the grid past 1, where histograms from 0 to 1 lose it.
+    # Rounding must not take a truth above the grid past 1, outside histograms from 0 to 1.
     return np.minimum(np.sum(pdf * _share_below(z_true, edges), axis=1), 1)
 
 
@@ -261,7 +263,7 @@ def photoz_table(
     threshold: float = 0.05,
     levels: Sequence[float] = (0.5, 0.68, 0.9),
 ) -> pd.DataFrame:
-    """Measure photometric redshifts along the true redshift.
+    """Compute metrics of photometric redshifts in bins of the true redshift.
 
     Parameters
     ----------
@@ -270,34 +272,34 @@ def photoz_table(
     z_pred : array-like of shape (n,)
         Photometric redshifts.
     pdf : array-like of shape (n, n_bins), default=None
-        Probability in each bin of `edges`, as :func:`crps` takes it.
+        Probability in each bin of `edges`, as in :func:`crps`.
     edges : array-like of shape (n_bins + 1,), default=None
         Edges of the bins of `pdf`.
     by : int or array-like, default=None
-        The rows of the table: edges of bins of the true redshift, or how many equally filled bins; None is no
-        bin at all. A bin holds its lower edge, and the last one its upper edge too.
+        Rows of the table: edges of bins of the true redshift, or the number of equally filled bins; None is no binning.
+        A bin includes its lower edge, and the last one its upper edge too.
     threshold : float, default=0.05
         Errors larger than this are outliers.
     levels : sequence of float, default=(0.5, 0.68, 0.9)
-        Central intervals whose coverage is measured.
+        Probabilities of the central intervals for which to compute the coverage.
 
     Returns
     -------
     DataFrame
-        One row per bin, labeled by its interval, and a last row "all", which also counts objects outside the
-        bins. Columns ``n``, ``bias``, ``sigma_mad`` and ``outliers``; with a pdf also ``crps``, the mean, and
-        ``coverage_50`` …, the fraction of objects whose truth lies in the central interval of that probability.
-        A bin without objects has NaN.
+        One row per bin, labeled by its interval, and a last row "all", which also includes objects outside the bins.
+        Columns are ``n``, ``bias``, ``sigma_mad`` and ``outliers``. With a pdf there are also ``crps``, the mean score,
+        and ``coverage_50`` …, the fraction of objects with the truth inside the central interval of that probability. A
+        bin without objects has NaN.
 
     Raises
     ------
     ValueError
-        As :func:`delta_z` and :func:`crps`; if one of `pdf` and `edges` is missing; if `by` are not ascending
-        edges or more bins than the redshifts fill; if a level is not between 0 and 1.
+        As in :func:`delta_z` and :func:`crps`; if one of `pdf` and `edges` is missing; if `by` is neither ascending
+        edges nor a number of bins that the redshifts fill; if a level is not between 0 and 1.
 
     References
     ----------
-    Hayat et al. (2021), section 3.3 and figure 4.
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3.3 and figure 4.
 
     Examples
     --------
@@ -316,7 +318,7 @@ def photoz_table(
 
 
 def _check_columns(**columns: ArrayLike) -> list[np.ndarray]:
-    """Finite numbers in columns of one length."""
+    """Check columns of finite numbers of one length."""
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
     for name, values in arrays.items():
         if values.ndim != 1 or not len(values):
@@ -334,7 +336,7 @@ def _check_edges(name: str, edges: ArrayLike) -> np.ndarray:
 
 
 def _check_densities(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truths, rows that sum to 1, and edges."""
+    """Check true redshifts, rows that sum to 1, and edges."""
     (z_true,) = _check_columns(z_true=z_true)
     edges, pdf = _check_edges("edges", edges), np.asarray(pdf, dtype=np.float64)
     expected = (len(z_true), len(edges) - 1)
@@ -350,7 +352,7 @@ def _check_densities(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> tup
 
 
 def _share_below(z: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Which part of each bin lies below each redshift: (n, n_bins), from 0 to 1."""
+    """Return the fraction of each bin that lies below each redshift: (n, n_bins), from 0 to 1."""
     return np.clip((z[:, np.newaxis] - edges[:-1]) / np.diff(edges), 0, 1)
 
 
@@ -367,14 +369,14 @@ def _integrate_scores(z_true: np.ndarray, pdf: np.ndarray, edges: np.ndarray) ->
 
 
 def _mean_square(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Mean of the square along a line from start to end."""
+    """Return the mean of the square along a line from start to end."""
     return (start * start + start * end + end * end) / 3
 
 
 def _density_scores(
     z_true: np.ndarray, pdf: ArrayLike | None, edges: ArrayLike | None, levels: Sequence[float]
 ) -> pd.DataFrame:
-    """What the densities are worth, object by object; no columns without densities."""
+    """Compute the scores of the densities, object by object; no columns without densities."""
     if pdf is None and edges is None:
         return pd.DataFrame(index=range(len(z_true)))
     if pdf is None or edges is None:
@@ -387,7 +389,7 @@ def _density_scores(
 
 
 def _redshift_bins(z_true: np.ndarray, by: int | ArrayLike | None) -> dict[Any, np.ndarray]:
-    """Which objects lie in each bin, by its interval."""
+    """Return the objects in each bin, by its interval."""
     if by is None:
         return {}
     edges = _equal_edges(z_true, int(by)) if isinstance(by, Integral) else _check_edges("by", by)

@@ -1,7 +1,7 @@
-"""Whether posteriors are to be believed: tests of coverage on objects whose truth is known.
+"""Tests of the coverage of posteriors on objects with known truth.
 
-Arguments come in scikit-learn's order, truth first. Draws are what a posterior gives of each object, as
-:meth:`skastro.FlowPosterior.sample` does.
+The order of arguments is scikit-learn's, truth first. Draws are samples from the posterior of each object, as returned
+by :meth:`skastro.FlowPosterior.sample`.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from sklearn.utils import Bunch, check_random_state, gen_batches
 
 __all__ = ["sbc_ranks", "tarp"]
 
-CHUNK = 1 << 20  # numbers looked at in one go
+CHUNK = 1 << 20  # numbers compared at once
 
 
 def tarp(
@@ -31,8 +31,8 @@ def tarp(
 
     .. math:: f_i = \frac{1}{S} \sum_{s=1}^{S} \mathbf 1\left[d(y_{is}, r_i) < d(y_i, r_i)\right]
 
-    of the S draws. It is a credible region, and if the posteriors are right, a share :math:`\alpha` of the objects has
-    :math:`f_i` below :math:`\alpha`: the expected coverage equals the credibility.
+    of the S draws. The ball is a credible region. If the posteriors are right, a fraction :math:`\alpha` of the objects
+    has :math:`f_i` below :math:`\alpha`: the expected coverage equals the credibility.
 
     Parameters
     ----------
@@ -41,44 +41,44 @@ def tarp(
     samples : array-like of shape (n, n_samples, k) or (n, n_samples)
         Draws from the posterior of each object.
     references : array-like of shape (n, k), default=None
-        Reference points, chosen without a look at the truth of the same object; they may depend on its data. None
-        draws them evenly from the range of the truths.
+        Reference points, which must not depend on the truth of the same object but may depend on its data. None draws
+        them uniformly from the range of the truths.
     n_levels : int, default=101
         Number of credibility levels, from 0 to 1.
     random_state : int, RandomState instance or None, default=0
-        Of the reference points and of ties.
+        Random state of the reference points and of ties.
 
     Returns
     -------
     Bunch
-        ``levels``, ndarray of shape (n_levels,): credibility :math:`\alpha`. ``coverage``, of the same shape:
-        expected coverage. ``fractions``, ndarray of shape (n,): :math:`f_i`. ``area``, float:
-        :math:`\int_{1/2}^{1} ({\rm coverage} - \alpha)\, d\alpha`, above 0 for posteriors that are too wide, below for
-        those too narrow. ``statistic`` and ``p_value``, float: Kolmogorov-Smirnov test of the fractions against
-        the uniform distribution; a small p-value refutes the posteriors.
+        ``levels``, ndarray of shape (n_levels,): credibility :math:`\alpha`. ``coverage``, of the same shape: expected
+        coverage. ``fractions``, ndarray of shape (n,): :math:`f_i`. ``area``, float: :math:`\int_{1/2}^{1} ({\rm
+        coverage} - \alpha)\, d\alpha`, positive for posteriors that are too wide, negative for posteriors that are too
+        narrow. ``statistic`` and ``p_value``, float: Kolmogorov-Smirnov test of the fractions against the uniform
+        distribution; a small p-value rejects the posteriors.
 
     Raises
     ------
     ValueError
-        If shapes do not match, numbers are not finite, or there are less than 2 levels.
+        If shapes do not match, numbers are not finite, or there are fewer than 2 levels.
 
     See Also
     --------
-    sbc_ranks : The same question of each value on its own.
-    skastro.plotting.CoverageDisplay : Draws the coverage.
+    sbc_ranks : Test each value on its own.
+    skastro.plotting.CoverageDisplay : Plot the coverage.
 
     Notes
     -----
     Distances are Euclidean, each value divided by the standard deviation of its truths. The fraction of S draws is one
-    of S + 1 numbers, and distances may tie; coverage and test take a number drawn evenly from the step in its
-    place, :math:`(\#_{<} + u\,(\#_{=} + 1)) / (S + 1)`, which is exactly uniform if the posteriors are right.
+    of S + 1 numbers, and distances may tie. Coverage and test use a number drawn uniformly from the step in its place,
+    :math:`(\#_{<} + u\,(\#_{=} + 1)) / (S + 1)`, which is exactly uniform if the posteriors are right.
 
-    A posterior that ignores the data passes if the references ignore them too: look at its log-probability as well.
+    A posterior that ignores the data passes if the references ignore them too, so check its log-probability as well.
 
     References
     ----------
-    Lemos et al. (2023), "Sampling-Based Accuracy Testing of Posterior Estimators for General Inference", section 3
-    and algorithm 2.
+    Lemos et al. (2023), "Sampling-Based Accuracy Testing of Posterior Estimators for General Inference",
+    `arXiv:2302.03026 <https://arxiv.org/abs/2302.03026>`_, section 3 and algorithm 2.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -
 
     .. math:: r_{ij} = \sum_{s=1}^{S} \mathbf 1\left[y_{isj} < y_{ij}\right]
 
-    Every rank from 0 to S is as likely as any other if the posteriors are right.
+    Every rank from 0 to S is equally likely if the posteriors are right.
 
     Parameters
     ----------
@@ -131,14 +131,14 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -
     samples : array-like of shape (n, n_samples, k) or (n, n_samples)
         Independent draws from the posterior of each object.
     random_state : int, RandomState instance or None, default=0
-        Of ties: a truth that equals draws takes each of the ranks between them with the same probability.
+        Random state of ties: a truth that equals draws gets each of the ranks between them with the same probability.
 
     Returns
     -------
     Bunch
         ``ranks``, ndarray of shape (n, k), int. ``n_samples``, int: the highest rank. ``statistic`` and ``p_value``,
-        ndarray of shape (k,): Kolmogorov-Smirnov test of each value's ranks against the uniform distribution.
-        A small p-value refutes the posteriors; of several values, the smallest must be below 0.05 / k to count.
+        ndarray of shape (k,): Kolmogorov-Smirnov test of each value's ranks against the uniform distribution. A small
+        p-value rejects the posteriors. With several values, the smallest must be below 0.05 / k to be significant.
 
     Raises
     ------
@@ -147,20 +147,20 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -
 
     See Also
     --------
-    tarp : One test of all values together, which also sees their correlations.
-    skastro.metrics.pit : The same for a density on a grid.
-    skastro.plotting.RankDisplay : Draws the histograms.
+    tarp : Test all values together, including their correlations.
+    skastro.metrics.pit : Compute the same for a density on a grid.
+    skastro.plotting.RankDisplay : Plot the histograms.
 
     Notes
     -----
-    Too narrow posteriors pile ranks up at both ends, too wide ones in the middle, biased ones at one end. For the
-    test a rank becomes :math:`(r + u) / (S + 1)` with :math:`u` uniform, exactly uniform if the posteriors are
-    right.
+    Posteriors that are too narrow pile up ranks at both ends, too wide ones in the middle, biased ones at one end. For
+    the test, a rank becomes :math:`(r + u) / (S + 1)` with :math:`u` uniform, which is exactly uniform if the
+    posteriors are right.
 
     References
     ----------
-    Talts et al. (2018), "Validating Bayesian Inference Algorithms with Simulation-Based Calibration", section 4 and
-    algorithm 1.
+    Talts et al. (2018), "Validating Bayesian Inference Algorithms with Simulation-Based Calibration", `arXiv:1804.06788
+    <https://arxiv.org/abs/1804.06788>`_, section 4 and algorithm 1.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -
 
 
 def _check_values(name: str, values: ArrayLike) -> np.ndarray:
-    """Finite numbers, a column per value."""
+    """Check finite numbers, with one column per value."""
     values = np.asarray(values, dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if len(bad):
@@ -211,7 +211,7 @@ def _check_draws(y_true: ArrayLike, samples: ArrayLike) -> tuple[np.ndarray, np.
 
 
 def _count_nearer(y_true: np.ndarray, samples: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many draws of each object lie nearer to its reference than the truth, and how many as near."""
+    """Count the draws of each object that are nearer to its reference than the truth, and those that are as near."""
     scale = y_true.std(axis=0)
     scale[scale == 0] = 1
     nearer, as_near = np.empty(len(y_true)), np.empty(len(y_true))
@@ -225,5 +225,5 @@ def _count_nearer(y_true: np.ndarray, samples: np.ndarray, references: np.ndarra
 
 
 def _places(below: np.ndarray, equal: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Places of truths among S draws, from 0 to S + 1: uniform where truths and draws are alike."""
+    """Return the places of truths among S draws, from 0 to S + 1; ties are drawn uniformly."""
     return below + rng.random_sample(below.shape) * (equal + 1)

@@ -1,4 +1,4 @@
-"""How well embeddings find the right object by the cosine of the angle between them."""
+"""Metrics of retrieval by cosine similarity of embeddings."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 __all__ = ["retrieval_ranks", "retrieval_score", "retrieval_table"]
 
-CHUNK = 1 << 23  # similarities held at a time
-TIE = 8  # similarities within so many roundings of the larger one are one
+CHUNK = 1 << 23  # similarities held in memory at once
+TIE = 8  # similarities within this many roundings of the larger one are equal
 
 
 def retrieval_ranks(
@@ -28,33 +28,33 @@ def retrieval_ranks(
         Embeddings of the same objects, row by row, in another modality. None searches among the queries
         themselves, each of them without itself.
     labels : array-like of shape (n,), default=None
-        Kind of each object. With it, every row of the query's kind is a right answer, and the first of them counts;
-        without it, only the row of the same object.
+        Class of each object. With labels, every row of the query's class is a right answer, and the first of them
+        counts. Without, only the row of the same object is.
 
     Returns
     -------
     ndarray of shape (n,)
-        1 where a right answer is the nearest. NaN where the modality of the query or that of all its right answers is
-        missing.
+        Rank of the nearest right answer, 1 being best. NaN where the modality of the query, or that of all its right
+        answers, is missing.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a row is infinite or zero, so that it has no direction, `gallery` is the queries again,
-        or both `gallery` and `labels` are None: then there is no right answer.
+        If shapes do not match, a row is infinite or zero and has no direction, `gallery` equals the queries,
+        or both `gallery` and `labels` are None, so that no answer is right.
 
     See Also
     --------
-    retrieval_score : Recall and median of the ranks.
+    retrieval_score : Compute recall and median of the ranks.
 
     Notes
     -----
-    A row with a NaN is a missing modality: it neither asks nor is found.
+    A row with a NaN is a missing modality. It is neither a query nor an answer.
 
-    Ties count against: a wrong row as near as the right one stands before it. So an embedding that has collapsed to a
+    Ties count against: a wrong row as near as the right one ranks before it. So an embedding that has collapsed to a
     point scores worst, not as chance.
 
-    The matrix of similarities is never held whole.
+    The full matrix of similarities is never held in memory.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def retrieval_ranks(
 def retrieval_score(
     queries: ArrayLike, gallery: ArrayLike | None = None, *, k: int = 10, labels: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Measure how often a right answer is among the k nearest rows of a gallery, by cosine similarity.
+    """Compute how often a right answer is among the k nearest rows of a gallery, by cosine similarity.
 
     Parameters
     ----------
@@ -95,34 +95,36 @@ def retrieval_score(
         Embeddings of the same objects, row by row, in another modality. None searches among the queries
         themselves, each of them without itself.
     k : int, default=10
-        How many of the nearest rows count.
+        Number of nearest rows to consider.
     labels : array-like of shape (n,), default=None
-        Kind of each object. With it, every row of the query's kind is a right answer, and the first of them counts;
-        without it, only the row of the same object.
+        Class of each object. With labels, every row of the query's class is a right answer, and the first of them
+        counts. Without, only the row of the same object is.
 
     Returns
     -------
     dict of float
-        ``n`` queries that have a right answer, and ``n_missing`` that are left out; ``recall``, the fraction whose
-        first right answer is among the k nearest; ``median_rank`` of that answer, 1 being best. NaN without queries.
+        ``n``, the number of queries that have a right answer; ``n_missing``, the number that are left out; ``recall``,
+        the fraction with the first right answer among the k nearest; ``median_rank`` of that answer, 1 being best. NaN
+        without queries.
 
     Raises
     ------
     ValueError
-        As :func:`retrieval_ranks`; if `k` is less than 1.
+        As in :func:`retrieval_ranks`; if `k` is less than 1.
 
     See Also
     --------
-    retrieval_ranks : The rank of each query, and how ties and missing modalities count.
-    retrieval_table : All pairs of modalities.
+    retrieval_ranks : Rank each query; explains ties and missing modalities.
+    retrieval_table : Compute the scores of all pairs of modalities.
 
     Notes
     -----
-    By chance, recall is k / n without labels. So compare it on galleries of one size only.
+    By chance, recall is k / n without labels. So only compare it between galleries of one size.
 
     References
     ----------
-    Parker et al. (2024), section 6.1, search in this way and show examples.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 6.1, search in this way and
+    show examples.
 
     Examples
     --------
@@ -141,37 +143,38 @@ def retrieval_score(
 def retrieval_table(
     embeddings: Mapping[str, ArrayLike], *, k: Sequence[int] = (1, 5, 10), labels: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Measure retrieval from each modality in each, its own included.
+    """Compute retrieval scores from each modality to each, including itself.
 
     Parameters
     ----------
     embeddings : mapping of str to array-like of shape (n, d)
-        Embeddings of the same objects by the name of the modality; NaN rows where it is missing.
+        Embeddings of the same objects by the name of the modality, with NaN rows where it is missing.
     k : sequence of int, default=(1, 5, 10)
-        How many of the nearest rows count.
+        Numbers of nearest rows to consider.
     labels : array-like of shape (n,), default=None
-        Kind of each object: every row of the query's kind is then a right answer. Without it, only the row of the same
+        Class of each object: every row of the query's class is then a right answer. Without, only the row of the same
         object is, and a search within one modality has no right answer.
 
     Returns
     -------
     DataFrame
-        One row per pair, indexed by ``query`` and ``gallery``. Columns ``n``, ``n_missing``, ``recall_at_1`` …, and
-        ``median_rank``. Within one modality the query itself is left out of the gallery, and without labels the
-        measures are NaN.
+        One row per pair, indexed by ``query`` and ``gallery``. Columns are ``n``, ``n_missing``, ``recall_at_1`` …, and
+        ``median_rank``. Within one modality, the query itself is left out of the gallery, and without labels the scores
+        are NaN.
 
     Raises
     ------
     ValueError
-        As :func:`retrieval_ranks`; if a `k` is less than 1.
+        As in :func:`retrieval_ranks`; if a `k` is less than 1.
 
     See Also
     --------
-    retrieval_score : One pair.
+    retrieval_score : Compute the scores of one pair.
 
     References
     ----------
-    Parker et al. (2024), section 6.1 and figure 2: the four pairs of images and spectra.
+    Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 6.1 and figure 2: the four
+    pairs of images and spectra.
 
     Examples
     --------
@@ -212,7 +215,7 @@ def _summary(ranks: np.ndarray, columns: Mapping[str, int]) -> dict[str, float]:
 
 
 def _chunks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Rows, a few at a time, so that few similarities are held."""
+    """Yield rows, a few at a time, to hold few similarities in memory."""
     step = max(1, CHUNK // max(1, width))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
@@ -233,7 +236,7 @@ def _check_labels(labels: ArrayLike, n: int) -> np.ndarray:
 def _check_pairs(
     queries: ArrayLike, gallery: ArrayLike | None, labels: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Directions of both, NaN where missing, and whether the queries are searched among themselves."""
+    """Return the directions of both, NaN where missing, and whether queries are searched among themselves."""
     directions = _directions("queries", queries)
     if gallery is None:
         if labels is None:
@@ -250,7 +253,7 @@ def _check_pairs(
 
 
 def _directions(name: str, rows: ArrayLike) -> np.ndarray:
-    """Rows scaled to length 1, in their own precision; all NaN where there is one."""
+    """Scale rows to length 1, in their own precision; a row with a NaN becomes a row of only NaN."""
     rows = np.asarray(rows)
     rows = rows.astype(np.float32 if rows.dtype == np.float32 else np.float64)
     if rows.ndim != 2 or not rows.size:

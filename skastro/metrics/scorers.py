@@ -38,28 +38,28 @@ VOTE_SCORERS = (
 
 
 def get_scorer(scoring: str | Callable[..., float] | None) -> Any:
-    """Look a scorer up by name, ours first, then scikit-learn's.
+    """Return a scorer by name. Names of skastro take precedence over those of scikit-learn.
 
     Parameters
     ----------
     scoring : str, callable or None
-        A name of :func:`get_scorer_names`. A callable or None is given back.
+        A name from :func:`get_scorer_names`. A callable or None is returned unchanged.
 
     Returns
     -------
     callable
-        ``scorer(estimator, X, y)``, greater is better: for the parameter `scoring` of
-        :class:`~sklearn.model_selection.GridSearchCV` and its like.
+        ``scorer(estimator, X, y)``, greater is better, for the parameter `scoring` of
+        :class:`~sklearn.model_selection.GridSearchCV` and similar classes.
 
     Raises
     ------
     ValueError
-        If there is no scorer of that name.
+        If no scorer has that name.
 
     Notes
     -----
     ``"neg_photoz_bias"`` is minus the absolute value of the mean error. ``"neg_crps"`` is for regressors with
-    ``pdf, edges = predict_pdf(X)``, alone, frozen, at the end of a pipeline or found by a search. For the scorers of
+    ``pdf, edges = predict_pdf(X)``: alone, frozen, at the end of a pipeline, or fitted by a search. For the scorers of
     votes see :func:`make_vote_scorer`.
 
     Examples
@@ -76,19 +76,19 @@ def get_scorer(scoring: str | Callable[..., float] | None) -> Any:
     if not isinstance(scoring, str):
         return scoring
     if scoring in _SCORERS:
-        return deepcopy(_SCORERS[scoring])  # what one user requests of a scorer is not asked of all
+        return deepcopy(_SCORERS[scoring])  # metadata that one user requests must not change the shared scorer
     if scoring in metrics.get_scorer_names():
         return metrics.get_scorer(scoring)
     raise ValueError(f"There is no scorer {scoring!r}; skastro.metrics.get_scorer_names() lists them.")
 
 
 def get_scorer_names() -> list[str]:
-    """List the names that :func:`get_scorer` knows.
+    """List the names that :func:`get_scorer` accepts.
 
     Returns
     -------
     list of str
-        Ours and scikit-learn's, sorted.
+        Names of skastro and of scikit-learn, sorted.
 
     Examples
     --------
@@ -108,27 +108,27 @@ def make_vote_scorer(
     high_quality: tuple[float, float] = (0.2, 0.8),
     level: float = 0.9,
 ) -> Callable[..., float]:
-    """Make a scorer of predicted votes with settings of its own; :func:`get_scorer` gives those with the defaults.
+    """Make a scorer of predicted votes with non-default settings; :func:`get_scorer` returns those with the defaults.
 
-    ``y`` are counts. Questions that nobody was asked, and galaxies without any vote, count for nothing.
+    ``y`` are counts. Questions that were not asked, and galaxies without any vote, are ignored.
 
     Parameters
     ----------
     name : str
-        ``"neg_dirichlet_nll"``: the log-likelihood of a galaxy's votes, by :func:`dirichlet_nll`.
-        ``"neg_vote_fraction_rmse"``: by :func:`vote_fraction_rmse`. ``"vote_accuracy"``, ``"vote_precision"``,
-        ``"vote_recall"``, ``"vote_f1"``, ``"vote_auc"`` and ``"neg_vote_outliers"``: the columns of
-        :func:`vote_scores`, averaged over the questions for which they are defined. ``"vote_coverage"``: by
-        :func:`vote_coverage`, to look at and not to maximize; ``"neg_vote_coverage_error"``: minus its distance from
+        ``"neg_dirichlet_nll"``: minus the result of :func:`dirichlet_nll`, the log-likelihood of a galaxy's votes.
+        ``"neg_vote_fraction_rmse"``: minus that of :func:`vote_fraction_rmse`. ``"vote_accuracy"``,
+        ``"vote_precision"``, ``"vote_recall"``, ``"vote_f1"``, ``"vote_auc"`` and ``"neg_vote_outliers"``: the columns
+        of :func:`vote_scores`, averaged over the questions for which they are defined. ``"vote_coverage"``: the result
+        of :func:`vote_coverage`, to inspect and not to maximize. ``"neg_vote_coverage_error"``: minus its distance from
         `level`.
     question : str, default=None
-        The one question to score; None is all.
+        The one question to score; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out.
+        Galaxies shown to fewer volunteers are left out.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
     high_quality : tuple of float, default=(0.2, 0.8)
-        Where volunteers agree, for the columns of :func:`vote_scores`.
+        Limits beyond which volunteers agree, for the columns of :func:`vote_scores`.
     level : float, default=0.9
         Probability inside the intervals, for the coverage.
 
@@ -136,12 +136,12 @@ def make_vote_scorer(
     -------
     callable
         ``scorer(estimator, X, y)``, greater is better, for classifiers of votes: alone, frozen, at the end of a
-        pipeline or found by a search.
+        pipeline, or fitted by a search.
 
     Raises
     ------
     ValueError
-        If there is no scorer of votes of that name.
+        If no scorer of votes has that name.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def make_vote_scorer(
 
 @dataclass
 class VoteScorer:
-    """What `make_vote_scorer` makes: a class and no closure, so that a search that holds one can be saved."""
+    """Scorer of `make_vote_scorer`: a class and not a closure, so that a search that holds one can be saved."""
 
     name: str
     question: str | None
@@ -193,12 +193,12 @@ class VoteScorer:
 
 
 def absolute_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
-    """Give the size of the mean error, whatever its sign."""
+    """Return the absolute value of the mean error."""
     return abs(photoz_bias(z_true, z_pred))
 
 
 def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
-    """Find who answers, frozen, at the end of a pipeline or found by a search, and what it is asked about."""
+    """Return the final predictor (frozen, at the end of a pipeline, or fitted by a search) and its input."""
     if isinstance(estimator, FrozenEstimator):
         return _ask(estimator.estimator, X, method, scorer)
     if hasattr(estimator, "best_estimator_"):
@@ -211,9 +211,9 @@ def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
     return estimator, X
 
 
-# make_scorer would ask the pipeline for this method, and pipelines do not hand it on.
+# make_scorer would look for this method on the pipeline, and pipelines do not forward it.
 class CRPSScorer:
-    """Minus the mean CRPS of the distributions that a regressor gives."""
+    """Minus the mean CRPS of the distributions that a regressor predicts."""
 
     def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
         model, X = _ask(estimator, X, "predict_pdf", "neg_crps")

@@ -1,6 +1,6 @@
-"""How good are predicted votes down a tree of questions. A question that nobody was asked counts for nothing.
+"""Metrics of predicted votes in a tree of questions. Questions that were not asked are ignored.
 
-Arguments come in scikit-learn's order, truth first.
+The order of arguments is scikit-learn's, truth first.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def dirichlet_nll(
     min_asked: float = 0.0,
     sample_weight: ArrayLike | None = None,
 ) -> float:
-    r"""Surprise at the votes: the negative log-likelihood of each galaxy's counts, averaged over galaxies.
+    r"""Compute the negative log-likelihood of each galaxy's counts, averaged over galaxies.
 
     .. math:: L = -\frac{1}{n} \sum_{i=1}^{n} \sum_q \ln p(k_{iq} \mid \alpha_{iq}), \qquad
               p(k \mid \alpha) = \int {\rm Multi}(k \mid \rho, N)\, {\rm Dir}(\rho \mid \alpha)\, d\rho
@@ -45,17 +45,17 @@ def dirichlet_nll(
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        Counts, as :func:`read_votes` takes them. Galaxies without any vote are left out.
+        Counts, as in :func:`read_votes`. Galaxies without any vote are left out.
     concentrations : array-like of shape (n, n_answers)
-        :math:`\alpha`, more than 0.
+        :math:`\alpha`, greater than 0.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question.
+        The questions; None treats the columns as the answers to one question.
     question : str, default=None
-        The one question to look at; None is all.
+        The one question to score; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+        Galaxies shown to fewer volunteers are left out. The number of a galaxy is that of its most answered question.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
     sample_weight : array-like of shape (n,), default=None
         Weight of each galaxy.
 
@@ -67,11 +67,11 @@ def dirichlet_nll(
     Raises
     ------
     ValueError
-        If votes or schema cannot be used, shapes differ, a concentration is not above 0, or no vote is left.
+        If votes or schema are invalid, shapes differ, a concentration is not above 0, or no vote is left.
 
     See Also
     --------
-    skastro.losses.dirichlet_multinomial_nll : The same to train with, on torch tensors.
+    skastro.losses.dirichlet_multinomial_nll : Compute it on torch tensors, for training.
 
     References
     ----------
@@ -106,22 +106,22 @@ def vote_fraction_rmse(
     min_volunteers: int = 1,
     min_asked: float = 0.0,
 ) -> float:
-    r"""Root-mean-square error of the vote fractions, over all answers to questions that were asked.
+    r"""Compute the root-mean-square error of the vote fractions, over all answers to questions that were asked.
 
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        Counts, as :func:`read_votes` takes them.
+        Counts, as in :func:`read_votes`.
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question.
+        The questions; None treats the columns as the answers to one question.
     question : str, default=None
-        The one question to look at; None is all.
+        The one question to score; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+        Galaxies shown to fewer volunteers are left out. The number of a galaxy is that of its most answered question.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
 
     Returns
     -------
@@ -130,13 +130,12 @@ def vote_fraction_rmse(
     Raises
     ------
     ValueError
-        If votes or schema cannot be used, shapes differ, a prediction is not finite where the question was asked, or
-        no vote is left.
+        If votes or schema are invalid, shapes differ, a prediction is not finite where the question was asked, or no
+        vote is left.
 
     Notes
     -----
-    Fractions of few volunteers scatter by themselves, by :math:`\sqrt{f (1 - f) / N}`; `min_volunteers` keeps those of
-    many.
+    Fractions of few volunteers scatter by :math:`\sqrt{f (1 - f) / N}`; `min_volunteers` excludes them.
 
     Examples
     --------
@@ -162,24 +161,24 @@ def vote_table(
     min_asked: float = 0.0,
     high_quality: tuple[float, float] = (0.2, 0.8),
 ) -> pd.DataFrame:
-    """Measure predicted vote fractions answer by answer, each as a yes or no.
+    """Compute metrics of predicted vote fractions, answer by answer, each as a binary classification.
 
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        Counts, as :func:`read_votes` takes them.
+        Counts, as in :func:`read_votes`.
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question.
+        The questions; None treats the columns as the answers to one question.
     question : str, default=None
-        The one question to look at, the others then count as not asked; None is all.
+        The one question to score, with the others treated as not asked; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+        Galaxies shown to fewer volunteers are left out. The number of a galaxy is that of its most answered question.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
     high_quality : tuple of float, default=(0.2, 0.8)
-        Galaxies below the first or above the second fraction are of high quality.
+        Galaxies with a fraction below the first or above the second are of high quality.
 
     Returns
     -------
@@ -189,11 +188,11 @@ def vote_table(
     Raises
     ------
     ValueError
-        If votes or schema cannot be used, or as :func:`morphology_table`.
+        If votes or schema are invalid, or as in :func:`morphology_table`.
 
     See Also
     --------
-    vote_scores : A row per question.
+    vote_scores : Compute a row per question.
 
     References
     ----------
@@ -224,42 +223,43 @@ def vote_scores(
     min_asked: float = 0.0,
     high_quality: tuple[float, float] = (0.2, 0.8),
 ) -> pd.DataFrame:
-    """Measure predicted vote fractions question by question.
+    """Compute metrics of predicted vote fractions, question by question.
 
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        Counts, as :func:`read_votes` takes them.
+        Counts, as in :func:`read_votes`.
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question.
+        The questions; None treats the columns as the answers to one question.
     question : str, default=None
-        The one question to look at, the others then count as not asked; None is all.
+        The one question to score, with the others treated as not asked; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+        Galaxies shown to fewer volunteers are left out. The number of a galaxy is that of its most answered question.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
     high_quality : tuple of float, default=(0.2, 0.8)
-        The volunteers agree on a galaxy where one answer has more than the second fraction; for one answer as a yes
-        or no, those below the first count too.
+        The volunteers agree on a galaxy if one answer has more than the second fraction. For one answer as a binary
+        classification, galaxies below the first fraction count too.
 
     Returns
     -------
     DataFrame
-        One row per question: ``n`` galaxies asked and ``n_high_quality`` among them, on which the volunteers agree;
-        on these ``accuracy``, how often the answer predicted is theirs. ``precision``, ``recall``, ``f1``, ``auc``
-        and ``outliers`` are means over the answers, each as a yes or no, as :func:`vote_table` has them; ``rmse`` is
-        over all answers of all galaxies asked. What is not defined is NaN.
+        One row per question: ``n``, the number of galaxies asked, and ``n_high_quality``, the number among them on
+        which the volunteers agree. On the latter: ``accuracy``, how often the predicted answer is theirs;
+        ``precision``, ``recall``, ``f1``, ``auc`` and ``outliers``, means over the answers, each as a binary
+        classification as in :func:`vote_table`. ``rmse`` is over all answers of all galaxies asked. Undefined values
+        are NaN.
 
     Raises
     ------
     ValueError
-        If votes or schema cannot be used, or as :func:`morphology_table`.
+        If votes or schema are invalid, or as in :func:`morphology_table`.
 
     See Also
     --------
-    vote_table : A row per answer; for a question of yes and no, the paper's numbers are those of the yes.
+    vote_table : Compute a row per answer. For a yes-no question, the paper's numbers are those of the yes.
 
     References
     ----------
@@ -300,44 +300,44 @@ def vote_coverage(
     min_asked: float = 0.0,
     level: float = 0.9,
 ) -> float:
-    r"""How often counts lie in the central interval predicted for them; `level` where the error bars are right.
+    r"""Compute how often counts lie in the central interval predicted for them; `level` if the intervals are right.
 
-    The number of volunteers out of N who give an answer follows a beta-binomial distribution with
-    :math:`\alpha_a` and :math:`\sum \alpha - \alpha_a`. Counts come in steps, so a count k stands for the whole step
-    of the cumulative distribution, from :math:`F(k - 1)` to :math:`F(k)`, and counts as covered by as much of it as
-    lies in the interval: the mean over galaxies that follow the prediction is `level`, whatever N is.
+    The number of volunteers out of N who give an answer follows a beta-binomial distribution with :math:`\alpha_a` and
+    :math:`\sum \alpha - \alpha_a`. Counts are discrete, so a count k stands for the whole step of the cumulative
+    distribution, from :math:`F(k - 1)` to :math:`F(k)`, and is covered by the fraction of the step inside the interval.
+    The mean over galaxies that follow the prediction is then `level`, for any N.
 
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        Counts, as :func:`read_votes` takes them.
+        Counts, as in :func:`read_votes`.
     concentrations : array-like of shape (n, n_answers)
-        :math:`\alpha`, more than 0.
+        :math:`\alpha`, greater than 0.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question.
+        The questions; None treats the columns as the answers to one question.
     question : str, default=None
-        The one question to look at; None is all.
+        The one question to score; None scores all.
     min_volunteers : int, default=1
-        Galaxies that fewer volunteers were shown are left out; a galaxy's number is that of its most answered question.
+        Galaxies shown to fewer volunteers are left out. The number of a galaxy is that of its most answered question.
     min_asked : float, default=0.0
-        Of each galaxy, questions that a smaller share of its volunteers answered are left out.
+        Questions that a smaller fraction of a galaxy's volunteers answered are left out for that galaxy.
     level : float, default=0.9
         Probability inside the interval, between 0 and 1.
 
     Returns
     -------
     float
-        From 0 to 1: less than `level` for error bars too short, more for too long.
+        From 0 to 1: less than `level` if intervals are too short, more if they are too long.
 
     Raises
     ------
     ValueError
-        If votes or schema cannot be used, shapes differ, a concentration is not above 0, no vote is left, or `level`
-        is not between 0 and 1.
+        If votes or schema are invalid, shapes differ, a concentration is not above 0, no vote is left, or `level` is
+        not between 0 and 1.
 
     See Also
     --------
-    interval_coverage : Where the fractions themselves are known, as in a simulation.
+    interval_coverage : Compute the coverage where the fractions themselves are known, as in a simulation.
 
     References
     ----------
@@ -364,19 +364,19 @@ def vote_coverage(
 
 
 def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
-    """How often fractions lie in their intervals.
+    """Compute how often fractions lie in their intervals.
 
     Parameters
     ----------
     fractions : array-like of shape (n, n_answers)
-        The fractions themselves, known of simulated galaxies. NaN, the question not asked, is left out.
+        The fractions themselves, known for simulated galaxies. NaN, where the question was not asked, is left out.
     intervals : array-like of shape (n, n_answers, 2)
-        Lower and upper ends, as ``predict_interval`` gives them.
+        Lower and upper ends, as returned by ``predict_interval``.
 
     Returns
     -------
     float
-        From 0 to 1; the level of the intervals where they are right.
+        From 0 to 1; the level of the intervals if they are right.
 
     Raises
     ------
@@ -385,8 +385,8 @@ def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
 
     See Also
     --------
-    vote_coverage : For counts. The fraction among a few volunteers scatters about the fraction itself, so intervals
-        for the one are too short for the other.
+    vote_coverage : Compute the coverage of counts. The fraction among a few volunteers scatters about the fraction
+        itself, so intervals for the one are too short for the other.
 
     Examples
     --------
@@ -407,15 +407,15 @@ def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
 
 
 def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.ndarray, VoteSchema]:
-    """Check counts of votes, and name their columns.
+    """Check counts of votes and order their columns.
 
     Parameters
     ----------
     votes : array-like of shape (n, n_answers)
-        How many volunteers gave each answer; 0 where none was asked. An array has the columns of the schema in its
+        Number of volunteers who gave each answer; 0 where none was asked. An array has the columns of the schema in its
         order, a DataFrame has them by name in any order.
     schema : str, VoteSchema or None, default=None
-        The questions; None makes the columns the answers to one question, "votes".
+        The questions; None treats the columns as the answers to one question, "votes".
 
     Returns
     -------
@@ -427,12 +427,12 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
     Raises
     ------
     ValueError
-        As :meth:`skastro.votes.VoteSchema.validate`: votes that are negative, fractional, NaN, or of other columns.
+        As in :meth:`skastro.votes.VoteSchema.validate`: if votes are negative, fractional, NaN, or have other columns.
 
     Warns
     -----
     UserWarning
-        If there are votes for a question whose parent nobody answered so: how many galaxies.
+        If there are votes for a question whose parent answer nobody gave; the warning states how many galaxies.
 
     Examples
     --------
@@ -450,12 +450,12 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
 
 
 def per_question(values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Sum over the answers to each question, and put the sum in the place of each answer.
+    """Sum over the answers to each question, and repeat the sum for each answer.
 
     Parameters
     ----------
     values : ndarray of shape (n, n_answers)
-        Counts or concentrations; over their sums they are fractions.
+        Counts or concentrations. Divided by their sums, they are fractions.
     sizes : sequence of int
         Number of answers to each question.
 
@@ -477,14 +477,14 @@ def per_question(values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
 def _chosen(
     votes: ArrayLike, schema: str | VoteSchema | None, question: str | None, min_volunteers: int, min_asked: float
 ) -> tuple[np.ndarray, VoteSchema]:
-    """The votes that count; those for other questions, or of too few volunteers, are set to 0."""
+    """Return the selected votes; those for other questions, or of too few volunteers, are set to 0."""
     votes, schema = read_votes(votes, schema)
     if question is not None and question not in schema.questions:
         raise ValueError(f"There is no question {question!r}; the schema has {', '.join(schema.questions)}.")
     if not 0 <= min_asked <= 1:
         raise ValueError(f"min_asked must be a share from 0 to 1; got {min_asked}.")
     totals = schema.totals(votes)
-    volunteers = totals.max(axis=1, keepdims=True)  # the first question is asked of all
+    volunteers = totals.max(axis=1, keepdims=True)  # everyone is asked the first question
     kept = (volunteers >= min_volunteers) & (totals >= min_asked * volunteers)
     kept &= np.array([question in (None, name) for name in schema.questions])
     return np.where(np.repeat(kept, schema.sizes, axis=1), votes, 0), schema
@@ -505,7 +505,7 @@ def _answer_table(
 
 
 def _per_answer(name: str, values: ArrayLike, votes: np.ndarray, schema: VoteSchema) -> np.ndarray:
-    """Numbers of the shape of the votes; a table whose columns are the schema's may have them in any order."""
+    """Check numbers of the shape of the votes; a table with the schema's columns may have them in any order."""
     if isinstance(values, pd.DataFrame) and set(values.columns) == set(schema.columns):
         values = values[schema.columns]
     values = np.asarray(values, dtype=np.float64)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, provenance
 from skastro.encoders import get_spectrum_encoder
-from skastro.missing import scatter
+from skastro.missing import check_ivar, check_lengths, scatter
 from skastro.modalities.base import Modality
-from skastro.spectra import check_ivar, check_lengths, pixel_weights, spectrum_levels, standardize
+from skastro.spectra import pixel_weights, spectrum_levels, standardize
 
 __all__ = ["SpectrumModality", "SpectrumView"]
 

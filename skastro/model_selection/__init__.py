@@ -1,4 +1,4 @@
-"""Many fits, one table: what an embedding is worth when labels are few, what it knows, what each augmentation adds."""
+"""Experiments of many fits, summarized in tables: label sweeps, property scores, and augmentation ablations."""
 
 from skastro.model_selection.ablation import ablation_grid, augmentation_ablation
 from skastro.model_selection.properties import property_scores

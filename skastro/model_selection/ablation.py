@@ -1,4 +1,4 @@
-"""What each step of an augmentation adds to a representation."""
+"""Ablation of augmentations: the contribution of each step to the score."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
@@ -26,27 +26,27 @@ def ablation_grid(
     steps: str | Sequence[str] | None = None,
     augment: str | None = None,
 ) -> list[dict[str, list[str]]]:
-    """List the settings of an ablation for a search: which steps of the augmentation are switched off.
+    """List the settings of an ablation for a search: the steps of the augmentation to switch off in each.
 
     Parameters
     ----------
     estimator : estimator
-        An embedder, or a pipeline or other estimator that holds one. It is not changed.
+        An embedder, or a pipeline or other estimator that contains one. It is not changed.
     kinds : str or sequence of str, default=("all", "without", "only", "pairs", "none")
-        Which settings, in this order: ``"all"``, the recipe as it is; ``"without"``, leave one step out;
+        Kinds of settings, in this order: ``"all"``, the recipe as it is; ``"without"``, leave one step out;
         ``"only"``, one step alone; ``"pairs"``, two steps alone; ``"none"``, no step. A setting that two kinds
-        describe comes once, as the first of them.
+        describe is listed once, under the first of them.
     steps : str or sequence of str, default=None
-        The steps to leave out, to show alone and to pair; ``None`` is all active ones. What is alone is alone: the
-        steps not named here are off then, too.
+        Steps to leave out, to use alone and to pair; ``None`` means all active steps. In settings of steps alone, steps
+        not named here are off, too.
     augment : str, default=None
-        The parameter that holds the recipe, such as ``"emb__augment"``; ``None`` finds it.
+        The parameter that holds the recipe, such as ``"emb__augment"``; ``None`` searches for it.
 
     Returns
     -------
     list of dict of str to list
-        The `param_grid` of :class:`~sklearn.model_selection.GridSearchCV`: each setting is one candidate, in which
-        the steps that are off are ``"passthrough"``. Those that are so in the recipe are no steps here.
+        The `param_grid` of :class:`~sklearn.model_selection.GridSearchCV`. Each setting is one candidate, with
+        ``"passthrough"`` for the steps that are off. Steps that are ``"passthrough"`` in the recipe are ignored.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def ablation_grid(
 
     See Also
     --------
-    augmentation_ablation : Runs the settings and makes a table.
+    augmentation_ablation : Run the settings and return a table.
 
     Examples
     --------
@@ -105,50 +105,50 @@ def augmentation_ablation(
     Parameters
     ----------
     estimator : estimator
-        What is fitted: a pipeline of an embedder and a head, or an estimator that augments and predicts. It is
-        cloned, never changed.
+        Estimator to fit: a pipeline of an embedder and a head, or an estimator that augments and predicts. It is
+        cloned and never changed.
     X : array-like of shape (n, ...)
-        Images. Only rows are taken from it: images keep their shape, and a memory-mapped array stays on the disk.
+        Images. Only rows are selected from it: images keep their shape, and a memory-mapped array stays on the disk.
     y : array-like of shape (n,) or (n, n_outputs)
         Labels or values.
     kinds : str or sequence of str, default=("all", "without", "only", "none")
-        Which settings, in this order: ``"all"``, the recipe as it is; ``"without"``, leave one step out;
+        Kinds of settings, in this order: ``"all"``, the recipe as it is; ``"without"``, leave one step out;
         ``"only"``, one step alone; ``"pairs"``, two steps alone; ``"none"``, no step. A setting that two kinds
-        describe is run once, as the first of them: of two steps, "only crop" is "without rotate".
+        describe is run once, under the first of them: of two steps, "only crop" is "without rotate".
     steps : str or sequence of str, default=None
-        The steps to leave out, to show alone and to pair; ``None`` is all active ones. What is alone is alone: the
-        steps not named here are off then, too.
+        Steps to leave out, to use alone and to pair; ``None`` means all active steps. In settings of steps alone, steps
+        not named here are off, too.
     augment : str, default=None
-        The parameter that holds the recipe, such as ``"emb__augment"``; ``None`` finds it.
+        The parameter that holds the recipe, such as ``"emb__augment"``; ``None`` searches for it.
     cv : int, splitter or iterable of (train, test) index arrays, default=5
-        The folds, as :func:`~sklearn.model_selection.check_cv` understands them: an int means stratified folds for
-        a classifier and plain folds otherwise, both unshuffled. Use
-        :class:`~sklearn.model_selection.PredefinedSplit` for published splits.
+        The folds, as in :func:`~sklearn.model_selection.check_cv`: an int means stratified folds for a classifier and
+        plain folds otherwise, both unshuffled. Use :class:`~sklearn.model_selection.PredefinedSplit` for published
+        splits.
     n_repeats : int, default=1
-        How many times to run it all, with other seeds in the same folds.
+        Number of repeats of the experiment, with other seeds in the same folds.
     scoring : str, callable, list or tuple of str, mapping or None, default=None
-        One metric: a name that :func:`~skastro.metrics.get_scorer` knows, a scorer, or ``None``, the estimator's
-        `score`. Or several: a list of names, or a mapping of names of your own to such metrics.
+        One metric: a name from :func:`~skastro.metrics.get_scorer_names`, a scorer, or ``None``, the estimator's
+        `score`. Or several: a list of names, or a mapping from your own names to such metrics.
     params : mapping of str to array-like, default=None
-        Metadata, such as ``{"votes": votes}``, for whatever requested it in `fit`, `transform` or `score`.
+        Metadata, such as ``{"votes": votes}``, for every object that requested it in `fit`, `transform` or `score`.
         Needs ``sklearn.set_config(enable_metadata_routing=True)``.
     groups : array-like of shape (n,), default=None
-        What must not be divided between training and test rows, for the splitters that ask for it.
+        Groups that must not be divided between training and test rows, for splitters that use them.
     random_state : int, RandomState instance or None, default=None
-        Draws, for each repeat, the seed of every `random_state` within the estimator, in the place of what was set
-        there; an int draws the same ones each time.
+        Draws, for each repeat, the seed of every `random_state` within the estimator, which replaces the given value;
+        an int draws the same seeds each time.
     n_jobs : int, default=None
-        How many fits run at once, as joblib understands it; ``None`` is one, unless a
-        :func:`joblib.parallel_config` says otherwise.
+        Number of fits that run at once, as in joblib; ``None`` means one, unless a :func:`joblib.parallel_config` is
+        set.
     verbose : int, default=0
         1 shows a bar over all fits: the setting and fold last done, and the time left.
 
     Returns
     -------
     DataFrame
-        One row per fit, with the columns ``setting`` ("all", "without rotate", "only crop", "rotate + crop", "none"),
-        one of booleans for each active step, True where it is on, ``repeat`` and ``fold`` (both from 0), and
-        ``score``. Several metrics have a column each, under its name, in the place of ``score``.
+        One row per fit. Columns are ``setting`` ("all", "without rotate", "only crop", "rotate + crop", "none"), one of
+        booleans for each active step, True where it is on, ``repeat`` and ``fold`` (both from 0), and ``score``. With
+        several metrics, each has its own column, under its name, instead of ``score``.
 
     Raises
     ------
@@ -156,26 +156,28 @@ def augmentation_ablation(
         Before any fit, if no recipe is found, if there are several and `augment` names none, if the embedder is
         frozen, if no step is active, if `kinds` or `steps` are unknown, if `n_repeats` is not a whole number or less
         than 1, if lengths differ, if `scoring` is empty, unknown, or names a metric twice or like another column, or
-        if `params` come while metadata routing is off.
+        if `params` are given while metadata routing is off.
     TypeError
         Before any fit, if `estimator` is not an estimator or has no score, or if it requested none of the `params`.
 
     See Also
     --------
-    ablation_grid : The same settings for a search.
-    skastro.plotting.AblationDisplay : Draws the result.
-    skastro.plotting.AugmentationDisplay : Shows what the steps do to images.
+    ablation_grid : List the same settings for a search.
+    skastro.plotting.AblationDisplay : Plot the result.
+    skastro.plotting.AugmentationDisplay : Plot the effect of the steps on images.
 
     Notes
     -----
-    More repeats leave the first ones as they were. A search over the same settings is
+    More repeats do not change the first ones. A search over the same settings is
     ``GridSearchCV(estimator, ablation_grid(estimator))``.
 
     References
     ----------
     .. [1] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
-       model for radio astronomy with self-supervised learning", table 10.
-    .. [2] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", figure 13.
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_, table 10.
+    .. [2] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+       <https://arxiv.org/abs/2012.13083>`_, figure 13.
 
     Examples
     --------
@@ -223,8 +225,8 @@ def augmentation_ablation(
 
 
 def _find_recipe(estimator: Any, augment: str | None) -> tuple[str, list[str]]:
-    """Name the parameter that holds the recipe, and the recipe's active steps."""
-    from skastro.augment import one_recipe  # imports torch, which a sweep does without
+    """Return the name of the parameter that holds the recipe, and the recipe's active steps."""
+    from skastro.augment import one_recipe  # imports torch, which a sweep does not need
 
     values = clone(estimator).get_params()
     recipe = _recipe_name(estimator, values, augment)
@@ -260,7 +262,7 @@ def _recipes(values: Mapping[str, Any]) -> list[str]:
 
 
 def _ablation_settings(active: list[str], kinds: Any, steps: Any) -> dict[str, set[str]]:
-    """The steps that are on in each setting, by its name."""
+    """Return the steps that are on in each setting, by its name."""
     chosen = set(active if steps is None else _as_list(steps))
     if not chosen or chosen - set(active):
         raise ValueError(f"steps must be active steps of the recipe, {', '.join(active)}; got {steps!r}.")
@@ -292,7 +294,7 @@ def _switch_off(recipe: str, active: list[str], on: set[str]) -> dict[str, str]:
 
 
 def _reseed(estimator: Any, rng: np.random.RandomState) -> Any:
-    """Clone an estimator with another seed in each random_state, itself and nested."""
+    """Clone an estimator with another seed in each random_state, its own and nested ones."""
     estimator = clone(estimator)
     names = sorted(name for name in estimator.get_params() if name.split("__")[-1] == "random_state")
     return estimator.set_params(**{name: rng.randint(np.iinfo(np.int32).max) for name in names})

@@ -1,4 +1,4 @@
-"""What an experiment of many fits is made of: data of one length, scorers by column, folds."""
+"""Parts shared by the experiments: checks of data, scorers by column, and folds."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -14,16 +14,16 @@ __all__ = ["check_experiment", "make_splits", "name_scorers"]
 
 
 def check_experiment(X: Any, y: Any, groups: Any, params: Mapping[str, Any], n_repeats: Any) -> None:
-    """Refuse what no table can be made of.
+    """Check the input of an experiment.
 
     Parameters
     ----------
     X, y, groups : array-like of shape (n, ...)
-        Data, answers, and groups or None.
+        Data, targets, and groups or None.
     params : mapping of str to array-like
-        Metadata.
+        Metadata by name.
     n_repeats : int
-        Repeats of the experiment.
+        Number of repeats of the experiment.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def check_experiment(X: Any, y: Any, groups: Any, params: Mapping[str, Any], n_r
 
 
 def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:
-    """Give each column of scores its scorer; a metric without a name of its own is the column ``score``.
+    """Return the scorer of each column of scores; a metric without its own name is the column ``score``.
 
     Parameters
     ----------
     scoring : str, callable, None, list or mapping
-        What the user gave.
+        Metrics given by the user.
     others : sequence of str
         The other columns of the table.
 
@@ -57,7 +57,7 @@ def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If there is no metric, or a name is taken.
+        If no metric is given, or a name is already used.
 
     Examples
     --------
@@ -83,16 +83,16 @@ def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:
 
 
 def make_splits(X: Any, y: Any, groups: Any, cv: Any, stratify: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw the folds once, so that all that is compared has the same.
+    """Draw the folds once, so that everything compared has the same folds.
 
     Parameters
     ----------
     X, y, groups : array-like of shape (n, ...)
-        Data, answers, and groups or None.
+        Data, targets, and groups or None.
     cv : int, splitter or iterable
-        As scikit-learn takes it.
+        Folds, as in scikit-learn.
     stratify : bool
-        Whether an int keeps the shares of the classes.
+        If True, folds from an int keep the proportions of the classes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What embeddings know of physical properties, asked by heads that need little or no training."""
+"""Scores of the physical properties that embeddings contain, with heads that need little or no training."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -31,31 +31,31 @@ def property_scores(
     scoring: Any = "r2",
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    r"""Score how well each property is told from each embedding.
+    r"""Score how well each property is predicted from each embedding.
 
     .. math:: R^2 = 1 - \frac{\sum_i (y_i - \hat y_i)^2}{\sum_i (y_i - \bar y)^2}
 
-    unless `scoring` says otherwise. Each fold trains a head on its training rows and scores it on the others. Rows
-    whose property is NaN are left out, and so are rows that any of the embeddings lacks (all NaN, a missing modality),
-    so that all are asked about the same objects.
+    unless `scoring` is set. Each fold trains a head on its training rows and scores it on the others. Rows with a NaN
+    property are left out, and so are rows that any of the embeddings lacks (a row of only NaN, a missing modality), so
+    that all embeddings are scored on the same objects.
 
     Parameters
     ----------
     embeddings : mapping of str to array-like of shape (n, d)
-        Features by name; widths may differ.
+        Features by name; their widths may differ.
     properties : DataFrame of shape (n, n_properties), Series or mapping of str to array-like of shape (n,)
-        What is to be told, by name.
+        Properties to predict, by name.
     heads : mapping of str to estimator, default=None
-        Regressors by name. None is ``"k-NN"``, the mean of 64 neighbors weighted by their inverse distance, and
+        Regressors by name. None means ``"k-NN"``, the mean of 64 neighbors weighted by their inverse distance, and
         ``"MLP"``, one hidden layer of 32, each on standardized features.
     cv : int, splitter or iterable, default=5
         Folds.
     groups : array-like of shape (n,), default=None
-        For splitters that keep groups together.
+        Groups, for splitters that keep groups together.
     scoring : str, callable or None, default="r2"
-        A metric, by a name of :func:`skastro.metrics.get_scorer_names`; greater is better.
+        A metric, by a name from :func:`skastro.metrics.get_scorer_names`; greater is better.
     n_jobs : int, default=None
-        Fits that run side by side.
+        Number of fits that run at once.
 
     Returns
     -------
@@ -66,17 +66,17 @@ def property_scores(
     Raises
     ------
     ValueError
-        Before any fit, if nothing is given, lengths differ, or no row is left.
+        Before any fit, if there is nothing to score, lengths differ, or no row is left.
 
     See Also
     --------
-    skastro.metrics.vote_scores : The same for morphology, per question.
-    label_sweep : One property, and fewer labels.
+    skastro.metrics.vote_scores : Compute scores of morphology, per question.
+    label_sweep : Score one property with fewer labels.
 
     References
     ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", table 2; the number of neighbors
-    and their weights are those of its code.
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_, table 2. The number of neighbors and their weights are those of its code.
 
     Examples
     --------
@@ -95,14 +95,14 @@ def property_scores(
     """
     values = properties.to_frame() if isinstance(properties, pd.Series) else pd.DataFrame(properties)
     arrays = {name: np.asarray(rows) for name, rows in embeddings.items()}
-    there = _check(arrays, values)
-    kept = groups if groups is None else np.asarray(groups)[there]
-    arrays = {name: rows[there] for name, rows in arrays.items()}
+    mask = _check(arrays, values)
+    kept = groups if groups is None else np.asarray(groups)[mask]
+    arrays = {name: rows[mask] for name, rows in arrays.items()}
     scorer = get_scorer(scoring)
     heads = _heads() if heads is None else heads
     work = list(product(arrays, heads, values.columns))
     fits = (
-        delayed(_scores)(heads[head], arrays[name], values.loc[there, label].to_numpy(), kept, cv, scorer)
+        delayed(_scores)(heads[head], arrays[name], values.loc[mask, label].to_numpy(), kept, cv, scorer)
         for name, head, label in work
     )
     found = Parallel(n_jobs=n_jobs)(fits)
@@ -127,7 +127,7 @@ def _heads() -> dict[str, Any]:
 
 
 def _check(arrays: Mapping[str, np.ndarray], values: pd.DataFrame) -> np.ndarray:
-    """Tell which rows all embeddings have."""
+    """Return the mask of rows that all embeddings have."""
     if not arrays or values.empty:
         raise ValueError("There is nothing to compare: give at least one embedding, and one property with its rows.")
     for name, rows in arrays.items():
@@ -136,14 +136,14 @@ def _check(arrays: Mapping[str, np.ndarray], values: pd.DataFrame) -> np.ndarray
                 f"Embedding {name!r} must have one row for each of the {len(values)} objects of properties; its shape "
                 f"is {rows.shape}."
             )
-    there = ~np.any([np.isnan(rows).all(axis=1) for rows in arrays.values()], axis=0)
-    if not there.any():
+    mask = ~np.any([np.isnan(rows).all(axis=1) for rows in arrays.values()], axis=0)
+    if not mask.any():
         raise ValueError("No object has a row in every embedding.")
-    return there
+    return mask
 
 
 def _scores(head: Any, rows: np.ndarray, y: np.ndarray, groups: Any, cv: Any, scorer: Any) -> list[float]:
-    """Score a head on each fold, without the rows whose property is unknown."""
+    """Score a head on each fold, without the rows of unknown property."""
     scores = []
     for train, test in make_splits(rows, y, groups, cv, stratify=False):
         train, test = (np.asarray(part)[np.isfinite(y[part])] for part in (train, test))

@@ -1,4 +1,4 @@
-"""What a representation is worth when labels are few."""
+"""Label sweeps: scores of a representation with few labels."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,70 +42,70 @@ def label_sweep(
     random_state: int | np.random.RandomState | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
-    """Score each method when only some of the training rows carry a label.
+    """Score each method when only some of the training rows have a label.
 
     The experiment of figure 1 of [1]_ and figure 4 of [2]_. In each fold, the steps of a pipeline that learn
-    without labels are fitted once, on *all* training rows; the rest of the pipeline, its head, is then fitted
+    without labels are fitted once, on *all* training rows. The rest of the pipeline, its head, is then fitted
     on 72 labeled rows, on 145, and so on, and scored on the test rows.
 
-    A pipeline is cut in three:
+    A pipeline is divided into three parts:
 
     - Its first steps, as long as they are :class:`~sklearn.frozen.FrozenEstimator` or ``"passthrough"``,
       transform `X` once for the whole sweep. Methods that share a frozen embedder share its features.
     - The transformers that follow, as long as their tags do not require a target
       (``get_tags(step).target_tags.required``), are fitted on all training rows of the fold with ``y=None``:
-      they see no label, not even those of the labeled rows. The pipeline's `memory` keeps them.
-    - The head is the rest, at least the last step. The tag is the rule: it sends
-      :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` to the head, but says nothing of
+      they see no labels, not even those of the labeled rows. They are cached in the pipeline's `memory`.
+    - The head is the rest, at least the last step. The tag decides: it makes
+      :class:`~sklearn.discriminant_analysis.LinearDiscriminantAnalysis` part of the head, but not
       :class:`~sklearn.feature_selection.SelectKBest`. A pipeline as last step marks the head without the tag.
 
-    An estimator that is no pipeline is a head, fitted whole on the labeled rows; so is a search over one.
+    An estimator that is not a pipeline is a head, fitted as a whole on the labeled rows; so is a search over one.
 
     Parameters
     ----------
     methods : mapping of str to estimator
-        What to compare, by name. The estimators are cloned, never changed.
+        Estimators to compare, by name. They are cloned and never changed.
     X : array-like of shape (n, ...)
-        Images, spectra or a table. Only rows are taken from it: images keep their shape, and a memory-mapped
+        Images, spectra or a table. Only rows are selected from it: images keep their shape, and a memory-mapped
         array stays on the disk.
     y : array-like of shape (n,) or (n, n_outputs)
         Labels or values.
     label_counts : array-like of int
-        How many training rows carry a label.
+        Numbers of training rows that have a label.
     cv : int, splitter or iterable of (train, test) index arrays, default=5
-        The folds, as :func:`~sklearn.model_selection.check_cv` understands them: an int means stratified
-        folds for classifiers and plain folds otherwise, both unshuffled. Use
-        :class:`~sklearn.model_selection.PredefinedSplit` for published splits.
+        The folds, as in :func:`~sklearn.model_selection.check_cv`: an int means stratified folds for classifiers and
+        plain folds otherwise, both unshuffled. Use :class:`~sklearn.model_selection.PredefinedSplit` for published
+        splits.
     groups : array-like of shape (n,), default=None
-        What must not be divided between training and test rows, for the splitters that ask for it.
+        Groups that must not be divided between training and test rows, for splitters that use them.
     params : mapping of str to array-like, default=None
-        Metadata, such as ``{"votes": votes}``, for whatever requested it in `fit`, `transform` or `score`.
-        Needs ``sklearn.set_config(enable_metadata_routing=True)``. Arrays have n rows, and each call gets
-        those it needs; scalars are handed on as they are.
+        Metadata, such as ``{"votes": votes}``, for every object that requested it in `fit`, `transform` or `score`.
+        Needs ``sklearn.set_config(enable_metadata_routing=True)``. Arrays have n rows, and each call receives the rows
+        that it needs; scalars are passed on unchanged.
     n_repeats : int, default=1
-        How many times the labeled rows of each fold are drawn. Pretraining is not repeated.
+        Number of times the labeled rows of each fold are drawn. Pretraining is not repeated.
     scoring : str, callable, list or tuple of str, mapping or None, default=None
-        One metric: a name that :func:`~skastro.metrics.get_scorer` knows, a scorer, or ``None``, the head's
-        `score`. Or several: a list of names, or a mapping of names of your own to such metrics.
+        One metric: a name from :func:`~skastro.metrics.get_scorer_names`, a scorer, or ``None``, the head's
+        `score`. Or several: a list of names, or a mapping from your own names to such metrics.
     random_state : int, RandomState instance or None, default=None
-        Draws the labeled rows; an int draws the same ones each time.
+        Draws the labeled rows; an int draws the same rows each time.
     verbose : int, default=0
         1 shows a bar over all fits of heads: the method, its fold and the time left.
 
     Returns
     -------
     DataFrame
-        One row per fit of a head, with the columns ``method``, ``n_labels``, ``fold`` and ``repeat`` (both
-        from 0), ``score``, and ``seconds``: the wall time it takes to train this row's model from nothing,
-        that is the whole pretraining of its fold and the fit of its head. Several metrics have a column each,
-        under its name, in the place of ``score``.
+        One row per fit of a head. Columns are ``method``, ``n_labels``, ``fold`` and ``repeat`` (both from 0),
+        ``score``, and ``seconds``, the wall time to train this row's model from scratch: the whole pretraining of its
+        fold and the fit of its head. With several metrics, each has its own column, under its name, instead of
+        ``score``.
 
     Raises
     ------
     ValueError
         Before any fit, if `methods` is empty, if a count is not a whole number, less than 1 or larger than
         the training set of a fold, if lengths differ, if `scoring` is empty, unknown, or names a metric twice
-        or like another column, or if `params` come while metadata routing is off.
+        or like another column, or if `params` are given while metadata routing is off.
     TypeError
         Before any fit, if `methods` is not a mapping, if a method is not an estimator or has no score, or if
         no method requested one of the `params`.
@@ -114,21 +114,23 @@ def label_sweep(
 
     See Also
     --------
-    sklearn.model_selection.learning_curve : Refits the whole estimator on each subset.
-    skastro.plotting.LabelSweepDisplay : Draws the result.
+    sklearn.model_selection.learning_curve : Refit the whole estimator on each subset.
+    skastro.plotting.LabelSweepDisplay : Plot the result.
 
     Notes
     -----
     The labeled rows are the same for every method, so methods can be compared in pairs, and they are nested:
     the 72 are among the 145. For classifiers they keep the proportions of the classes (the divisors of
     Webster and Sainte-Laguë), with at least one row of each class as soon as the count allows. More repeats
-    leave the first ones as they were.
+    do not change the first ones.
 
     References
     ----------
-    .. [1] Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
+    .. [1] Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning",
+       `arXiv:2206.11927 <https://arxiv.org/abs/2206.11927>`_.
     .. [2] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
-       model for radio astronomy with self-supervised learning".
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_.
 
     Examples
     --------
@@ -181,7 +183,7 @@ _KEYS = ("method", "n_labels", "fold", "repeat")
 
 
 class _Method(NamedTuple):
-    """An estimator cut where labels begin; a part without steps passes its rows through."""
+    """An estimator divided where labels begin; a part without steps passes its rows through."""
 
     frozen: Pipeline
     pretraining: Pipeline
@@ -206,7 +208,7 @@ def _cut(estimator: Any, scorers: dict[str, Any]) -> _Method:
     n_frozen = len(list(takewhile(_is_frozen, transformers)))
     n_unlabeled = len(list(takewhile(_needs_no_label, transformers)))
     head = pipe[-1] if n_unlabeled == len(transformers) else pipe[n_unlabeled:]
-    # The memory of a pipeline never keeps the last step, so what is worth keeping must not come last.
+    # The memory of a pipeline never caches the last step, so a step worth caching must not be last.
     end = (steps[-1][0], "passthrough")
     return _Method(
         frozen=Pipeline([*steps[:n_frozen], end]),
@@ -255,10 +257,10 @@ _CALLS = {
 
 
 def _route(parts: Mapping[str, _Method], params: Mapping[str, Any]) -> Mapping[str, _Method]:
-    """Give each method the metadata its parts requested, as ``metadata[part][call]``."""
+    """Return the metadata requested by the parts of each method, as ``metadata[part][call]``."""
     if not params:
         return parts
-    # One router for all methods: each of the params must be requested by some method, not by every one.
+    # One router for all methods: each of the params must be requested by at least one method.
     router = MetadataRouter(owner="label_sweep")
     for name, method in parts.items():
         for part, calls in _CALLS.items():
@@ -274,7 +276,7 @@ def _route(parts: Mapping[str, _Method], params: Mapping[str, Any]) -> Mapping[s
 
 
 def _check_inner_requests(method: _Method, metadata: Mapping[str, Any]) -> None:
-    """Let pipelines and searches complain about their steps now, not when their turn to be fitted comes."""
+    """Validate the requests of pipelines and searches now, not when they are fitted."""
     for part, calls in _CALLS.items():
         inner = getattr(method, part)
         if isinstance(get_routing_for_object(inner), MetadataRouter):
@@ -285,7 +287,7 @@ def _check_inner_requests(method: _Method, metadata: Mapping[str, Any]) -> None:
 def _draw(
     y: Any, splits: list, counts: np.ndarray, n_repeats: int, stratify: bool, rng: np.random.RandomState
 ) -> list[list[tuple[int, int, np.ndarray]]]:
-    """Choose, for each fold, the labeled rows: count, repeat and places in the training set."""
+    """Choose the labeled rows of each fold: count, repeat and places in the training set."""
     labels = [_safe_indexing(y, train) for train, _ in splits]
     orders = [[_label_order(fold, stratify, rng) for fold in labels] for _ in range(n_repeats)]
     return [
@@ -295,13 +297,13 @@ def _draw(
 
 
 def _label_order(y: Any, stratify: bool, rng: np.random.RandomState) -> np.ndarray:
-    """Order in which rows get their labels; every subset is a beginning of it, so subsets are nested."""
+    """Return the order in which rows get their labels; every subset is its beginning, so subsets are nested."""
     order = rng.permutation(np.shape(y)[0])
     if not stratify:
         return order
     classes = np.unique(np.ravel(y), return_inverse=True)[1][order]
     rank = pd.Series(classes).groupby(classes).cumcount().to_numpy()
-    # Webster's divisors, except that each class has one row before any has two; ties keep their random order.
+    # Webster's divisors, except that each class gets one row before any gets two; ties keep their random order.
     turn = np.where(rank > 0, rank + 0.5, 0) / np.bincount(classes)[classes]
     return order[np.argsort(turn, kind="stable")]
 
@@ -324,11 +326,11 @@ def _fit_fold(
 
 
 def _pretrain(method: _Method, X: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, np.ndarray, Any, float]:
-    """Learn from all training rows without a label.
+    """Fit the pretraining steps on all training rows without labels.
 
-    Returns features, the place of each training row in them, the features of the test rows, and seconds.
+    Return features, the place of each training row in them, the features of the test rows, and seconds.
     """
-    if len(method.pretraining) == 1:  # nothing to train: heads take their few rows straight from X
+    if len(method.pretraining) == 1:  # nothing to pretrain: heads take their few rows directly from X
         return X, train, _safe_indexing(X, test), 0.0
     pipe, metadata = clone(method.pretraining), method.metadata["pretraining"]
     start = perf_counter()

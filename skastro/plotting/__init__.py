@@ -1,4 +1,4 @@
-"""Pictures of results, in the manner of scikit-learn: `from_…` makes a display, `plot` draws it again."""
+"""Displays of results, as in scikit-learn: `from_…` creates and draws a display, `plot` draws it again."""
 
 from skastro.plotting.ablations import AblationDisplay
 from skastro.plotting.augmentations import AugmentationDisplay

@@ -1,4 +1,4 @@
-"""The table of an ablation as a picture."""
+"""Display of an augmentation ablation."""
 
 from typing import Any, Self
 
@@ -14,32 +14,32 @@ _TICK = ((-0.5, 0.0), (-0.15, -0.4), (0.5, 0.45))
 
 
 class AblationDisplay:
-    r"""What each step of an augmentation is worth: table 10 of [1]_ as a picture, like figure 13 of [2]_.
+    r"""Effect of each augmentation step on the score: table 10 of [1]_ as a plot, like figure 13 of [2]_.
 
     Parameters
     ----------
     frame : DataFrame
-        What :func:`~skastro.model_selection.augmentation_ablation` returns: the columns ``setting``, ``repeat``,
-        ``fold`` and ``score``, and one column of booleans per step. Of several metrics, rename the one to draw to
+        Result of :func:`~skastro.model_selection.augmentation_ablation`, with the columns ``setting``, ``repeat``,
+        ``fold`` and ``score``, and one column of booleans per step. With several metrics, rename the column to draw to
         ``score``.
     metric_name : str, default=None
-        What the score is called on the axis; ``None`` is "score".
+        Name of the score on the axis; ``None`` is "score".
 
     Attributes
     ----------
     table_ : DataFrame
-        One row per setting, in the order of `frame`: ``setting``; the steps, True where on; ``mean`` and ``sem``, its
-        standard error, over folds and repeats; ``difference``, the mean of its differences to the setting "all" of
-        the same repeat and fold, and ``difference_sem``, their standard error. NaN where there is no "all", or only
-        one score. In percent if errors were drawn.
+        One row per setting, in the order of `frame`. ``setting``; the steps, True where on; ``mean`` and ``sem``, the
+        mean score over folds and repeats and its standard error; ``difference`` and ``difference_sem``, the mean
+        difference to the setting "all" of the same repeat and fold and its standard error. NaN without a setting "all",
+        or with only one score. In percent if errors were drawn.
     axes_ : array of matplotlib Axes, of shape (2,)
-        The ticks and crosses, and the scores beside them.
+        The panels with the ticks and crosses, and with the scores.
     figure_ : matplotlib Figure
         The figure.
 
     See Also
     --------
-    skastro.model_selection.augmentation_ablation : Makes the table.
+    skastro.model_selection.augmentation_ablation : Run an ablation and return its table.
 
     Notes
     -----
@@ -48,14 +48,16 @@ class AblationDisplay:
     .. math:: \Delta_{rk} = s_{rk} - s_{rk}^{\mathrm{all}}, \qquad
               \mathrm{sem} = \sqrt{\frac{\sum_{rk} (\Delta_{rk} - \bar\Delta)^2}{n (n - 1)}}.
 
-    Settings share folds and seeds, so the differences spread less than the scores. Folds share training rows, so
-    either error is a guide and not an interval of confidence.
+    Settings share folds and seeds, so the differences scatter less than the scores. Folds share training rows, so
+    either error is only a guide and not a confidence interval.
 
     References
     ----------
     .. [1] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
-       model for radio astronomy with self-supervised learning", table 10.
-    .. [2] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", figure 13.
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_, table 10.
+    .. [2] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+       <https://arxiv.org/abs/2012.13083>`_, figure 13.
 
     Examples
     --------
@@ -92,13 +94,13 @@ class AblationDisplay:
         Parameters
         ----------
         frame : DataFrame
-            What :func:`~skastro.model_selection.augmentation_ablation` returns.
+            Result of :func:`~skastro.model_selection.augmentation_ablation`.
         metric_name : str, default=None
-            What the score is called on the axis; ``None`` is "score".
+            Name of the score on the axis; ``None`` is "score".
         error : bool, default=False
             Show 100 (1 - score), in percent, instead of the score.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -108,7 +110,7 @@ class AblationDisplay:
         Raises
         ------
         ValueError
-            If a column is missing, no column is of booleans, or a setting comes twice in a repeat and fold.
+            If a column is missing, no column is of booleans, or a setting occurs twice in a repeat and fold.
         """
         return cls(frame, metric_name=metric_name).plot(error=error, figure=figure)
 
@@ -120,11 +122,11 @@ class AblationDisplay:
         Parameters
         ----------
         metric_name : str, default=None
-            What the score is called on the axis; ``None`` is the `metric_name` of the display.
+            Name of the score on the axis; ``None`` is the `metric_name` of the display.
         error : bool, default=False
             Show 100 (1 - score), in percent, instead of the score.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -134,7 +136,7 @@ class AblationDisplay:
         Raises
         ------
         ValueError
-            If a column is missing, no column is of booleans, or a setting comes twice in a repeat and fold.
+            If a column is missing, no column is of booleans, or a setting occurs twice in a repeat and fold.
         """
         _check_frame(self.frame)
         steps = _steps(self.frame)
@@ -175,7 +177,7 @@ def _check_frame(frame: pd.DataFrame) -> None:
 
 
 def _tabulate(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting, in the order of the frame."""
+    """Compute one row per setting, in the order of the frame."""
     groups = frame.groupby("setting", sort=False)
     scores = frame.pivot(index=["repeat", "fold"], columns="setting", values="score")
     differences = scores.sub(scores.get("all", np.nan), axis=0)

@@ -1,4 +1,4 @@
-"""What an augmentation does to images."""
+"""Display of the effect of augmentations on images."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -18,21 +18,21 @@ class AugmentationDisplay:
     Parameters
     ----------
     images : array of shape (n, bands, height, width)
-        The windows that the views are compared with, in flux or 8-bit.
+        The windows to compare the views with, in flux or 8-bit.
     views : sequence of (str, array of shape (n, bands, height, width)) tuples
-        What to draw beside them, each under its name.
+        Names and views to draw beside them.
 
     Attributes
     ----------
     axes_ : array of matplotlib Axes, of shape (n, 1 + n_views)
-        The grid: one row per image, the original at the left.
+        The grid: one row per image, with the original at the left.
     figure_ : matplotlib Figure
         The figure.
 
     See Also
     --------
-    skastro.plotting.AblationDisplay : What each step is worth.
-    skastro.augment.get_recipe : The recipes by name.
+    skastro.plotting.AblationDisplay : Plot the effect of each step on the score.
+    skastro.augment.get_recipe : Return a recipe by name.
 
     Examples
     --------
@@ -63,28 +63,27 @@ class AugmentationDisplay:
         bands: Sequence[int] | None = None,
         figure: Any = None,
     ) -> Self:
-        """Draw views of images as an embedder would in training, before it normalizes them.
+        """Draw views of images as in the training of an embedder, before normalization.
 
         Parameters
         ----------
         images : array-like of shape (n, bands, height, width) or (n, height, width)
-            A few images, flux or 8-bit, one row each. What a step measures, such as the noise, is measured on them.
+            A few images, flux or 8-bit, one row each. Steps measure what they need, such as the noise, on them.
         augment : str, Augment or None, default="galaxy"
-            The recipe; a copy of it is fitted.
+            Recipe of the views; a copy of it is fitted.
         survey : str, Survey or None, default=None
-            What the bands and pixels mean, for the steps that ask.
+            Meaning of the bands and pixels, for the steps that need it.
         size : int, default=None
-            Side in pixels of the central window that the encoder sees, and that is shown; ``None`` is the whole
-            cutout.
+            Side in pixels of the central window that the encoder sees and that is shown; ``None`` is the whole cutout.
         n_views : int, default=1
-            How many views to draw from the whole recipe; of each step alone there is one.
+            Number of views from the whole recipe; of each step alone there is one.
         random_state : int, RandomState instance or None, default=None
-            Draws the views; an int draws the same picture each time.
+            Random state of the views; an int draws the same views each time.
         bands : sequence of one or three int, default=None
-            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
-            as they come, and the mean of any other number of bands.
+            Bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they are,
+            and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -94,7 +93,7 @@ class AugmentationDisplay:
         Raises
         ------
         ValueError
-            If the images are no such array, have NaN or infinite pixels, other bands than the survey, or are smaller
+            If the images have another shape, NaN or infinite pixels, or other bands than the survey, or are smaller
             than `size`, if the recipe or the survey is unknown, or if `n_views` is less than 1.
         """
         images = np.asarray(images)
@@ -111,16 +110,16 @@ class AugmentationDisplay:
     def plot(self, *, bands: Sequence[int] | None = None, figure: Any = None) -> Self:
         """Draw one row per image: the original, then its views.
 
-        8-bit images are shown as they are. The others are stretched by an arcsinh, all of a row between the
-        percentiles 1 and 99.8 of its original, so that what changes the brightness is seen to.
+        8-bit images are shown as they are. Other images are stretched by an arcsinh. All images of a row are scaled
+        between the percentiles 1 and 99.8 of its original, so changes of brightness are visible.
 
         Parameters
         ----------
         bands : sequence of one or three int, default=None
-            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
-            as they come, and the mean of any other number of bands.
+            Bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they are,
+            and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -143,8 +142,8 @@ class AugmentationDisplay:
 def _draw_views(
     images: np.ndarray, augment: Any, survey: Any, size: tuple[int, int], n_views: int, random_state: Any
 ) -> list[tuple[str, np.ndarray]]:
-    """One view from each active step alone, and `n_views` from the whole recipe."""
-    import torch  # nobody who draws a table has to wait for it
+    """Draw one view from each active step alone, and `n_views` from the whole recipe."""
+    import torch  # slow to import, and not needed to draw tables
 
     from skastro.augment import Augment, one_recipe
     from skastro.surveys import get_survey
@@ -169,5 +168,5 @@ def _draw_views(
 
 
 def _like(views: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Views of 8-bit images are 8-bit again, so that they are shown alike."""
+    """Convert views of 8-bit images back to 8-bit, to be shown like the originals."""
     return np.clip(views.round(), 0, 255).astype(np.uint8) if dtype == np.uint8 else views

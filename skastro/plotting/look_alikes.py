@@ -1,4 +1,4 @@
-"""Images beside their nearest neighbors."""
+"""Display of images beside their nearest neighbors."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,7 +13,7 @@ __all__ = ["LookAlikesDisplay"]
 
 
 class LookAlikesDisplay:
-    """Images beside those that lie nearest in an embedding: similarity search, as in figure 6 of [1]_.
+    """Images beside their nearest neighbors in an embedding: similarity search, as in figure 6 of [1]_.
 
     Parameters
     ----------
@@ -35,12 +35,13 @@ class LookAlikesDisplay:
 
     See Also
     --------
-    sklearn.neighbors.NearestNeighbors : Does the search.
+    sklearn.neighbors.NearestNeighbors : Search for nearest neighbors.
 
     References
     ----------
     .. [1] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
-       model for radio astronomy with self-supervised learning".
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_.
 
     Examples
     --------
@@ -81,16 +82,16 @@ class LookAlikesDisplay:
         images : array of shape (n, height, width) or (n, bands, height, width)
             All images, 8-bit or flux.
         embedding : array of shape (n, d)
-            What an embedder's `transform` gave for them. Cosines are taken about its mean, which all images share.
+            Output of an embedder's `transform` for them. Cosines are taken about its mean, which all images share.
         queries : int or array-like of int
             Rows of the images to find look-alikes of.
         n_neighbors : int, default=5
-            How many look-alikes of each; the image itself is not one.
+            Number of look-alikes of each query, without the query itself.
         bands : sequence of one or three int, default=None
-            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
-            as they come, and the mean of any other number of bands.
+            Bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they are,
+            and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -100,15 +101,15 @@ class LookAlikesDisplay:
         Raises
         ------
         ValueError
-            If images and embedding differ in length, if the images are no such arrays, if a query is no row
-            of theirs, or if there are not as many neighbors.
+            If images and embedding differ in length, if the images have another shape, if a query is not one of their
+            rows, or if there are not as many neighbors.
         """
         queries = np.atleast_1d(queries)
         _check_look_alikes(np.shape(images), np.shape(embedding), queries, n_neighbors)
         embedding = np.asarray(embedding) - np.mean(embedding, axis=0)
         search = NearestNeighbors(n_neighbors=n_neighbors + 1, metric="cosine").fit(embedding)
         distances, found = search.kneighbors(embedding[queries])
-        # Identical images may come before the query itself, or push it out of the list.
+        # Identical images may come before the query itself, or displace it from the list.
         others = np.argsort(found == queries[:, np.newaxis], axis=1, kind="stable")[:, :n_neighbors]
         neighbors = np.take_along_axis(found, others, axis=1)
         similarities = 1 - np.take_along_axis(distances, others, axis=1)
@@ -117,16 +118,16 @@ class LookAlikesDisplay:
     def plot(self, *, bands: Sequence[int] | None = None, figure: Any = None) -> Self:
         """Draw one row per query: the query in a frame, then its look-alikes, nearest first.
 
-        8-bit images are shown as they are; each of the others is stretched by an arcsinh, between its own
-        percentiles 1 and 99.8.
+        8-bit images are shown as they are. Each of the others is stretched by an arcsinh, between its own percentiles 1
+        and 99.8.
 
         Parameters
         ----------
         bands : sequence of one or three int, default=None
-            The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands
-            as they come, and the mean of any other number of bands.
+            Bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they are,
+            and the mean of any other number of bands.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------

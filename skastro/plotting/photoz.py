@@ -1,4 +1,4 @@
-"""Redshifts and their residuals."""
+"""Display of photometric redshifts and their residuals."""
 
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ class PhotoZDisplay:
     z_pred : array of shape (n,)
         Photometric redshifts.
     threshold : float, default=0.05
-        An object with :math:`|\Delta z|` above it is an outlier.
+        An object with :math:`|\Delta z|` above the threshold is an outlier.
 
     Attributes
     ----------
@@ -36,11 +36,12 @@ class PhotoZDisplay:
 
     See Also
     --------
-    skastro.metrics.photoz_table : The numbers, by redshift.
+    skastro.metrics.photoz_table : Compute the metrics in bins of redshift.
 
     References
     ----------
-    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.3.
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+       <https://arxiv.org/abs/2012.13083>`_, section 3.3.
 
     Examples
     --------
@@ -75,11 +76,11 @@ class PhotoZDisplay:
         z_pred : array-like of shape (n,)
             Photometric redshifts.
         sample : int or None, default=50_000
-            How many objects to show as points, at most; ``None`` shows all.
+            Maximum number of objects to show as points; ``None`` shows all.
         threshold : float, default=0.05
-            An object with a residual above it, of either sign, is an outlier.
+            An object with a residual above the threshold, of either sign, is an outlier.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -104,22 +105,22 @@ class PhotoZDisplay:
         threshold: float = 0.05,
         figure: Any = None,
     ) -> Self:
-        """Predict and draw.
+        """Predict redshifts and draw them.
 
         Parameters
         ----------
         estimator : estimator
             A fitted regressor, or a pipeline with one at its end.
         X : array-like of shape (n, ...)
-            What it predicts redshifts from.
+            Input of the estimator.
         z_true : array-like of shape (n,)
             Spectroscopic redshifts.
         sample : int or None, default=50_000
-            How many objects to show as points, at most; ``None`` shows all.
+            Maximum number of objects to show as points; ``None`` shows all.
         threshold : float, default=0.05
-            An object with a residual above it, of either sign, is an outlier.
+            An object with a residual above the threshold, of either sign, is an outlier.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -137,16 +138,16 @@ class PhotoZDisplay:
     def plot(self, *, sample: int | None = 50_000, figure: Any = None) -> Self:
         """Draw the objects, colored by their density, and the median and the central 68 % of their residuals.
 
-        The numbers, the median and the band are those of all objects, also of those that are not shown. The median
-        is taken in up to 25 cells of redshift, equal in width, where there are 20 objects or more. Residuals far
-        beyond the threshold and the band lie outside of the lower panel.
+        The numbers, the median and the band include all objects, even those that are not shown. The median is computed
+        in up to 25 cells of redshift of equal width, in cells with at least 20 objects. Residuals far beyond the
+        threshold and the band lie outside the lower panel.
 
         Parameters
         ----------
         sample : int or None, default=50_000
-            How many objects to show as points, at most; ``None`` shows all.
+            Maximum number of objects to show as points; ``None`` shows all.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -198,7 +199,7 @@ class PhotoZDisplay:
 
 
 def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
-    order = np.argsort(density)  # the densest come last, on top
+    order = np.argsort(density)  # draw the densest points last, on top
     size = np.clip(3000 / len(x), 3, 15)
     style = {"norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
     ax.scatter(x[order], y[order], s=size, c=density[order], **style)
@@ -206,7 +207,7 @@ def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> 
 
 
 def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray:
-    """Median redshift and percentiles 16, 50 and 84 of the residuals in each cell with enough objects: (4, n)."""
+    """Compute the median redshift and residual percentiles 16, 50, 84 of each cell with enough objects: (4, n)."""
     n_cells = int(np.clip(len(z) / (2 * enough), 1, 25))
     cell = np.digitize(z, np.linspace(z.min(), z.max(), n_cells + 1)[1:-1])
     groups = [cell == i for i in np.flatnonzero(np.bincount(cell) >= enough)]
@@ -215,7 +216,7 @@ def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray
 
 
 def _density(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """How many points lie around each, on a smoothed grid."""
+    """Count the points around each point, on a smoothed grid."""
     n_cells = int(np.clip(np.sqrt(len(x)), 5, 80))
     counts, *edges = np.histogram2d(x, y, bins=n_cells)
     places = [n_cells * (v - e[0]) / (e[-1] - e[0]) - 0.5 for v, e in zip((x, y), edges, strict=True)]

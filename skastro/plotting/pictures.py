@@ -1,4 +1,4 @@
-"""How an image of any number of bands, in any unit, becomes a picture."""
+"""Conversion of images with any number of bands, in any unit, to pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ __all__ = ["check_images", "draw_image"]
 
 
 def check_images(shape: tuple[int, ...]) -> None:
-    """Refuse what is no array of images.
+    """Raise an error if an array does not have the shape of images.
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of what came.
+        Shape of the array.
 
     Raises
     ------
     ValueError
-        If the shape is not (n, height, width) or (n, bands, height, width), or its bands look to be last.
+        If the shape is not (n, height, width) or (n, bands, height, width), or the bands seem to be last.
 
     Examples
     --------
@@ -43,16 +43,16 @@ def draw_image(
     Parameters
     ----------
     ax : matplotlib Axes
-        Where to draw.
+        Axes to draw on.
     image : ndarray of shape (height, width) or (bands, height, width)
         8-bit or flux.
     bands : sequence of one or three int, or None
-        The bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they
-        come, and the mean of any other number of bands.
+        Bands to show: one in gray, or three as red, green and blue. ``None`` shows one or three bands as they are, and
+        the mean of any other number of bands.
     title : str
-        What to write above it.
+        Title above the image.
     like : ndarray of shape (height, width) or (bands, height, width), default=None
-        The image whose percentiles 1 and 99.8 limit the stretch; ``None`` takes those of the image itself.
+        Image with the percentiles 1 and 99.8 that limit the stretch; ``None`` uses the image itself.
     """
     shown = _pixels(image, bands)
     if shown.dtype != np.uint8:
@@ -66,7 +66,7 @@ def draw_image(
 
 
 def _pixels(image: Any, bands: Sequence[int] | None) -> np.ndarray:
-    """Give the one or three bands to show: (1, height, width) or (3, height, width)."""
+    """Return the one or three bands to show: (1, height, width) or (3, height, width)."""
     image = np.asarray(image)
     image = image.reshape(-1, *image.shape[-2:])
     if bands is not None:

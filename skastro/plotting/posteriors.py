@@ -1,4 +1,4 @@
-"""Posteriors of single objects, and whether those of many are to be believed."""
+"""Displays of posteriors of single objects, and of their calibration over many."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -14,14 +14,14 @@ from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
 
-SURE = 0.99  # probability that the gray bands leave to right posteriors, point by point
+SURE = 0.99  # probability that correct posteriors lie in the gray bands, point by point
 
 
 class CoverageDisplay:
     """Expected coverage of joint posteriors against credibility, by random points (TARP): figure E1 of [1]_.
 
-    The curve of right posteriors stays on the diagonal. It runs below it at high credibility and above it at low
-    where posteriors are too narrow, and the other way round where they are too wide.
+    For correct posteriors, the curve stays on the diagonal. For posteriors that are too narrow, it runs below the
+    diagonal at high credibility and above it at low credibility; for posteriors that are too wide, the other way round.
 
     Parameters
     ----------
@@ -32,12 +32,12 @@ class CoverageDisplay:
     n : int
         Number of objects.
     p_value : float
-        Of the test that the posteriors are right.
+        P-value of the test that the posteriors are correct.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the curve is.
+        Axes of the curve.
     figure_ : matplotlib Figure
         The figure of `ax_`.
     line_ : matplotlib Line2D
@@ -45,12 +45,13 @@ class CoverageDisplay:
 
     See Also
     --------
-    skastro.metrics.tarp : The test.
-    RankDisplay : Each value on its own.
+    skastro.metrics.tarp : Run the test.
+    RankDisplay : Plot the test of each value on its own.
 
     References
     ----------
-    .. [1] Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", appendix E.
+    .. [1] Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+       <https://arxiv.org/abs/2310.03024>`_, appendix E.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class CoverageDisplay:
     def from_predictions(
         cls, y_true: Any, samples: Any, *, references: Any = None, random_state: Any = 0, ax: Any = None
     ) -> Self:
-        """Test draws and show the coverage.
+        """Test draws and plot the coverage.
 
         Parameters
         ----------
@@ -86,9 +87,9 @@ class CoverageDisplay:
         references : array-like of shape (n, k), default=None
             Reference points; ``None`` draws them.
         random_state : int, RandomState instance or None, default=0
-            Of the reference points and of ties.
+            Random state of the reference points and of ties.
         ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+            Axes to draw on; ``None`` makes a new figure.
 
         Returns
         -------
@@ -98,7 +99,7 @@ class CoverageDisplay:
         Raises
         ------
         ValueError
-            As :func:`skastro.metrics.tarp`.
+            As in :func:`skastro.metrics.tarp`.
         """
         test = tarp(y_true, samples, references=references, random_state=random_state)
         return cls(test.levels, test.coverage, n=len(test.fractions), p_value=test.p_value).plot(ax=ax)
@@ -115,24 +116,24 @@ class CoverageDisplay:
         random_state: Any = 0,
         ax: Any = None,
     ) -> Self:
-        """Draw from the posteriors of an estimator, test them and show the coverage.
+        """Draw from the posteriors of an estimator, test the draws and plot the coverage.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted `FlowPosterior`, alone, frozen, at the end of a pipeline or found by a search.
+            A fitted `FlowPosterior`: alone, frozen, at the end of a pipeline, or fitted by a search.
         X : array-like of shape (n, ...)
-            What it infers values from.
+            Input of the estimator.
         y_true : array-like of shape (n,) or (n, k)
             True values.
         n_samples : int, default=1000
-            Draws from each posterior.
+            Number of draws from each posterior.
         references : array-like of shape (n, k), default=None
             Reference points; ``None`` draws them.
         random_state : int, RandomState instance or None, default=0
-            Of all draws.
+            Random state of all draws.
         ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+            Axes to draw on; ``None`` makes a new figure.
 
         Returns
         -------
@@ -144,18 +145,18 @@ class CoverageDisplay:
         TypeError
             If the estimator has no posterior to draw from.
         ValueError
-            As :func:`skastro.metrics.tarp`.
+            As in :func:`skastro.metrics.tarp`.
         """
         samples = _sample(estimator, X, n_samples, random_state)
         return cls.from_predictions(y_true, samples, references=references, random_state=random_state, ax=ax)
 
     def plot(self, *, ax: Any = None) -> Self:
-        """Draw the curve, and the band that holds that of right posteriors at each level with 99 % probability.
+        """Draw the curve, and the band that contains that of correct posteriors at each level with 99 % probability.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+            Axes to draw on; ``None`` makes a new figure.
 
         Returns
         -------
@@ -180,17 +181,17 @@ class CoverageDisplay:
 class RankDisplay:
     """Histograms of the ranks of true values among draws (SBC), one panel per value, as in figure 1 of [1]_.
 
-    Ranks of right posteriors are uniform. Too narrow posteriors pile them up at both ends, too wide ones in the
-    middle, biased ones at one end.
+    Ranks of correct posteriors are uniform. For posteriors that are too narrow, ranks pile up at both ends; for
+    posteriors that are too wide, in the middle; for biased posteriors, at one end.
 
     Parameters
     ----------
     ranks : array of shape (n, k)
         Ranks, from 0 to `n_samples`.
     n_samples : int
-        Draws per posterior.
+        Number of draws per posterior.
     p_value : array of shape (k,)
-        Of the tests that the posteriors are right.
+        P-values of the tests that the posteriors are correct.
     names : sequence of str, default=None
         Names of the values; ``None`` numbers them.
 
@@ -203,12 +204,13 @@ class RankDisplay:
 
     See Also
     --------
-    skastro.metrics.sbc_ranks : The test.
-    CoverageDisplay : All values together.
+    skastro.metrics.sbc_ranks : Run the test.
+    CoverageDisplay : Plot the test of all values together.
 
     References
     ----------
-    .. [1] Talts et al. (2018), "Validating Bayesian Inference Algorithms with Simulation-Based Calibration".
+    .. [1] Talts et al. (2018), "Validating Bayesian Inference Algorithms with Simulation-Based Calibration",
+       `arXiv:1804.06788 <https://arxiv.org/abs/1804.06788>`_.
 
     Examples
     --------
@@ -240,7 +242,7 @@ class RankDisplay:
         bins: int = 20,
         figure: Any = None,
     ) -> Self:
-        """Rank true values among draws and show the histograms.
+        """Rank true values among draws and plot the histograms.
 
         Parameters
         ----------
@@ -251,11 +253,11 @@ class RankDisplay:
         names : sequence of str, default=None
             Names of the values; ``None`` numbers them.
         random_state : int, RandomState instance or None, default=0
-            Of ties.
+            Random state of ties.
         bins : int, default=20
-            Bins, at most; never more than there are ranks.
+            Maximum number of bins; never more than there are ranks.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -265,7 +267,7 @@ class RankDisplay:
         Raises
         ------
         ValueError
-            As :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
+            As in :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
         """
         test = sbc_ranks(y_true, samples, random_state=random_state)
         display = cls(test.ranks, n_samples=test.n_samples, p_value=test.p_value, names=names)
@@ -284,26 +286,26 @@ class RankDisplay:
         bins: int = 20,
         figure: Any = None,
     ) -> Self:
-        """Draw from the posteriors of an estimator, rank true values and show the histograms.
+        """Draw from the posteriors of an estimator, rank true values and plot the histograms.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted `FlowPosterior`, alone, frozen, at the end of a pipeline or found by a search.
+            A fitted `FlowPosterior`: alone, frozen, at the end of a pipeline, or fitted by a search.
         X : array-like of shape (n, ...)
-            What it infers values from.
+            Input of the estimator.
         y_true : array-like of shape (n,) or (n, k)
             True values.
         n_samples : int, default=999
-            Draws from each posterior.
+            Number of draws from each posterior.
         names : sequence of str, default=None
             Names of the values; ``None`` numbers them.
         random_state : int, RandomState instance or None, default=0
-            Of the draws and of ties.
+            Random state of the draws and of ties.
         bins : int, default=20
-            Bins, at most; never more than there are ranks.
+            Maximum number of bins; never more than there are ranks.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -315,20 +317,21 @@ class RankDisplay:
         TypeError
             If the estimator has no posterior to draw from.
         ValueError
-            As :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
+            As in :func:`skastro.metrics.sbc_ranks`; if `names` are not one per value or `bins` is less than 1.
         """
         samples = _sample(estimator, X, n_samples, random_state)
         return cls.from_predictions(y_true, samples, names=names, random_state=random_state, bins=bins, figure=figure)
 
     def plot(self, *, bins: int = 20, figure: Any = None) -> Self:
-        """Draw counts over those expected, and the band that holds each of them with 99 % probability.
+        """Draw counts relative to the expected ones, and the band that contains each of them with 99 % probability.
 
         Parameters
         ----------
         bins : int, default=20
-            Bins, at most; never more than there are ranks. What is expected of each is the share of ranks it holds.
+            Maximum number of bins; never more than there are ranks. The expected count of a bin follows from its share
+            of ranks.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -383,7 +386,8 @@ class CornerDisplay:
 
     References
     ----------
-    .. [1] Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", appendix D1.
+    .. [1] Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+       <https://arxiv.org/abs/2310.03024>`_, appendix D1.
 
     Examples
     --------
@@ -414,12 +418,12 @@ class CornerDisplay:
         levels: Sequence[float] = (0.68, 0.95),
         figure: Any = None,
     ) -> Self:
-        """Show draws from a posterior.
+        """Plot draws from a posterior.
 
         Parameters
         ----------
         samples : array-like of shape (n_samples, k)
-            Draws.
+            Draws from the posterior.
         truth : array-like of shape (k,), default=None
             True values.
         names : sequence of str, default=None
@@ -427,7 +431,7 @@ class CornerDisplay:
         levels : sequence of float, default=(0.68, 0.95)
             Probability inside each contour.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -455,26 +459,26 @@ class CornerDisplay:
         random_state: Any = 0,
         figure: Any = None,
     ) -> Self:
-        """Draw from the posterior of one object and show it.
+        """Draw from the posterior of one object and plot the draws.
 
         Parameters
         ----------
         estimator : estimator
-            A fitted `FlowPosterior`, alone, frozen, at the end of a pipeline or found by a search.
+            A fitted `FlowPosterior`: alone, frozen, at the end of a pipeline, or fitted by a search.
         X : array-like of shape (1, ...)
-            What it infers the values from.
+            Input of the estimator.
         truth : array-like of shape (k,), default=None
             True values.
         n_samples : int, default=10_000
-            Draws.
+            Number of draws.
         names : sequence of str, default=None
             Names of the values; ``None`` numbers them.
         levels : sequence of float, default=(0.68, 0.95)
             Probability inside each contour.
         random_state : int, RandomState instance or None, default=0
-            Of the draws.
+            Random state of the draws.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -486,7 +490,7 @@ class CornerDisplay:
         TypeError
             If the estimator has no posterior to draw from.
         ValueError
-            If `X` has not one row, and as `from_predictions`.
+            If `X` does not have exactly one row, and as in `from_predictions`.
         """
         if len(X) != 1:
             raise ValueError(f"X must be one row, because a corner shows one object; it has {len(X)}.")
@@ -496,16 +500,15 @@ class CornerDisplay:
     def plot(self, *, levels: Sequence[float] = (0.68, 0.95), figure: Any = None) -> Self:
         """Draw a histogram of each value and contours of each pair; lines mark the truth.
 
-        Above each histogram stand the median and the distances to the percentiles 16 and 84. Contours bound the
-        densest region that holds the given probability. Panels show the central 99.8 % of each value, and the
-        truth.
+        Above each histogram are the median and the distances to the percentiles 16 and 84. Contours enclose the densest
+        region with the given probability. Panels show the central 99.8 % of each value, and the truth.
 
         Parameters
         ----------
         levels : sequence of float, default=(0.68, 0.95)
             Probability inside each contour.
         figure : matplotlib Figure or SubFigure, default=None
-            Where to draw; ``None`` makes a new figure.
+            Figure to draw on; ``None`` makes a new one.
 
         Returns
         -------
@@ -544,7 +547,7 @@ class CornerDisplay:
 
 
 def _sample(estimator: Any, X: Any, n_samples: int, random_state: Any) -> np.ndarray:
-    """Draws of an estimator alone, frozen, at the end of a pipeline or found by a search."""
+    """Draw from an estimator that is alone, frozen, at the end of a pipeline, or fitted by a search."""
     if isinstance(estimator, FrozenEstimator):
         return _sample(estimator.estimator, X, n_samples, random_state)
     if hasattr(estimator, "best_estimator_"):
@@ -558,7 +561,7 @@ def _sample(estimator: Any, X: Any, n_samples: int, random_state: Any) -> np.nda
 
 
 def _band(n: int, share: np.ndarray) -> np.ndarray:
-    """Counts between which n objects of a probability fall: (2, ...)."""
+    """Compute the limits of the counts of n objects that each fall in a bin with this probability: (2, ...)."""
     return np.stack([binom.ppf(end, n, share) for end in ((1 - SURE) / 2, (1 + SURE) / 2)])
 
 
@@ -574,7 +577,7 @@ def _names(names: Sequence[str] | None, k: int) -> Sequence[str]:
 
 
 def _check_corner(samples: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Draws, and the truth: NaN where it is not known."""
+    """Check draws and the truth; the truth is NaN where unknown."""
     samples = np.asarray(samples, dtype=float)
     if samples.ndim != 2 or len(samples) < 2 or not np.isfinite(samples).all():
         raise ValueError(f"samples must be at least two finite rows of values; their shape is {samples.shape}.")
@@ -587,7 +590,7 @@ def _check_corner(samples: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
 def _range(values: np.ndarray, truth: float) -> tuple[float, float]:
     low, high = np.quantile(values, (0.001, 0.999))
     low, high = np.fmin(low, truth), np.fmax(high, truth)
-    margin = 0.03 * (high - low) or 0.5  # of values that are all the same
+    margin = 0.03 * (high - low) or 0.5  # if all values are the same
     return low - margin, high + margin
 
 
@@ -608,7 +611,7 @@ def _draw_pair(
 ) -> None:
     counts, *edges = np.histogram2d(pair[:, 0], pair[:, 1], bins=40, range=list(spans))
     density = gaussian_filter(counts, 1)
-    heights = np.unique(_heights(density, levels))  # contours want them ascending
+    heights = np.unique(_heights(density, levels))  # contours need ascending levels
     centers = [(e[:-1] + e[1:]) / 2 for e in edges]
     ax.contourf(*centers, density.T, [*heights, np.inf], colors=COLORS[0], alpha=0.25)
     ax.contour(*centers, density.T, heights, colors=COLORS[0], linewidths=1.2)
@@ -618,7 +621,7 @@ def _draw_pair(
 
 
 def _heights(density: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """The density above which the densest cells hold each probability."""
+    """Compute the density above which the densest cells contain each probability."""
     ordered = np.sort(density, axis=None)[::-1]
     held = np.cumsum(ordered) / ordered.sum()
     return ordered[np.searchsorted(held, levels)]

@@ -1,16 +1,16 @@
-"""What all displays share: colors, markers, names of axes, and matplotlib itself."""
+"""Settings shared by all displays: colors, markers, names of axes, and the import of matplotlib."""
 
 from typing import Any
 
 __all__ = ["pyplot", "score_label"]
 
-# Okabe and Ito's colors, which color-blind readers tell apart; the markers serve black-and-white prints.
+# Colors of Okabe and Ito, distinguishable for color-blind readers; the markers serve black-and-white prints.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def pyplot() -> Any:
-    """Import matplotlib when something is drawn, and not before.
+    """Import matplotlib only when something is drawn.
 
     Returns
     -------
@@ -20,7 +20,7 @@ def pyplot() -> Any:
     Raises
     ------
     ImportError
-        If matplotlib is not installed, with the extra that brings it.
+        If matplotlib is not installed; the message names the extra that installs it.
     """
     try:
         import matplotlib.pyplot as plt
@@ -30,14 +30,14 @@ def pyplot() -> Any:
 
 
 def score_label(name: str, error: bool = False) -> str:
-    """Name the axis of a score.
+    """Return the label of the axis of a score.
 
     Parameters
     ----------
     name : str
-        What the score is called.
+        Name of the score.
     error : bool, default=False
-        The axis shows 100 (1 - score), in percent.
+        If True, the axis shows 100 (1 - score), in percent.
 
     Returns
     -------

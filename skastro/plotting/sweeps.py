@@ -1,4 +1,4 @@
-"""Score against number of labels."""
+"""Display of score against number of labels."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -16,24 +16,24 @@ __all__ = ["LabelSweepDisplay"]
 class LabelSweepDisplay:
     """Score against number of labels, one line per method, one panel per metric.
 
-    The figure of a label sweep: figure 1 of [1]_, with ``error=True`` figure 4 of [2]_, and with several
-    `metrics` figure 4 of [3]_.
+    The plot of a label sweep: figure 1 of [1]_, with ``error=True`` figure 4 of [2]_, and with several `metrics` figure
+    4 of [3]_.
 
     Parameters
     ----------
     frame : DataFrame
-        What :func:`~skastro.model_selection.label_sweep` returns; the columns ``method`` and ``n_labels`` are
-        read, and ``score`` or those named by `metrics`.
+        Result of :func:`~skastro.model_selection.label_sweep`; the columns used are ``method``, ``n_labels``, and
+        ``score`` or those named by `metrics`.
     metric_name : str, default=None
-        What the score is called on the axis; ``None`` is "score".
+        Name of the score on the axis; ``None`` is "score".
     metrics : str, sequence of str or mapping of str to str, default=None
-        Columns of `frame` to draw, each in its own panel; a mapping also gives what they are called on the axes.
-        ``None`` draws ``score`` alone, under its `metric_name`.
+        Columns of `frame` to draw, each in its own panel; a mapping also sets their names on the axes. ``None`` draws
+        only ``score``, under its `metric_name`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The first panel, which holds the legend of all.
+        The first panel, with the legend of all panels.
     axes_ : array of matplotlib Axes, of shape (n_metrics,)
         The panels.
     figure_ : matplotlib Figure
@@ -43,14 +43,17 @@ class LabelSweepDisplay:
 
     See Also
     --------
-    skastro.model_selection.label_sweep : Makes the table.
+    skastro.model_selection.label_sweep : Run a sweep and return its table.
 
     References
     ----------
-    .. [1] Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
+    .. [1] Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning",
+       `arXiv:2206.11927 <https://arxiv.org/abs/2206.11927>`_.
     .. [2] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
-       model for radio astronomy with self-supervised learning".
-    .. [3] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images".
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_.
+    .. [3] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+       <https://arxiv.org/abs/2012.13083>`_.
 
     Examples
     --------
@@ -90,15 +93,15 @@ class LabelSweepDisplay:
         Parameters
         ----------
         frame : DataFrame
-            What :func:`~skastro.model_selection.label_sweep` returns.
+            Result of :func:`~skastro.model_selection.label_sweep`.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw, one for each metric; ``None`` makes a new figure.
+            Axes to draw on, one per metric; ``None`` makes a new figure.
         metric_name : str, default=None
-            What the score is called on the axis; ``None`` is "score".
+            Name of the score on the axis; ``None`` is "score".
         error : bool, default=False
             Draw 100 (1 - score), in percent, instead of the score.
         metrics : str, sequence of str or mapping of str to str, default=None
-            Columns of `frame` to draw instead of ``score``, each in its own panel; a mapping also names them.
+            Columns of `frame` to draw instead of ``score``, each in its own panel; a mapping also sets their names.
 
         Returns
         -------
@@ -131,19 +134,19 @@ class LabelSweepDisplay:
         Parameters
         ----------
         methods : mapping of str to estimator
-            What to compare, by name.
+            Estimators to compare, by name.
         X : array-like of shape (n, ...)
             Images, spectra or a table.
         y : array-like of shape (n,) or (n, n_outputs)
             Labels or values.
         label_counts : array-like of int
-            How many training rows carry a label.
+            Numbers of training rows that have a label.
         scoring : str, callable, list of str, mapping or None, default=None
-            One metric, or several, which make one panel each, as in `~skastro.model_selection.label_sweep`.
+            One metric, or several with one panel each, as in `~skastro.model_selection.label_sweep`.
         ax : matplotlib Axes or array of them, default=None
-            Where to draw, one for each metric; ``None`` makes a new figure.
+            Axes to draw on, one per metric; ``None`` makes a new figure.
         metric_name : str, default=None
-            What the score is called on the axis; ``None`` is the name given as `scoring`, or else "score".
+            Name of the score on the axis; ``None`` is the name given as `scoring`, otherwise "score".
         error : bool, default=False
             Draw 100 (1 - score), in percent, instead of the score.
         **sweep : dict
@@ -157,7 +160,7 @@ class LabelSweepDisplay:
         Raises
         ------
         ValueError, TypeError, NotFittedError
-            As :func:`~skastro.model_selection.label_sweep` does.
+            As in :func:`~skastro.model_selection.label_sweep`.
         """
         if metric_name is None and isinstance(scoring, str):
             metric_name = scoring.replace("_", " ")
@@ -168,14 +171,14 @@ class LabelSweepDisplay:
     def plot(self, ax: Any = None, *, metric_name: str | None = None, error: bool = False) -> Self:
         """Draw the mean over folds and repeats, with its standard error as bars.
 
-        Folds share training rows, so the bars are a guide and not an interval of confidence.
+        Folds share training rows, so the bars are only a guide and not a confidence interval.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of them, default=None
-            Where to draw, one for each metric; ``None`` makes a new figure.
+            Axes to draw on, one per metric; ``None`` makes a new figure.
         metric_name : str, default=None
-            What the score is called on the axis; ``None`` is the `metric_name` of the display.
+            Name of the score on the axis; ``None`` is the `metric_name` of the display.
         error : bool, default=False
             Draw 100 (1 - score), in percent, instead of the score.
 
@@ -206,7 +209,7 @@ class LabelSweepDisplay:
         return self
 
     def _names(self, metric_name: str | None) -> dict[str, str]:
-        """Columns to draw, and what each is called."""
+        """Return the columns to draw and their names."""
         if self.metrics is None:
             return {"score": metric_name or self.metric_name or "score"}
         if isinstance(self.metrics, Mapping):
@@ -229,7 +232,7 @@ def _draw_sweep(ax: Any, frame: pd.DataFrame) -> list[Any]:
         for (name, rows), (color, marker) in zip(frame.groupby("method", sort=False), styles, strict=False)
     ]
     ax.set_xscale("log")
-    if ax.xaxis.get_tick_params().get("labelbottom", True):  # else the panel below has the same axis
+    if ax.xaxis.get_tick_params().get("labelbottom", True):  # otherwise the panel below has the same axis
         ax.set_xlabel("Number of labels")
     counts = np.unique(frame["n_labels"])
     ax.set_xticks(counts, _tick_labels(ax, counts))
@@ -239,7 +242,7 @@ def _draw_sweep(ax: Any, frame: pd.DataFrame) -> list[Any]:
 
 
 def _tick_labels(ax: Any, counts: np.ndarray) -> list[str]:
-    """Name the counts, from the largest down, but not where a name would touch the one before."""
+    """Label the counts, from the largest down, except where a label would touch the one before."""
     inches = ax.bbox.width / ax.figure.dpi
     letter = 0.09 * np.ptp(np.log10(ax.get_xlim())) / inches  # in decades; a letter is about 0.09 inches wide
     labels, end = [], np.inf

@@ -1,4 +1,4 @@
-"""Predicted against volunteers' votes."""
+"""Display of predicted against volunteers' vote fractions."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -19,28 +19,30 @@ class VoteScatterDisplay:
     fractions : array of shape (n,)
         Fraction of the volunteers who gave the answer; NaN where none was asked.
     predicted : array of shape (n,)
-        The fraction predicted.
+        Predicted fraction.
     votes : array of shape (n,), default=None
-        How many volunteers were asked; ``None`` treats all objects alike.
+        Number of volunteers who were asked; ``None`` treats all objects equally.
     high_quality : tuple of two float, default=(0.2, 0.8)
-        Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+        Objects with a fraction below the first or above the second are of high quality. The scores are computed on
+        them.
     answer : str, default=None
-        What the answer is called on the axes.
+        Name of the answer on the axes.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where the points are.
+        Axes of the points.
     figure_ : matplotlib Figure
         The figure of `ax_`.
 
     See Also
     --------
-    skastro.metrics.morphology_scores : The numbers, for high-quality objects.
+    skastro.metrics.morphology_scores : Compute the scores of high-quality objects.
 
     References
     ----------
-    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", section 3.2.
+    .. [1] Hayat et al. (2021), "Self-supervised Representation Learning for Astronomical Images", `arXiv:2012.13083
+       <https://arxiv.org/abs/2012.13083>`_, section 3.2.
 
     Examples
     --------
@@ -90,15 +92,16 @@ class VoteScatterDisplay:
         fractions : array-like of shape (n,)
             Fraction of the volunteers who gave the answer; NaN where none was asked.
         predicted : array-like of shape (n,)
-            The fraction predicted.
+            Predicted fraction.
         votes : array-like of shape (n,), default=None
-            How many volunteers were asked; ``None`` treats all objects alike.
+            Number of volunteers who were asked; ``None`` treats all objects equally.
         high_quality : tuple of two float, default=(0.2, 0.8)
-            Objects with a fraction below the first or above the second are of high quality; the scores are theirs.
+            Objects with a fraction below the first or above the second are of high quality. The scores are computed on
+            them.
         answer : str, default=None
-            What the answer is called on the axes.
+            Name of the answer on the axes.
         ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+            Axes to draw on; ``None`` makes a new figure.
 
         Returns
         -------
@@ -119,7 +122,7 @@ class VoteScatterDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; ``None`` makes a new figure.
+            Axes to draw on; ``None`` makes a new figure.
 
         Returns
         -------
@@ -140,7 +143,7 @@ class VoteScatterDisplay:
         for band in ((-0.02, low), (high, 1.02)):
             ax.axvspan(*band, color="0.93", linewidth=0, zorder=0)
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--")
-        # The more points, the fainter each, so that a crowd shows as a shade.
+        # The more points, the more transparent each, so that a crowd shows as a shade.
         opacity = weights * np.clip(30 / np.sqrt(len(weights)), 0.15, 0.8)
         style = {"color": COLORS[0], "linewidths": 0, "rasterized": True}
         ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
@@ -155,7 +158,7 @@ class VoteScatterDisplay:
 
 
 def _vote_weights(votes: Any, n: int) -> np.ndarray:
-    """Votes relative to the most of all; equal weights without votes."""
+    """Return votes relative to the largest number; equal weights without votes."""
     votes = np.ones(n) if votes is None else np.asarray(votes, dtype=float)
     if votes.shape != (n,) or not (votes >= 0).all() or not np.isfinite(votes).all():
         raise ValueError(f"votes must be a number, at least 0, for each of the {n} fractions.")
@@ -163,7 +166,7 @@ def _vote_weights(votes: Any, n: int) -> np.ndarray:
 
 
 def _score_text(scores: Mapping[str, float]) -> str:
-    """The scores that are defined, one to a line."""
+    """Return the scores that are defined, one per line."""
     names = {"accuracy": "accuracy", "precision": "precision", "recall": "recall", "auc": "AUC"}
     lines = [f"{name} {scores[key]:.2f}" for key, name in names.items() if np.isfinite(scores[key])]
     if np.isfinite(scores["outliers"]):

@@ -20,10 +20,10 @@ from skastro.augment import Augment
 from skastro.base import BaseEmbedder, restored_on_error, take_names
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
 from skastro.losses import clip_loss
+from skastro.missing import check_lengths
 from skastro.modalities import as_embedder, as_modality, as_specification, is_specification
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.pretrain.towers import Tower, build_tower
-from skastro.spectra import check_lengths
 from skastro.training import (
     AsGiven,
     HeldOut,

@@ -1,4 +1,4 @@
-"""Callbacks around a step: schedules, history, the warning of collapse, early stopping, progress."""
+"""Callbacks of training: schedules, history, warning of collapse, early stopping, progress bar."""
 
 import copy
 import time
@@ -18,20 +18,20 @@ from skastro.training.config import Training
 
 __all__ = ["EarlyStopping", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
 
-MONITORED = 256  # embeddings looked at after each epoch
+MONITORED = 256  # number of embeddings measured after each epoch
 
 
 class ScheduleCallback(Callback):
-    """Set the rates of a step before it, inform the objective of the step, and move its target network after.
+    """Set the rates of a step before it, pass the step to the objective, and update its target network after it.
 
     Parameters
     ----------
     training : Training
-        Schedules.
+        Settings with the schedules.
     lr : float
         Peak learning rate.
     steps, epochs : int
-        Steps and epochs in all.
+        Total number of steps and of epochs.
     """
 
     def __init__(self, training: Training, lr: float, steps: int, epochs: int) -> None:
@@ -55,27 +55,27 @@ class ScheduleCallback(Callback):
 
 
 class Monitor(Callback):
-    """Keeps the history of a fit and warns when the embedding collapses.
+    """Record the history of a fit and warn if the embedding collapses.
 
     Parameters
     ----------
     encoder : nn.Module, default=None
-        The network whose outputs are watched; None where what is trained embeds nothing.
+        Network whose outputs are monitored; None if the trained network has no embedding.
     unit : str, default="samples"
-        What a row is, in the plural.
+        Name of the rows, in the plural.
 
     Attributes
     ----------
     history : dict of list of float
         One value per finished epoch: ``loss`` and the objective's parts of it (each the mean over the batches where it
-        is not NaN), ``lr`` (of the last step), ``images_per_s`` or another unit per second; of an encoder also
-        ``embedding_std`` (of L2-normalized embeddings times √d: about 1 when they point everywhere, 0 when they are
+        is not NaN), ``lr`` (of the last step), and ``images_per_s`` or another unit per second. With an encoder also
+        ``embedding_std`` (of L2-normalized embeddings times √d: about 1 if they point in all directions, 0 if they are
         all the same) and ``effective_rank`` (exponential of the entropy of the normalized singular values), NaN until
         it has embedded a batch.
 
     References
     ----------
-    Roy & Vetterli (2007) for the effective rank.
+    Roy & Vetterli (2007), "The effective rank: A measure of effective dimensionality", for the effective rank.
     """
 
     def __init__(self, encoder: nn.Module | None = None, unit: str = "samples") -> None:
@@ -141,21 +141,21 @@ class Monitor(Callback):
             )
 
 
-class StopTraining(Exception):  # noqa: N818 no error, but the way to leave the loop
+class StopTraining(Exception):  # noqa: N818 not an error, but the way to leave the loop
     """Raised by `EarlyStopping` to end training early; `train` catches it."""
 
 
 class EarlyStopping(Callback):
-    """Watches the loss on held-out rows, ends training when it no longer falls, and restores the best epoch.
+    """Measure the loss on held-out rows, stop training when it no longer falls, and restore the best epoch.
 
     Parameters
     ----------
     evaluate : callable
-        Gives the loss on the held-out rows.
+        Function that returns the loss on the held-out rows.
     patience : int
-        Epochs without a new lowest loss after which training ends.
+        Number of epochs without a new lowest loss after which training ends.
     history : dict of list
-        Receives ``validation_loss``, one value per epoch.
+        Dictionary that receives ``validation_loss``, one value per epoch.
     """
 
     def __init__(self, evaluate: Callable[[], float], patience: int, history: dict[str, list[float]]) -> None:
@@ -171,7 +171,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.losses_.append(self.evaluate())
         self.since_ += 1
-        if self.losses_[-1] < self.lowest_:  # never of NaN
+        if self.losses_[-1] < self.lowest_:  # False for NaN
             self.lowest_, self.since_ = self.losses_[-1], 0
             self.weights_ = copy.deepcopy(net.module_.objective.state_dict())
         if self.since_ >= self.patience:
@@ -182,16 +182,16 @@ class EarlyStopping(Callback):
 
 
 class Progress(Callback):
-    """A bar over all epochs: loss, learning rate, rows per second, time left.
+    """Progress bar over all epochs: loss, learning rate, rows per second, time left.
 
     Parameters
     ----------
     n : int
-        Rows per epoch.
+        Number of rows per epoch.
     epochs : int
-        Epochs in all.
+        Total number of epochs.
     unit : str
-        What a row is, in the plural.
+        Name of the rows, in the plural.
     """
 
     def __init__(self, n: int, epochs: int, unit: str) -> None:
@@ -215,12 +215,12 @@ class Progress(Callback):
 
 
 def base_lr(net: NeuralNet) -> float:
-    """Get the learning rate of this moment, before the factors of single parameters.
+    """Return the current learning rate, before the factors of single parameters.
 
     Parameters
     ----------
     net : NeuralNet
-        In training.
+        Network in training.
 
     Returns
     -------
@@ -231,7 +231,7 @@ def base_lr(net: NeuralNet) -> float:
 
 
 def spread(embedding: Tensor) -> tuple[float, float]:
-    """Measure how much of its space a set of embeddings uses.
+    """Compute how spread out a set of embeddings is: mean standard deviation and effective rank.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def spread(embedding: Tensor) -> tuple[float, float]:
     std : float
         Mean standard deviation of the L2-normalized embeddings, times √d.
     effective_rank : float
-        From 1 to min(n, d).
+        Effective rank, from 1 to min(n, d).
 
     Examples
     --------

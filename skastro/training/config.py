@@ -1,4 +1,4 @@
-"""The knobs of training that are rarely turned, and their schedules."""
+"""Settings of training that are rarely changed, and their schedules."""
 
 import math
 from collections.abc import Sequence
@@ -12,38 +12,38 @@ __all__ = ["Training", "get_training"]
 
 
 class Training(BaseEstimator):
-    r"""The knobs of training that are rarely turned.
+    r"""Settings of training that are rarely changed: optimizer, schedules, precision, callbacks.
 
     Parameters
     ----------
     optimizer : {"auto", "adamw", "adam", "sgd", "lars"}, default="auto"
-        Optimizer by name. ``"auto"`` is the method's own: SGD for MoCo, AdamW for all others.
+        Optimizer by name. ``"auto"`` depends on the method: SGD for MoCo, AdamW for all others.
     momentum : float, default=0.9
-        Of SGD and LARS.
+        Momentum of SGD and LARS.
     betas : tuple of two float, default=(0.9, 0.999)
-        Of AdamW and Adam: how much of the running means of the gradient and of its square stays at each step.
+        Decay rates of the running means of the gradient and of its square, for AdamW and Adam.
     weight_decay : float, default=1e-4
-        Weight decay, at the start. Adam, SGD and LARS add it to the gradient, as a penalty on the squared weights
-        would; AdamW takes it off the weights. Norms and biases are not decayed.
+        Weight decay at the start. Adam, SGD and LARS add it to the gradient, like a penalty on the squared weights;
+        AdamW subtracts it from the weights. Norms and biases are not decayed.
     weight_decay_end : float, default=None
         Weight decay at the end, reached by half a cosine over all steps; None keeps it constant.
     warmup : float or int, default=0.05
         Linear warm-up: a fraction of all steps, or a number of epochs.
     schedule : {"cosine", "milestones", "constant"}, default="cosine"
-        Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each of them.
+        Learning rate after the warm-up, per step; ``"milestones"`` divides it by ten at each milestone.
     milestones : tuple of float, default=(0.6, 0.9)
         Fractions of all steps, for ``schedule="milestones"``.
     lr_end : float, default=0.0
-        Where the cosine ends, as a fraction of the peak.
+        Final learning rate of the cosine, as a fraction of the peak.
     ema : float or "auto", default="auto"
-        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"`` is the
-        method's own: 0.97 for BYOL, else 0.99.
+        Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"``
+        depends on the method: 0.97 for BYOL, otherwise 0.99.
     ema_schedule : {"cosine", "constant"}, default="cosine"
-        Whether the rate rises to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
+        ``"cosine"`` raises the rate to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
     clip : float, default=None
-        Largest norm of the gradient.
+        Maximum norm of the gradient.
     precision : {"auto", "bf16", "fp32"}, default="auto"
-        ``"auto"`` trains in bfloat16 where the processor computes in it and transforms in float32.
+        ``"auto"`` trains in bfloat16 if the processor computes in it, and transforms in float32.
     compile : bool, default=False
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
@@ -117,12 +117,12 @@ class Training(BaseEstimator):
         self.callbacks = callbacks
 
     def check(self) -> None:
-        """Refuse settings that make no training.
+        """Raise an error if a setting is invalid.
 
         Raises
         ------
         ValueError
-            Naming the setting.
+            If a setting is invalid; the error names it.
         """
         self._validate_params()
         if len(self.betas) != 2 or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in self.betas):
@@ -131,16 +131,16 @@ class Training(BaseEstimator):
             raise ValueError(f"milestones must be fractions of all steps, between 0 and 1; got {self.milestones}.")
 
     def lr_factor(self, step: int, steps: int, epochs: int) -> float:
-        """Give the learning rate of a step as a fraction of its peak, which it never exceeds.
+        """Compute the learning rate of a step as a fraction of its peak, at most 1.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
         epochs : int
-            Epochs in all.
+            Total number of epochs.
 
         Returns
         -------
@@ -164,14 +164,14 @@ class Training(BaseEstimator):
         return self.lr_end + (1 - self.lr_end) * cosine
 
     def decay(self, step: int, steps: int) -> float:
-        """Give the weight decay of a step.
+        """Compute the weight decay of a step.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
 
         Returns
         -------
@@ -189,14 +189,14 @@ class Training(BaseEstimator):
         return self.weight_decay_end + (self.weight_decay - self.weight_decay_end) * cosine
 
     def ema_rate(self, step: int, steps: int) -> float:
-        """Give the rate of the target network after a step.
+        """Compute the rate of the target network after a step.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
 
         Returns
         -------
@@ -215,12 +215,12 @@ class Training(BaseEstimator):
 
 
 def get_training(training: Training | None) -> Training:
-    """Turn None into the default knobs.
+    """Return the settings, or the default settings for None.
 
     Parameters
     ----------
     training : Training or None
-        What the user gave.
+        Settings, or None.
 
     Returns
     -------

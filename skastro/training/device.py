@@ -1,4 +1,4 @@
-"""Where training runs, in which precision, and with whose random numbers."""
+"""Device, precision, and random seeds of training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ __all__ = ["draw_seed", "local_seed", "resolve_device", "uses_bf16"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """Choose the device of this moment; nothing stores it.
+    """Return the device to use now; it is not stored.
 
     Parameters
     ----------
     device : str
-        ``"auto"`` (CUDA when there) or a torch device.
+        ``"auto"`` (CUDA if available) or a torch device.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If torch knows no such device, or CUDA is asked for and absent.
+        If torch has no such device, or CUDA is requested and not available.
 
     Examples
     --------
@@ -46,14 +46,14 @@ def resolve_device(device: str) -> torch.device:
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Decide whether training runs in bfloat16.
+    """Return whether training runs in bfloat16.
 
     Parameters
     ----------
     precision : {"auto", "bf16", "fp32"}
-        What was asked for.
+        Requested precision.
     device : torch.device
-        Where it runs.
+        Device of the training.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def draw_seed(random_state: Any) -> int:
     Parameters
     ----------
     random_state : int, RandomState instance or None
-        As in scikit-learn.
+        Random state, as in scikit-learn.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def draw_seed(random_state: Any) -> int:
 
 @contextmanager
 def local_seed(seed: int) -> Iterator[None]:
-    """Seed torch inside, and leave the user's generators as they were.
+    """Seed torch inside a block, and restore the user's generators after it.
 
     Parameters
     ----------

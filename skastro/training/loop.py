@@ -1,4 +1,4 @@
-"""The loop: an objective, its views and an optimizer, run by skorch."""
+"""The training loop: an objective, its views and an optimizer, run by skorch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,15 +23,15 @@ from skastro.training.validation import HeldOut, mean_loss
 
 __all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "train"]
 
-# What max_epochs="auto" aims at: images shown in all, within so many steps, but no fewer passes than this.
+# Aims of max_epochs="auto": total number of images shown, within this many steps, but at least this many epochs.
 AUTO_IMAGES, AUTO_STEPS, AUTO_EPOCHS = 32_000, 1_000, 10
 
 
 class Objective(nn.Module):
-    """What turns the views of a batch, and targets by name, into a loss.
+    """Base class of the objectives: modules that compute a loss from the views of a batch and from targets by name.
 
-    A concrete one has a ``forward``; what it keeps between steps are buffers. A loss of several parts leaves each in
-    ``parts``, by name, for the history.
+    Subclasses define ``forward``, and keep state between steps in buffers. For a loss of several parts, ``forward``
+    stores each in ``parts``, by name, for the history.
     """
 
     def __init__(self) -> None:
@@ -39,27 +39,27 @@ class Objective(nn.Module):
         self.parts: dict[str, Tensor] = {}
 
     def schedule(self, step: int, steps: int) -> None:
-        """Do nothing before a step; objectives with schedules of their own follow them.
+        """Update schedules before a step. By default, nothing; objectives with schedules of their own override this.
 
         Parameters
         ----------
         step : int
-            From 0.
+            Number of the step, from 0.
         steps : int
-            Steps in all.
+            Total number of steps.
         """
 
     def update(self, rate: float) -> None:
-        """Do nothing after a step; objectives with a target network move it.
+        """Update the target network after a step. By default, nothing; objectives with a target network override this.
 
         Parameters
         ----------
         rate : float
-            Fraction of the target that stays.
+            Fraction of the target to keep.
         """
 
     def lr_scales(self) -> dict[str, float]:
-        """Give the factor on the learning rate of each parameter, by name, where it is not 1.
+        """Return the factors on the learning rate of parameters, by name, where they are not 1.
 
         Returns
         -------
@@ -74,11 +74,11 @@ class Learner(nn.Module):
     Parameters
     ----------
     objective : Objective
-        From views (and targets by name) to a loss.
+        Module from views (and targets by name) to a loss.
     views : callable
-        From those arrays of the batch that its ``inputs`` names to a sequence of views.
+        Function from the arrays of the batch named by its ``inputs`` to a sequence of views.
     bf16 : bool
-        Run the objective under bfloat16 autocast.
+        If True, run the objective under bfloat16 autocast.
     """
 
     def __init__(self, objective: Objective, views: Any, bf16: bool) -> None:
@@ -93,7 +93,7 @@ class Learner(nn.Module):
         Parameters
         ----------
         **batch : Tensor
-            Arrays by name: those that the views take, and targets.
+            Arrays by name: those for the views, and targets.
 
         Returns
         -------
@@ -109,12 +109,12 @@ class Learner(nn.Module):
 
 
 class AsGiven(nn.Module):
-    """A view of what needs none: the arrays of the batch themselves.
+    """Return the arrays of the batch as they are, for inputs that need no views.
 
     Parameters
     ----------
     *inputs : str
-        Names of the arrays, in the order in which the network takes them; those that a batch lacks are left out.
+        Names of the arrays, in the order in which the network takes them; names that a batch lacks are skipped.
     """
 
     def __init__(self, *inputs: str) -> None:
@@ -122,7 +122,7 @@ class AsGiven(nn.Module):
         self.inputs = inputs
 
     def forward(self, **batch: Tensor) -> list[Tensor]:
-        """List the arrays.
+        """Return the arrays in order.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class AsGiven(nn.Module):
 
 
 class LossAsGiven(nn.Module):
-    """The criterion that skorch asks for, when the module has computed the loss already."""
+    """Criterion for skorch that returns the loss computed by the module."""
 
     def forward(self, loss: Tensor, _: Tensor) -> Tensor:
         """Return the loss.
@@ -145,9 +145,9 @@ class LossAsGiven(nn.Module):
         Parameters
         ----------
         loss : Tensor
-            What the learner gave.
+            Output of the learner.
         _ : Tensor
-            The target that skorch asks for; there is none.
+            Target, which skorch passes and which is ignored.
 
         Returns
         -------
@@ -157,16 +157,16 @@ class LossAsGiven(nn.Module):
 
 
 def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
-    """Move a target network towards the online one, its batch-norm statistics included.
+    """Move a target network towards the online one, including batch-norm statistics.
 
     Parameters
     ----------
     target : nn.Module
-        Changed in place.
+        Target network, changed in place.
     online : nn.Module
         A network of the same architecture.
     rate : float
-        Fraction of the target that stays.
+        Fraction of the target to keep.
 
     Examples
     --------
@@ -186,12 +186,12 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
 
 
 def auto_epochs(images: int, steps: int) -> int:
-    """Choose the passes over the images: enough to show 32,000, within about 1,000 steps, but at least ten.
+    """Return the number of passes over the images: enough to show 32,000, within about 1,000 steps, but at least ten.
 
     Parameters
     ----------
     images, steps : int
-        Images and steps in one pass.
+        Number of images, and of steps in one pass.
 
     Returns
     -------
@@ -226,29 +226,29 @@ def train(
     Parameters
     ----------
     objective : Objective
-        From views, and targets by name, to a loss.
+        Module from views, and targets by name, to a loss.
     views : callable
-        From those arrays of a batch that its ``inputs`` names to a sequence of views.
+        Function from the arrays of a batch named by its ``inputs`` to a sequence of views.
     arrays : mapping of str to ndarray
-        What the views take, and any targets, of equal length. A ``weight`` weighs rows that are held out.
+        Arrays for the views, and any targets, of equal length. A ``weight`` weights rows that are held out.
     monitor : Monitor
-        Receives the history, also of a fit that is interrupted.
+        Monitor that receives the history, even if a fit is interrupted.
     rows : ndarray of int, default=None
-        Rows to train on; None is all.
+        Rows to train on; None means all.
     held_out : HeldOut, default=None
-        Rows to watch: training ends early, and the best epoch is restored.
+        Rows to validate on: training stops early, and the best epoch is restored.
     training : Training
         Optimizer, schedules, precision, callbacks.
     max_epochs : int or "auto"
-        Epochs; for ``"auto"`` see `auto_epochs`.
+        Number of epochs; for ``"auto"`` see `auto_epochs`.
     batch_size : int
-        Rows per step.
+        Number of rows per step.
     lr : float
         Peak learning rate.
     device : torch.device
-        Where to run.
+        Device to run on.
     verbose : int
-        Above zero, show a progress bar.
+        If above zero, show a progress bar.
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
@@ -258,7 +258,7 @@ def train(
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
-    if held_out is not None:  # last, because it may end the epoch for those after it
+    if held_out is not None:  # last, because it may end the epoch for the callbacks after it
         learner = Learner(objective, held_out.views, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]

@@ -18,23 +18,23 @@ def make_optimizer(
     momentum: float = 0.9,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
-    """Make an optimizer by name that decays matrices and kernels only.
+    """Make an optimizer by name that decays only matrices and kernels.
 
     Parameters
     ----------
     groups : sequence of mapping
-        Parameter groups, with ``lr_scale`` where it is not 1.
+        Parameter groups, with ``lr_scale`` if it is not 1.
     lr : float
         Learning rate.
     name : {"adamw", "adam", "sgd", "lars"}
-        Which; AdamW also for ``"auto"``.
+        Name of the optimizer; ``"auto"`` is AdamW.
     weight_decay : float
-        Weight decay of parameters with at least two axes, whose groups have a ``decay_scale`` of 1; that of the others
-        is 0.
+        Weight decay of parameters with at least two axes, in groups with a ``decay_scale`` of 1; that of other
+        parameters is 0.
     momentum : float, default=0.9
-        Of SGD and LARS.
+        Momentum of SGD and LARS.
     betas : tuple of two float, default=(0.9, 0.999)
-        Of AdamW and Adam.
+        Decay rates of AdamW and Adam.
 
     Returns
     -------

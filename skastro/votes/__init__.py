@@ -1,4 +1,4 @@
-"""Volunteers' votes: which questions a campaign asks, in what order, and what their counts say."""
+"""Volunteers' votes: the questions of a campaign, their order, and tables of counts."""
 
 from skastro.votes.campaigns import SCHEMAS, get_schema
 from skastro.votes.schema import VoteSchema

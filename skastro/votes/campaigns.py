@@ -1,4 +1,4 @@
-"""The campaigns of Galaxy Zoo: what volunteers were asked, with the columns as the catalogs name them."""
+"""The campaigns of Galaxy Zoo: their questions and answers, with the column names of the catalogs."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -10,12 +10,12 @@ from skastro.votes.schema import VoteSchema
 
 __all__ = ["SCHEMAS", "get_schema"]
 
-# A table per campaign: after each question its answers, then the answers that lead to it, "question=answer".
+# A table per campaign: for each question its answers, then the answers that lead to it, "question=answer".
 Table = Mapping[str, tuple[str, ...]]
 
 
 def _schema(table: Table, suffix: str = "") -> VoteSchema:
-    """A campaign, with its suffix on each question."""
+    """Build the schema of a campaign, with its suffix on each question."""
     questions = {question + suffix: tuple(answers.split()) for question, (answers, *_) in table.items()}
     dependencies = {}
     for question, (_, *conditions) in table.items():
@@ -67,7 +67,7 @@ _DECALS_DR12: Table = {
     "merging": ("neither tidal-debris both merger", _SMOOTH, _FEATURED),
 }
 
-# With the number of clumps, on which the paper of 2022 trained; later tables do without.
+# With the number of clumps, which the paper of 2022 trained on; later tables leave it out.
 _HUBBLE: Table = {
     "smooth-or-featured": ("smooth features artifact",),
     "how-rounded": ("completely in-between cigar-shaped", _SMOOTH),
@@ -121,7 +121,7 @@ _JWST: Table = {
     "problem": ("star artifact bad-zoom", "smooth-or-featured=star-artifact-zoom"),
 }
 
-# What the simulated galaxies of `make_survey` can be asked: two campaigns, each with questions of its own.
+# Questions about the simulated galaxies of `make_survey`: two campaigns, each with its own questions.
 _SIMULATED_FIRST: Table = {
     "smooth-or-featured": ("smooth featured",),
     "how-rounded": ("round in-between cigar", _SMOOTH),
@@ -161,17 +161,17 @@ SCHEMAS["gz_evo_public"] = reduce(add, [*_SHARED, SCHEMAS["gz_candels"], SCHEMAS
 
 
 def get_schema(schema: str | VoteSchema) -> VoteSchema:
-    """Look up a campaign by name; a `VoteSchema` passes through.
+    """Return the schema of a campaign by name; a `VoteSchema` is returned unchanged.
 
     Parameters
     ----------
     schema : str or VoteSchema
-        One of ``SCHEMAS``, or what is already a schema.
+        One of ``SCHEMAS``, or a schema.
 
     Returns
     -------
     VoteSchema
-        By name a fresh copy, never the object in the table.
+        For a name, a fresh copy, never the object in the table.
 
     Raises
     ------
@@ -180,23 +180,24 @@ def get_schema(schema: str | VoteSchema) -> VoteSchema:
 
     Notes
     -----
-    Columns are those of the published catalogs. Trees are those that volunteers walked, also where the tables of
-    Zoobot, which let a question wait for one answer at most, say less:
+    Columns are those of the published catalogs. Trees are those that volunteers walked. The tables of Zoobot, where a
+    question depends on at most one answer, are less complete:
 
-    - Galaxy Zoo 2 and UKIDSS ask about bar, bulge and spiral arms only of discs that are not edge-on, and of all but
-      artifacts whether something is odd;
-    - Hubble and CANDELS ask how tight the arms are, and how many, only where arms were seen;
-    - whether a galaxy merges is asked of smooth and of featured ones, not of artifacts.
+    - Galaxy Zoo 2 and UKIDSS ask about bar, bulge and spiral arms only for discs that are not edge-on, and ask whether
+      something is odd for everything but artifacts;
+    - Hubble and CANDELS ask how tight the arms are, and how many, only if arms were seen;
+    - the question whether a galaxy merges is asked for smooth and for featured galaxies, not for artifacts.
 
     ``"gz_evo"`` has the 65 questions and 206 answers of Walmsley et al. (2022). Later tables, here ``"gz_evo_public"``,
     leave out the number of clumps in CANDELS and Hubble, and so do ``"gz_candels"`` and ``"gz_hubble"``: 63 and 194.
-    The eleventh question of Galaxy Zoo 2, what it is that is odd, is in none of them. ``"simulated"`` is what
-    :func:`~skastro.datasets.make_survey` can ask of its galaxies.
+    None of them has the eleventh question of Galaxy Zoo 2, which asks what the odd feature is. ``"simulated"`` has the
+    questions that :func:`~skastro.datasets.make_survey` can ask about its galaxies.
 
     References
     ----------
-    Willett et al. (2013), "Galaxy Zoo 2", table 2. Willett et al. (2017), "Galaxy Zoo: Hubble". Simmons et al. (2017),
-    "Galaxy Zoo: CANDELS". Walmsley et al. (2022), "Galaxy Zoo DECaLS". Walmsley et al. (2023), "Galaxy Zoo DESI". The
+    Willett et al. (2013), "Galaxy Zoo 2", `arXiv:1308.3496 <https://arxiv.org/abs/1308.3496>`_, table 2. Willett et al.
+    (2017), "Galaxy Zoo: Hubble". Simmons et al. (2017), "Galaxy Zoo: CANDELS". Walmsley et al. (2022), "Galaxy Zoo
+    DECaLS", `arXiv:2102.08414 <https://arxiv.org/abs/2102.08414>`_. Walmsley et al. (2023), "Galaxy Zoo DESI". The
     names of columns are those of the package ``galaxy-datasets``.
 
     Examples

@@ -1,4 +1,4 @@
-"""The decision tree of a campaign: questions, their answers, and when each is asked."""
+"""The decision tree of a campaign: questions, their answers, and the conditions under which each is asked."""
 
 import html
 import warnings
@@ -20,18 +20,18 @@ Branch = tuple[str, list["Branch"]]
 
 
 class VoteSchema(BaseEstimator):
-    r"""Questions that volunteers are asked about an object, and the tree that says when.
+    r"""Decision tree of a campaign: questions to volunteers about an object, and when each is asked.
 
-    Votes are counts: a row per object and a column per answer, named ``question_answer``. A question that was not asked
-    has zeros, and so has, everywhere, an object that nobody was shown.
+    Votes are counts, with a row per object and a column per answer, named ``question_answer``. Counts are zero for a
+    question that was not asked, and for all questions about an object that was not shown to anyone.
 
     Parameters
     ----------
     questions : mapping of str to sequence of str
         The answers to each question, in the order of the columns.
     dependencies : mapping of str to tuple or list of tuple, default=None
-        Under what answer a question is asked: ``(parent, answer)``, or a list of such pairs, of which any one
-        suffices. A question that is not among the keys is a root, asked first. None: all are roots.
+        Answers after which a question is asked: ``(parent, answer)``, or a list of such pairs, any one of which
+        suffices. A question that is not among the keys is a root, asked first. None means that all questions are roots.
 
     Attributes
     ----------
@@ -42,28 +42,31 @@ class VoteSchema(BaseEstimator):
     n_questions : int
         Number of questions.
     n_answers : int
-        Number of answers to all of them, which is the number of columns.
+        Number of answers to all questions, equal to the number of columns.
     parents : dict of str to list of tuple
-        The pairs ``(parent, answer)`` that lead to each question, none to a root; parents stand before those that wait
-        for them.
+        The pairs ``(parent, answer)`` that lead to each question, none for a root. Parents precede the questions that
+        depend on them.
     roots : list of str
         Questions that are asked of every object shown.
 
     See Also
     --------
-    skastro.votes.get_schema : The campaigns of Galaxy Zoo by name.
+    skastro.votes.get_schema : Return the schema of a Galaxy Zoo campaign by name.
 
     Notes
     -----
-    The constructor only stores. Everything that computes first calls `check`, which refuses a malformed schema.
+    The constructor only stores its arguments. All methods first call `check`, which raises an error for a malformed
+    schema.
 
-    Schemas that share no question add up: ``first + second`` has the columns of the first, then those of the second.
+    Schemas with no common question can be added: ``first + second`` has the columns of the first, then those of the
+    second.
     An object of one campaign has zeros in the other's columns.
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", section 3.1: one row of
-    counts for all campaigns, with zeros for the questions of the others.
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, section 3.1: one row of counts for all campaigns, with zeros for the questions
+    of the others.
 
     Examples
     --------
@@ -85,7 +88,7 @@ class VoteSchema(BaseEstimator):
            [ nan,  nan,  nan,  nan,  nan,  nan]])
     """
 
-    # `split` here is no method that routes metadata.
+    # `split` is not a method that routes metadata here.
     __metadata_request__split: ClassVar[dict[str, str]] = {"values": UNUSED}
 
     def __init__(
@@ -100,26 +103,26 @@ class VoteSchema(BaseEstimator):
     def from_columns(
         cls, columns: Iterable[str] | pd.DataFrame, dependencies: Mapping[str, Pair | Sequence[Pair]] | None = None
     ) -> Self:
-        """Read the questions and answers off the names of the columns.
+        """Create a schema from the names of columns.
 
         Parameters
         ----------
         columns : iterable of str, or DataFrame
-            Names ``question_answer``, or a table with such columns and no others. Each is split at its last underscore:
-            questions may hold underscores, answers may not. For answers that do, give the questions to the constructor.
+            Names ``question_answer``, or a table with such columns and no others. Each is split at its last underscore,
+            so questions may contain underscores and answers may not. For answers with underscores, use the constructor.
         dependencies : mapping of str to tuple or list of tuple, default=None
-            As in the constructor: names alone do not tell when a question is asked.
+            As in the constructor: names alone do not show when a question is asked.
 
         Returns
         -------
         VoteSchema
-            With these columns, in this order.
+            Schema with these columns, in this order.
 
         Raises
         ------
         ValueError
-            If a name has no underscore, if the columns of a question do not stand side by side, or if the schema is
-            malformed: of an answer with an underscore, what precedes it would be a question with a single answer.
+            If a name has no underscore, if the columns of a question are not adjacent, or if the schema is malformed:
+            for an answer with an underscore, the part before it would be a question with a single answer.
 
         Examples
         --------
@@ -180,13 +183,13 @@ class VoteSchema(BaseEstimator):
         return [question for question in self.questions if not parents[question]]
 
     def check(self) -> None:
-        """Refuse a malformed schema.
+        """Raise an error if the schema is malformed.
 
         Raises
         ------
         ValueError
             If there is no question, a question has fewer than two answers or one of them twice, two columns have the
-            same name, a dependency is of an unknown question or on an unknown answer, or questions wait for each
+            same name, a dependency is for an unknown question or on an unknown answer, or questions depend on each
             other.
         """
         _check_questions(self.questions)
@@ -199,14 +202,15 @@ class VoteSchema(BaseEstimator):
             raise ValueError(f"Questions wait for each other: {' → '.join(error.args[1])}.") from None
 
     def validate(self, votes: Any, n: int | None = None) -> np.ndarray:
-        """Turn a table of votes into an array of counts, or refuse it.
+        """Convert a table of votes to an array of counts, and check it.
 
         Parameters
         ----------
         votes : array-like of shape (n, n_answers), or DataFrame
-            Counts. The columns of a DataFrame are found by name, in any order; those of an array are in the schema's.
+            Counts. The columns of a DataFrame are found by name, in any order; those of an array are in the schema's
+            order.
         n : int, default=None
-            How many objects there are; None takes any number of rows.
+            Expected number of objects; None accepts any number of rows.
 
         Returns
         -------
@@ -216,13 +220,12 @@ class VoteSchema(BaseEstimator):
         Raises
         ------
         ValueError
-            If columns are missing or unknown, the shape is another, or a count is NaN, infinite, negative or
-            fractional.
+            If columns are missing or unknown, the shape is wrong, or a count is NaN, infinite, negative or fractional.
 
         Warns
         -----
         UserWarning
-            If questions have votes where none of the answers that lead to them has any: once, with how many.
+            If questions have votes where none of the answers that lead to them has any: one warning, with their number.
 
         Examples
         --------
@@ -245,22 +248,22 @@ class VoteSchema(BaseEstimator):
         Parameters
         ----------
         votes : array-like of shape (n, n_answers), or DataFrame
-            Counts, as `validate` takes them.
+            Counts, as in `validate`.
 
         Returns
         -------
         ndarray or DataFrame of shape (n, n_questions), int64
-            Volunteers who answered; a DataFrame with its index where votes are a DataFrame.
+            Number of volunteers who answered; a DataFrame with its index if votes are a DataFrame.
         """
         return _as_given(self._totals(self._counts(votes)), votes, list(self.questions))
 
     def fractions(self, votes: Any) -> np.ndarray | pd.DataFrame:
-        """Share the votes for each question among its answers.
+        """Compute the fraction of the votes for each question that each answer received.
 
         Parameters
         ----------
         votes : array-like of shape (n, n_answers), or DataFrame
-            Counts, as `validate` takes them.
+            Counts, as in `validate`.
 
         Returns
         -------
@@ -270,43 +273,43 @@ class VoteSchema(BaseEstimator):
         return _as_given(self._fractions(self._counts(votes)), votes, self.columns)
 
     def entropy(self, votes: Any) -> np.ndarray | pd.DataFrame:
-        r"""Measure how far the volunteers disagree on each question.
+        r"""Compute the entropy of the votes for each question, a measure of disagreement.
 
         .. math:: H_q = -\sum_{a \in q} f_a \ln f_a
 
         Parameters
         ----------
         votes : array-like of shape (n, n_answers), or DataFrame
-            Counts, as `validate` takes them.
+            Counts, as in `validate`.
 
         Returns
         -------
         ndarray or DataFrame of shape (n, n_questions), float64
-            In nats: 0 where all agree, the logarithm of the number of answers where votes are spread evenly; NaN where
-            nobody was asked.
+            Entropy in nats: 0 if all agree, the logarithm of the number of answers if votes are spread evenly; NaN
+            where nobody was asked.
         """
         terms = special.entr(self._fractions(self._counts(votes)))
         return _as_given(np.add.reduceat(terms, self._starts(), axis=1), votes, list(self.questions))
 
     def labeled(self, votes: Any) -> np.ndarray:
-        """Tell which objects have any vote at all.
+        """Return the mask of objects that have any vote.
 
         Parameters
         ----------
         votes : array-like of shape (n, n_answers), or DataFrame
-            Counts, as `validate` takes them.
+            Counts, as in `validate`.
 
         Returns
         -------
         ndarray of shape (n,), bool
-            A mask for images and votes alike.
+            Mask of rows, for images as well as votes.
         """
         return self._counts(votes).sum(axis=1) > 0
 
     def asked(self, fractions: Any) -> np.ndarray | pd.DataFrame:
-        r"""Compute how probable it is that a volunteer comes to each question.
+        r"""Compute the probability that a volunteer is asked each question.
 
-        Roots are always asked; others if one of the answers that lead to them is given:
+        Roots are always asked; other questions if one of the answers that lead to them is given:
 
         .. math:: P(q) = \min\Bigl(1, \sum_{(p, a) \to q} P(p)\, f_{p, a}\Bigr)
 
@@ -318,23 +321,23 @@ class VoteSchema(BaseEstimator):
         Returns
         -------
         ndarray or DataFrame of shape (n, n_questions), float64
-            Probabilities, given that the object is shown; a DataFrame with its index where fractions are one.
+            Probabilities, given that the object is shown; a DataFrame with its index if fractions are a DataFrame.
 
         Raises
         ------
         ValueError
-            If columns are missing or unknown, the shape is another, or a fraction is not between 0 and 1.
+            If columns are missing or unknown, the shape is wrong, or a fraction is not between 0 and 1.
 
         Notes
         -----
-        The sum is exact where no volunteer can give two of the answers that lead to a question, as with answers to one
-        question or in branches that exclude each other. Elsewhere it counts some volunteers twice, and P is an upper
+        The sum is exact if no volunteer can give two of the answers that lead to a question, as with answers to one
+        question or in branches that exclude each other. Otherwise it counts some volunteers twice, and P is an upper
         bound.
 
         References
         ----------
-        Walmsley et al. (2023), "Galaxy Zoo DESI": the proportion of volunteers asked, which its catalog lists beside
-        each predicted fraction.
+        Walmsley et al. (2023), "Galaxy Zoo DESI": its catalog lists the proportion of volunteers asked beside each
+        predicted fraction.
 
         Examples
         --------
@@ -354,22 +357,22 @@ class VoteSchema(BaseEstimator):
         return _as_given(np.stack([probability[question] for question in columns], axis=1), fractions, columns)
 
     def by_question(self, values: Any) -> dict[str, Any]:
-        """Cut a table with a column per answer into one block per question.
+        """Split a table with a column per answer into one block per question.
 
         Parameters
         ----------
         values : DataFrame, array or tensor of shape (..., n_answers)
-            Votes, fractions or whatever else has a column per answer.
+            Votes, fractions or other values with a column per answer.
 
         Returns
         -------
         dict of str to DataFrame, array or tensor
-            By question; views, where slices of it are.
+            Blocks by question; views, if slices of `values` are.
 
         Raises
         ------
         ValueError
-            If columns are missing or unknown, or their number is another.
+            If columns are missing or unknown, or their number is wrong.
         """
         shape = np.shape(values)
         if isinstance(values, pd.DataFrame):
@@ -393,7 +396,7 @@ class VoteSchema(BaseEstimator):
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         try:
             return "\n".join([self._title(), *_indented(self._tree())])
-        except ValueError:  # malformed: shown as it was given
+        except ValueError:  # malformed: shown as given
             return super().__repr__(N_CHAR_MAX)
 
     def _repr_html_(self) -> str:
@@ -406,8 +409,8 @@ class VoteSchema(BaseEstimator):
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
 
     def __getstate__(self) -> dict[str, Any]:
-        # In pairs: joblib.hash, and so Pipeline(memory=), does not see the order of a dictionary, which is here that
-        # of the columns.
+        # As pairs: joblib.hash, and so Pipeline(memory=), ignores the order of a dictionary, which here is the order of
+        # the columns.
         return super().__getstate__() | {"questions": list(self.questions.items())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -426,7 +429,7 @@ class VoteSchema(BaseEstimator):
         return f"VoteSchema of {self.n_questions} questions with {self.n_answers} answers"
 
     def _tree(self, above: str | None = None) -> list[Branch]:
-        """The questions below one, each under the first of those that lead to it."""
+        """Return the questions below one, each under the first question that leads to it."""
         parents = self._parents()
         first = {question: pairs[0][0] if pairs else None for question, pairs in parents.items()}
         below = [question for question in self.questions if first[question] == above]
@@ -437,11 +440,11 @@ class VoteSchema(BaseEstimator):
         return f"{question}{causes and f', if {causes}'}: {', '.join(self.questions[question])}"
 
     def _starts(self) -> np.ndarray:
-        """Number of the first column of each question."""
+        """Return the number of the first column of each question."""
         return np.cumsum([0, *self.sizes[:-1]])
 
     def _named(self, frame: pd.DataFrame, name: str) -> pd.DataFrame:
-        """The columns in the schema's order."""
+        """Return the columns in the schema's order."""
         columns = self.columns
         missing = [column for column in columns if column not in frame.columns]
         extra = [column for column in frame.columns if column not in set(columns)]
@@ -453,7 +456,7 @@ class VoteSchema(BaseEstimator):
         return frame[columns]
 
     def _table(self, values: Any, name: str) -> np.ndarray:
-        """Numbers with a column per answer, NaN allowed."""
+        """Check numbers with a column per answer, NaN allowed."""
         if isinstance(values, pd.DataFrame):
             values = self._named(values, name)
         try:
@@ -508,7 +511,7 @@ def _indented(tree: list[Branch], depth: int = 0) -> Iterator[str]:
 
 
 def _unfolding(label: str, tree: list[Branch]) -> str:
-    """HTML of a tree whose branches open and close."""
+    """Return the HTML of a tree with branches that open and close."""
     if not tree:
         return html.escape(label)
     items = "".join(f"<li>{_unfolding(*branch)}</li>" for branch in tree)
@@ -516,7 +519,7 @@ def _unfolding(label: str, tree: list[Branch]) -> str:
 
 
 def _pairs(given: Any) -> list[Pair]:
-    """One pair or several, as a list."""
+    """Return one pair or several as a list."""
     return [(parent, answer) for parent, answer in ([given] if _is_pair(given) else given)]
 
 
@@ -572,12 +575,12 @@ def _refuse(bad: np.ndarray, rule: str, columns: Sequence[str]) -> None:
 
 
 def _numbers(values: Any) -> np.ndarray:
-    """Floats, with NaN for whatever a table calls missing."""
+    """Convert to floats, with NaN for values that a table marks as missing."""
     if isinstance(values, pd.DataFrame):
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     return np.asarray(values, dtype=np.float64)
 
 
 def _as_given(values: np.ndarray, given: Any, columns: Sequence[str]) -> np.ndarray | pd.DataFrame:
-    """A DataFrame for a DataFrame, an array for all else."""
+    """Return a DataFrame for a DataFrame, an array for everything else."""
     return pd.DataFrame(values, index=given.index, columns=columns) if isinstance(given, pd.DataFrame) else values

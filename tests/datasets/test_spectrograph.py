@@ -12,7 +12,8 @@ from sklearn.metrics import r2_score
 from skastro.datasets import galaxies as universe
 from skastro.datasets import make_survey, spectrograph
 from skastro.datasets.spectrograph import WAVELENGTHS, emission_lines, observe, spectra
-from skastro.spectra import check_ivar, pixel_weights
+from skastro.missing import check_ivar
+from skastro.spectra import pixel_weights
 from skastro.surveys import SURVEYS
 
 STEP = np.log(WAVELENGTHS[1] / WAVELENGTHS[0])

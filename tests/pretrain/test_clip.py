@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import combinations
 from types import SimpleNamespace
 
 import joblib
@@ -30,10 +31,12 @@ from skastro import (
     load,
     save,
 )
+from skastro.augment import Augment, ContiguousMask, Flip
 from skastro.encoders import AttentionPool
 from skastro.losses import clip_loss
 from skastro.metrics import retrieval_score
-from skastro.pretrain import PooledEmbedder
+from skastro.pretrain import PooledEmbedder, towers
+from skastro.pretrain.clip import CLIP
 from skastro.training import draw_seed, hold_out
 
 FAST = {"embedding_dim": 32, "max_epochs": 1, "batch_size": 8, "random_state": 0}
@@ -346,6 +349,216 @@ def test_a_plain_column_is_a_spectrum_of_one_pixel(sky, named):
         pair = column.transform(sky.images, y)
         for ours, others in zip(pair, matrix.transform(sky.images, sky.size[:, None]), strict=True):
             np.testing.assert_array_equal(ours, others)
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+def test_augmentation_changes_what_is_learned_draws_nothing_later_and_caches_nothing(sky, frozen, monkeypatch):
+    seen = []
+    original = towers.cache
+    monkeypatch.setattr(towers, "cache", lambda side, *rest: seen.append(side) or original(side, *rest))
+    plain = clone(frozen).set_params(max_epochs=2).fit(sky.images, sky.spectra)
+    assert seen == plain.embedders_
+    drawn = clone(plain).set_params(augment=("supervised", None)).fit(sky.images, sky.spectra)
+    assert seen[2:] == drawn.embedders_[1:]
+    rows = drawn.transform(sky.images, sky.spectra)
+    assert not np.allclose(rows[0], plain.transform(sky.images), atol=1e-3)
+    for again in (drawn, pickle.loads(pickle.dumps(drawn)), clone(drawn).fit(sky.images, sky.spectra)):
+        for ours, others in zip(again.transform(sky.images, sky.spectra), rows, strict=True):
+            np.testing.assert_array_equal(ours, others)
+    none = clone(plain).set_params(augment=(None, None)).fit(sky.images, sky.spectra)
+    np.testing.assert_array_equal(none.transform(sky.images), plain.transform(sky.images))
+
+
+def test_spectra_are_augmented_by_a_mask(sky, frozen):
+    mask = Augment([("mask", ContiguousMask(n=2, length=10, fill=np.nan))])
+    plain, drawn = (
+        clone(frozen).set_params(augment=augment, max_epochs=2).fit(sky.images, sky.spectra, ivar=sky.ivar)
+        for augment in (None, (None, mask))
+    )
+    assert not np.allclose(drawn.transform(sky.images), plain.transform(sky.images), atol=1e-4)
+    assert not hasattr(mask.steps[0][1], "noise_")  # given, and never fitted
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_rows_held_out_are_seen_as_they_are(sky, frozen, early_stopping, monkeypatch):
+    drawn = []
+
+    class Counted(Flip):
+        def draw(self, *args, **kwargs):
+            drawn.append(args[0][0])
+            return super().draw(*args, **kwargs)
+
+    augment = Augment([("flip", Counted())])
+    frozen.set_params(augment=(augment, None), early_stopping=early_stopping, validation_fraction=0.25, batch_size=24)
+    frozen.set_params(max_epochs=3).fit(sky.images, sky.spectra)
+    assert drawn == [18 if early_stopping else 24] * 3
+
+
+# ---------------------------------------------------------------- three modalities
+
+
+@pytest.fixture
+def three():
+    return AstroCLIPEmbedder("test_resnet", SMALL, others=[StandardScaler()], **FAST)
+
+
+@pytest.fixture
+def gaps(sky):
+    """Rows missing of each modality; object 10 has none but its image."""
+    images, spectra, table, ivar = sky.images.copy(), sky.spectra.copy(), sky.table.copy(), sky.ivar.copy()
+    images[3], spectra[[5, 10]], ivar[6], table[[8, 9, 10]] = np.nan, np.nan, 0.0, np.nan
+    missing = [3], [5, 6, 10], [8, 9, 10]
+    return SimpleNamespace(images=images, spectra=spectra, table=table, ivar=ivar, missing=missing)
+
+
+def test_three_modalities_come_out_as_three_with_nan_where_they_are_missing(gaps, three, tmp_path):
+    parts = [gaps.spectra, gaps.table]
+    clip = three.fit(gaps.images, parts, ivar=gaps.ivar)
+    rows = clip.transform(gaps.images, parts, ivar=gaps.ivar)
+    assert isinstance(rows, tuple)
+    assert [side.shape for side in rows] == [(24, 32)] * 3
+    assert clip.n_pairs_ == 23
+    for side, missing in zip(rows, gaps.missing, strict=True):
+        assert np.flatnonzero(np.isnan(side).all(axis=1)).tolist() == missing
+        assert np.flatnonzero(np.isnan(side).any(axis=1)).tolist() == missing
+        np.testing.assert_allclose(np.linalg.norm(np.delete(side, missing, axis=0), axis=1), 1, atol=1e-5)
+    alone = ((gaps.images, None), (gaps.spectra, gaps.ivar), (gaps.table, None))
+    for embedder, (X, ivar), side in zip(clip.embedders_, alone, rows, strict=True):
+        np.testing.assert_array_equal(embedder.transform(X, ivar=ivar), side)
+    np.testing.assert_array_equal(clip.transform(gaps.images), rows[0])
+    assert [embedder.n_features_in_ for embedder in clip.embedders_] == [2, 60, 3]
+    save(clip, tmp_path / "clip.skastro")
+    same = clone(clip).fit(gaps.images, parts, ivar=gaps.ivar)
+    for again in (same, pickle.loads(pickle.dumps(clip)), load(tmp_path / "clip.skastro")):
+        for ours, others in zip(again.transform(gaps.images, tuple(parts), ivar=gaps.ivar), rows, strict=True):
+            np.testing.assert_array_equal(ours, others)
+
+
+def test_a_third_modality_changes_what_is_learned_of_the_others(sky, three):
+    with_table = three.fit(sky.images, [sky.spectra, sky.table]).transform(sky.images)
+    without = clone(three).set_params(others=()).fit(sky.images, sky.spectra).transform(sky.images)
+    assert not np.allclose(with_table, without, atol=1e-4)
+
+
+def test_three_modalities_are_learned_by_heart(sky):
+    scalers = [StandardScaler() for _ in range(3)]
+    views = [sky.table @ np.random.default_rng(seed).normal(size=(3, 4)) for seed in range(3)]
+    for view, missing in zip(views, ([0, 1], [2, 3], [4, 5]), strict=True):
+        view[missing] = np.nan
+    clip = AstroCLIPEmbedder(
+        *scalers[:2], others=scalers[2:], embedding_dim=32, max_epochs=200, batch_size=24, lr=3e-3, random_state=0
+    ).fit(views[0], views[1:])
+    rows = clip.transform(views[0], views[1:])
+    assert clip.history_["loss"][-1] < 0.3 * clip.history_["loss"][0]
+    for first, second in combinations(rows, 2):
+        assert retrieval_score(first, second, k=1)["recall"] > 0.6  # chance is 1/20
+
+
+class Linear(torch.nn.Module):
+    """A tower of one layer, which counts the rows that it sees and takes no single one."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+        self.layer = torch.nn.Linear(4, 5)
+        self.seen = []
+
+    def forward(self, **arrays):
+        rows = arrays[self.name]
+        self.seen.append(len(rows))
+        assert len(rows) > 1
+        assert rows.isfinite().all()
+        return self.layer(rows)
+
+
+MASKS = {
+    "all": np.ones((7, 3), bool),
+    "some": np.random.default_rng(0).random((7, 3)) < 0.6,
+    "a modality that nothing has": np.column_stack([np.ones((7, 2), bool), np.zeros(7, bool)]),
+    "a modality that one object has": np.column_stack([np.ones((7, 2), bool), np.arange(7) == 3]),
+    "a pair that one object has": np.array([[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 1], [0, 1, 1]], bool),
+    "no pair": np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]], bool),
+    "nothing twice": np.array([[1, 1, 0, 0], [0, 0, 1, 1]], bool),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("learn", [False, True])
+def test_the_loss_is_the_mean_over_pairs_of_modalities_on_the_objects_that_have_both(mask, learn):
+    torch.manual_seed(0)
+    n, count = mask.shape
+    parts = [Linear(str(place)) for place in range(count)]
+    clip, rows = CLIP(parts, 7.0, learn), {str(place): torch.randn(n, 4) for place in range(count)}
+    slow = []
+    for first, second in combinations(range(count), 2):
+        both = mask[:, first] & mask[:, second]
+        if both.sum() > 1:
+            sides = (parts[place].layer(rows[str(place)][both]) for place in (first, second))
+            slow.append(clip_loss(*sides, 7.0).item())
+    poisoned = {name: torch.where(torch.from_numpy(mask[:, [int(name)]]), row, torch.nan) for name, row in rows.items()}
+    loss = clip(present=torch.from_numpy(mask).float(), **poisoned)
+    assert loss.item() == pytest.approx(np.mean(slow) if slow else 0.0, abs=1e-5)
+    loss.backward()  # also where there is nothing to learn
+    assert all(p.grad is None or p.grad.isfinite().all() for p in clip.parameters())
+    assert [part.seen for part in parts] == [[k] if (k := mask[:, place].sum()) > 1 else [] for place in range(count)]
+    if mask.all():
+        assert clip(**rows).item() == pytest.approx(loss.item(), abs=1e-6)
+
+
+def test_two_towers_are_one_pair():
+    torch.manual_seed(0)
+    parts, rows = [Linear("0"), Linear("1")], {name: torch.randn(6, 4) for name in "01"}
+    loss = clip_loss(*(part.layer(rows[part.name]) for part in parts), 15.5)
+    clip = CLIP(parts, 15.5, learn_scale=False)
+    torch.testing.assert_close(clip(**rows), loss)
+    torch.testing.assert_close(clip(present=torch.ones(6, 2), **rows), loss)
+
+
+def test_a_modality_that_few_objects_have_is_trained_on_where_there_is_a_pair(sky, three):
+    """Batches hold one image, or none: a batch norm, and the spread in the history, can do without."""
+    images = changed(sky.images, np.nan, slice(2, 24))
+    clip = three.set_params(max_epochs=3, batch_size=3).fit(images, [sky.spectra, sky.table])
+    assert all(np.isfinite(side).all() for side in clip.transform(images, [sky.spectra, sky.table])[1:])
+    assert np.isfinite(clip.history_["loss"]).all()
+    assert len(clip.history_["embedding_std"]) == 3
+
+
+WRONG = [
+    (lambda s: s.spectra, "y must be a list of 2 modalities, for second= and others="),
+    (lambda s: [s.spectra], "y must be a list of 2 modalities"),
+    (lambda s: [s.spectra, s.table, s.table], "y must be a list of 2 modalities"),
+    (lambda s: [s.spectra, s.table[:20]], "inconsistent numbers of samples"),
+    (lambda s: [s.spectra, changed(s.table, np.nan, (5, 1))], "StandardScaler gives contains NaN"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), WRONG)
+def test_what_are_no_three_modalities_is_refused_in_one_sentence(sky, three, change, sentence, monkeypatch):
+    three.set_params(max_epochs=0).fit(sky.images, [sky.spectra, sky.table])
+    with pytest.raises(ValueError, match=sentence):
+        three.transform(sky.images, change(sky))
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
+    with pytest.raises(ValueError, match=sentence):
+        three.set_params(max_epochs=1).fit(sky.images, change(sky))
+
+
+@pytest.mark.parametrize(
+    ("params", "parts", "sentence"),
+    [
+        ({"augment": ("supervised", None)}, {}, "augment must have one entry for each of 3 modalities; got 2"),
+        ({"others": [SMALL]}, {"table": "spectra", "ivar": "ivar"}, "ivar goes with one modality .* 2 of those given"),
+        ({}, {"table": "nothing"}, "Found 0 samples with one of the modalities and another"),
+        ({"others": 3}, {}, "The 'others' parameter of AstroCLIPEmbedder"),
+    ],
+)
+def test_settings_of_three_modalities_that_do_not_go_are_refused(sky, three, params, parts, sentence, monkeypatch):
+    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: pytest.fail("training had started"))
+    given = vars(sky) | {"nothing": np.full_like(sky.table, np.nan)}
+    y, ivar = [sky.spectra, given[parts.get("table", "table")]], given.get(parts.get("ivar"))
+    with pytest.raises(ValueError, match=sentence):
+        three.set_params(**params).fit(sky.images, y, ivar=ivar)
 
 
 # ---------------------------------------------------------------- what is missing

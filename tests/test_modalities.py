@@ -1,0 +1,397 @@
+"""The protocol of a modality: what alignment, pooling and fine-tuning build on, for every registered embedder."""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from estimators import ESTIMATORS, tiny
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skastro import (
+    BYOLEmbedder,
+    ConvSpectrumEncoder,
+    ImageEncoder,
+    MaskedSpectrumEmbedder,
+    SpectrumEncoder,
+    Training,
+    UntrainedImageEmbedder,
+    UntrainedSpectrumEmbedder,
+    load,
+    save,
+)
+from skastro.augment import Augment, ContiguousMask, Flip, GaussianNoise
+from skastro.modalities import (
+    ImageModality,
+    Modality,
+    RowModality,
+    SpectrumModality,
+    as_embedder,
+    as_modality,
+    as_specification,
+    check_all,
+    feature_width,
+    is_specification,
+)
+from skastro.training import as_batch
+
+CPU = torch.device("cpu")
+MODALITIES = [cls for cls in ESTIMATORS if issubclass(cls, Modality)]
+IMAGES = [cls for cls in MODALITIES if issubclass(cls, ImageModality)]
+SPECTRA = [cls for cls in MODALITIES if issubclass(cls, SpectrumModality)]
+SMALL = SpectrumEncoder(depth=1, width=16)
+
+# Without votes, which the protocol does not know.
+pytestmark = pytest.mark.filterwarnings("ignore:No image has a vote")
+
+
+def named(cls):
+    return cls.__name__
+
+
+@pytest.fixture(scope="module")
+def sky():
+    """24 images of 3 bands with two kinds of light, and spectra of 60 pixels with gaps."""
+    rng = np.random.default_rng(0)
+    y = np.arange(24) % 2
+    images = rng.normal(size=(24, 3, 36, 36)) + 5 * y[:, None, None, None] * np.hanning(36)
+    spectra = 5 + rng.normal(size=(24, 60)) + y[:, None] * np.hanning(60)
+    spectra[3, :20], spectra[4, 50:] = np.nan, np.nan
+    return SimpleNamespace(images=images.astype(np.float32), spectra=spectra, ivar=rng.uniform(1, 4, (24, 60)), y=y)
+
+
+@pytest.fixture
+def rows(sky):
+    def given(embedder):
+        return sky.images if isinstance(embedder, ImageModality) else sky.spectra
+
+    return given
+
+
+def made(cls):
+    return tiny(cls, batch_size=8, random_state=0, training=Training(precision="fp32"))
+
+
+@pytest.fixture(params=MODALITIES, ids=named)
+def embedder(request, sky, rows):
+    model = made(request.param)
+    return model.fit(rows(model), sky.y)
+
+
+def through(embedder, arrays, view=None):
+    """The flow of the protocol by hand: arrays, view, encoder."""
+    with torch.no_grad():
+        return embedder.encoder_(*(view or embedder.view())(**as_batch(arrays, slice(None), CPU))).numpy()
+
+
+# ---------------------------------------------------------------- every embedder
+
+
+def test_every_embedder_of_ours_is_of_a_modality():
+    assert {"BYOLEmbedder", "MaskedSpectrumEmbedder", "UntrainedImageEmbedder"} <= set(map(named, MODALITIES))
+    assert set(MODALITIES) == {*IMAGES, *SPECTRA}
+
+
+def test_inputs_view_and_encoder_are_the_transform(embedder, rows):
+    X = rows(embedder)
+    arrays = embedder.inputs(X)
+    assert {len(array) for array in arrays.values()} == {24}
+    assert set(embedder.view().inputs) <= set(arrays)
+    np.testing.assert_allclose(through(embedder, arrays), embedder.transform(X), rtol=1e-4, atol=1e-5)
+    width = feature_width(embedder, embedder.encoder_, arrays)
+    assert width == embedder.transform(X).shape[1] == len(embedder.get_feature_names_out())
+
+
+def test_a_view_takes_what_else_is_in_a_batch(embedder, rows):
+    arrays = embedder.inputs(rows(embedder))
+    batch = as_batch({name: arrays[name] for name in embedder.view().inputs}, slice(0, 4), CPU)
+    first, second = embedder.view()(**batch), embedder.view()(**batch)
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))  # nothing is drawn
+    assert {len(part) for part in first} == {4}
+
+
+def test_build_encoder_makes_the_same_architecture_anew(embedder):
+    fresh = embedder.build_encoder()
+    ours, others = embedder.encoder_.state_dict(), fresh.state_dict()
+    assert {name: array.shape for name, array in ours.items()} == {name: array.shape for name, array in others.items()}
+    assert not any(a is b for a, b in zip(fresh.parameters(), embedder.encoder_.parameters(), strict=True))
+
+
+def test_the_encoder_rests_on_the_cpu_in_eval_mode(embedder):
+    assert {parameter.device for parameter in embedder.encoder_.parameters()} == {CPU}
+    assert not any(module.training for module in embedder.encoder_.modules())
+    fresh = embedder.build_encoder().train()
+    assert embedder.adopt(fresh) is embedder
+    assert embedder.encoder_ is fresh
+    assert not fresh.training
+
+
+def test_rows_that_are_missing_are_not_looked_at(embedder, rows):
+    X, gone = rows(embedder).copy(), np.zeros(24, bool)
+    gone[[2, 9]] = True
+    whole = through(embedder, embedder.inputs(X))
+    X[gone] = np.nan
+    mask = embedder.present(X)
+    assert (mask == ~gone).all()
+    arrays = embedder.inputs(X, mask)
+    assert {len(array) for array in arrays.values()} == {24}
+    check_all(embedder, arrays, np.flatnonzero(mask))
+    np.testing.assert_allclose(through(embedder, arrays)[mask], whole[mask], rtol=1e-4, atol=1e-5)
+
+
+def test_one_orientation_unless_averages_are_asked_for(embedder, rows):
+    (view,) = embedder.orientations(None)
+    arrays = embedder.inputs(rows(embedder))
+    np.testing.assert_array_equal(through(embedder, arrays, view), through(embedder, arrays))
+    if isinstance(embedder, ImageModality):
+        assert len(embedder.orientations("dihedral")) == 8
+        assert len(embedder.orientations(3)) == 3
+    else:
+        with pytest.raises(ValueError, match=f"average=3 is for images, which {named(type(embedder))} does not embed"):
+            embedder.orientations(3)
+
+
+def test_the_protocol_after_a_pickle_and_a_file(embedder, rows, tmp_path):
+    arrays = embedder.inputs(rows(embedder))
+    save(embedder, tmp_path / "embedder.skops")
+    for again in (pickle.loads(pickle.dumps(embedder)), load(tmp_path / "embedder.skops")):
+        np.testing.assert_array_equal(through(again, again.inputs(rows(embedder))), through(embedder, arrays))
+
+
+@pytest.mark.parametrize("cls", IMAGES, ids=named)
+def test_images_are_images(cls):
+    model = made(cls)
+    assert (model.unit, model.metadata, model.takes_gaps) == ("images", (), False)
+
+
+@pytest.mark.parametrize("cls", SPECTRA, ids=named)
+def test_spectra_are_samples_with_inverse_variances(cls):
+    model = made(cls)
+    assert (model.unit, model.metadata, model.takes_gaps) == ("samples", ("ivar",), True)
+
+
+@pytest.mark.parametrize("cls", IMAGES, ids=named)
+def test_pixels_that_are_no_numbers_are_refused_with_the_numbers_of_their_rows(cls, sky):
+    model = made(cls).fit(sky.images, sky.y)
+    images = sky.images.copy()
+    images[5, 0, 3, 3] = np.nan
+    batch = {name: array[4:7] for name, array in model.inputs(images).items()}
+    with pytest.raises(ValueError, match="X has 1 NaN or infinite pixels in images 4 to 9, the first in image 7"):
+        model.check_values(batch, np.array([4, 7, 9]))
+    model.check_values({name: array[:1] for name, array in batch.items()}, np.array([4]))
+    with pytest.raises(ValueError, match="the first in image 5"):
+        check_all(model, model.inputs(images), np.arange(24))
+    check_all(model, model.inputs(images), np.delete(np.arange(24), 5))
+
+
+def test_images_to_learn_from_must_not_be_constant(sky):
+    model = UntrainedImageEmbedder("test_resnet").fit(sky.images)
+    with pytest.raises(ValueError, match="All 3 images are constant: there is nothing to learn from"):
+        model.check_training(model.inputs(np.ones_like(sky.images[:3])))
+    with pytest.warns(UserWarning, match="1 of 24 images are constant"):
+        model.check_training(model.inputs(np.concatenate([sky.images[:23], np.ones_like(sky.images[:1])])))
+
+
+# ---------------------------------------------------------------- augmentation
+
+
+@pytest.mark.parametrize("cls", [UntrainedImageEmbedder, BYOLEmbedder], ids=named)
+def test_a_view_of_images_with_a_recipe_draws(cls, sky):
+    model = made(cls).fit(sky.images)
+    arrays = model.inputs(sky.images)
+    recipe = model.fit_recipe("auto", arrays)
+    assert repr(recipe) == repr(model.fit_recipe("supervised", arrays))
+    drawn = [through(model, arrays, model.view(recipe, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.allclose(drawn[0], drawn[2], atol=1e-3)
+    flip = model.fit_recipe(Augment([("flip", Flip(p=0))]), arrays)
+    np.testing.assert_allclose(through(model, arrays, model.view(flip)), through(model, arrays), rtol=1e-4, atol=1e-4)
+
+
+def shown(model, X, recipe=None, seed=0):
+    batch = as_batch(model.inputs(X), slice(None), CPU)
+    return model.view(recipe, torch.Generator().manual_seed(seed))(**batch)
+
+
+@pytest.mark.parametrize("cls", SPECTRA, ids=named)
+def test_what_a_recipe_of_spectra_masks_is_not_seen(cls, sky):
+    model = made(cls).fit(sky.spectra)
+    arrays = model.inputs(sky.spectra)
+    assert model.fit_recipe("auto", arrays) is model.fit_recipe(None, arrays) is None
+    recipe = model.fit_recipe(Augment([("mask", ContiguousMask(n=2, length=7, fill=np.nan))]), arrays)
+    flux, seen, level = shown(model, sky.spectra)
+    less, fewer, same = shown(model, sky.spectra, recipe)
+    hidden = seen & ~fewer
+    assert torch.equal(level, same)
+    assert not (fewer & ~seen).any()  # what is missing stays missing
+    assert (hidden.sum(dim=1)[[0, 1, 2]] == 14).all()
+    torch.testing.assert_close(less[fewer], flux[fewer])
+    assert (less[~fewer] == 0).all()
+    assert not torch.equal(fewer, shown(model, sky.spectra, recipe, seed=1)[1])
+
+
+def test_recipes_of_spectra_work_in_units_of_their_scale_and_see_the_mean(sky):
+    class Double(nn.Module):
+        def forward(self, spectra, size, generator):
+            assert spectra.shape == (24, 1, 1, 60)
+            self.got = spectra
+            return 2 * spectra
+
+    model, recipe = UntrainedSpectrumEmbedder(SMALL).fit(sky.spectra), Double()
+    flux, seen, _ = shown(model, sky.spectra)
+    doubled, same, _ = shown(model, sky.spectra, recipe)
+    mean, std = np.nanmean(sky.spectra, axis=1), np.nanstd(sky.spectra, axis=1)
+    np.testing.assert_allclose(recipe.got[:, 0, 0], sky.spectra / std[:, None], rtol=1e-4)
+    truth = 2 * flux + torch.from_numpy(mean / std).float()[:, None]
+    torch.testing.assert_close(doubled[seen], truth[seen], rtol=1e-4, atol=1e-4)
+    assert torch.equal(seen, same)
+
+
+def test_options_of_images_are_refused_by_others_before_anything_is_fitted():
+    noise = Augment([("noise", GaussianNoise())])
+    others = as_modality(StandardScaler()), MaskedSpectrumEmbedder()
+    for modality, name in zip(others, ("StandardScaler", "MaskedSpectrumEmbedder"), strict=True):
+        modality.check_options()
+        modality.check_options(None)
+        for options in ({"augment": "supervised"}, {"average": "dihedral"}, {"average": 3}):
+            with pytest.raises(
+                ValueError, match=f"{next(iter(options))}=.* is for images, which {name} does not embed"
+            ):
+                modality.check_options(**options)
+    others[1].check_options(noise)
+    with pytest.raises(ValueError, match="is for images, which StandardScaler does not embed"):
+        others[0].check_options(noise)
+    BYOLEmbedder().check_options("supervised", average="dihedral")
+    with pytest.raises(ValueError, match="galaxies"):
+        BYOLEmbedder().check_options("galaxies")
+
+
+# ---------------------------------------------------------------- rows of numbers
+
+
+def test_any_other_transformer_is_rows_of_numbers(sky):
+    table = np.random.default_rng(0).normal(size=(24, 4))
+    table[7] = np.nan
+    scaler = StandardScaler().fit(table)
+    modality = as_modality(scaler)
+    assert isinstance(modality, RowModality)
+    assert (modality.unit, modality.metadata, modality.takes_gaps) == ("samples", (), False)
+    mask = modality.present(table)
+    assert np.flatnonzero(~mask).tolist() == [7]
+    arrays = modality.inputs(table, mask)
+    np.testing.assert_allclose(through(modality, arrays)[mask], scaler.transform(table)[mask], rtol=1e-5)
+    assert feature_width(modality, modality.encoder_, arrays) == 4
+    with pytest.raises(ValueError, match="what StandardScaler gives contains NaN"):
+        modality.inputs(table)
+    embedder = BYOLEmbedder()
+    assert as_modality(embedder) is embedder
+
+
+def test_an_encoder_must_give_rows(sky):
+    model = UntrainedImageEmbedder(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match=r"one row of features for each of the images, .* it gave \(1, 4, 34, 34\)"):
+        model.fit(sky.images)
+
+
+# ---------------------------------------------------------------- encoders that are not trained
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("resnet18", ImageEncoder("resnet18")),
+        (None, SpectrumEncoder()),
+        ("conv-attention", ConvSpectrumEncoder()),
+        (SMALL, SMALL),
+    ],
+    ids=str,
+)
+def test_names_stand_for_specifications(given, meant):
+    assert repr(as_specification(given)) == repr(meant)
+    assert is_specification(given)
+    kind = UntrainedImageEmbedder if isinstance(meant, ImageEncoder) else UntrainedSpectrumEmbedder
+    embedder = as_embedder(given, random_state=3, device="cpu")
+    assert type(embedder) is kind
+    assert (embedder.random_state, embedder.device) == (3, "cpu")
+
+
+def test_a_module_is_an_encoder_of_images_and_an_embedder_is_none():
+    module = nn.Flatten()
+    assert is_specification(module)
+    assert as_embedder(module).encoder is module
+    for other in (BYOLEmbedder(), FrozenEstimator(BYOLEmbedder()), StandardScaler()):
+        assert not is_specification(other)
+
+
+def test_a_seed_is_given_to_what_has_none_of_its_own():
+    assert as_embedder(BYOLEmbedder(), random_state=3).random_state == 3
+    assert as_embedder(BYOLEmbedder(random_state=4), random_state=3).random_state == 4
+    bare = BYOLEmbedder()
+    assert as_embedder(bare) is not bare
+    assert as_embedder(bare).random_state is None
+
+    class Strict(TransformerMixin, BaseEstimator):
+        """A transformer that refuses parameters that it does not have, as StandardScaler does."""
+
+    for transformer in (StandardScaler(), Strict()):
+        assert "random_state" not in as_embedder(transformer, random_state=3).get_params()
+    frozen = FrozenEstimator(BYOLEmbedder())
+    assert as_embedder(frozen, random_state=3) is frozen
+
+
+def test_untrained_is_untrained(sky):
+    """The weights are those that the seed draws, and equal a pretrainer's that takes no step."""
+    untrained = UntrainedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
+    still = BYOLEmbedder("test_resnet", max_epochs=0, random_state=0).fit(sky.images)
+    np.testing.assert_array_equal(untrained.transform(sky.images), still.transform(sky.images))
+    turned = clone(untrained).set_params(average="dihedral").fit(sky.images)
+    flipped = turned.transform(sky.images[..., ::-1])
+    np.testing.assert_allclose(flipped, turned.transform(sky.images), rtol=1e-3, atol=1e-4)
+    spectrum = UntrainedSpectrumEmbedder(SMALL, random_state=0).fit(sky.spectra, ivar=sky.ivar)
+    masked = MaskedSpectrumEmbedder(SMALL, max_epochs=0, random_state=0).fit(sky.spectra, ivar=sky.ivar)
+    rows = spectrum.transform(sky.spectra, ivar=sky.ivar)
+    np.testing.assert_array_equal(rows, masked.transform(sky.spectra, ivar=sky.ivar))
+    other = clone(spectrum).set_params(random_state=1).fit_transform(sky.spectra, ivar=sky.ivar)
+    assert not np.allclose(rows, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_batch_may_be_of_one_row_where_nothing_is_trained(batch_size, sky):
+    for model, X in (
+        (UntrainedImageEmbedder("test_resnet"), sky.images),
+        (UntrainedSpectrumEmbedder(SMALL), sky.spectra),
+    ):
+        rows = model.set_params(random_state=0).fit_transform(X)
+        some = clone(model).set_params(batch_size=batch_size).fit_transform(X)
+        np.testing.assert_allclose(some, rows, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (UntrainedSpectrumEmbedder("resnet18"), "Unknown encoder of spectra 'resnet18'"),
+        (UntrainedSpectrumEmbedder(SpectrumEncoder(heads=3)), "divisible by heads=3"),
+        (UntrainedSpectrumEmbedder(3), "The 'encoder' parameter of UntrainedSpectrumEmbedder"),
+        (UntrainedSpectrumEmbedder(floor=0.0), "The 'floor' parameter of UntrainedSpectrumEmbedder"),
+        (UntrainedSpectrumEmbedder(device="abacus"), "Unknown device 'abacus'"),
+        (UntrainedImageEmbedder("resnet81"), "Unknown encoder 'resnet81'"),
+        (UntrainedImageEmbedder(SMALL), "The 'encoder' parameter of UntrainedImageEmbedder"),
+        (UntrainedImageEmbedder("test_resnet", survey="sdss"), "The survey has 5 bands"),
+        (UntrainedImageEmbedder(batch_size=0), "The 'batch_size' parameter of UntrainedImageEmbedder"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_a_refused_refit_loses_nothing(model, sentence, sky):
+    good = clone(model).set_params(encoder="test_resnet" if isinstance(model, UntrainedImageEmbedder) else SMALL)
+    X = sky.images if isinstance(model, UntrainedImageEmbedder) else sky.spectra
+    good.set_params(device="auto", batch_size=8, random_state=0)
+    good.set_params(**({"survey": None} if isinstance(model, UntrainedImageEmbedder) else {"floor": 0.1}))
+    rows = good.fit(X).transform(X)
+    params = {name: value for name, value in model.get_params(deep=False).items() if name != "random_state"}
+    with pytest.raises(ValueError, match=sentence):
+        good.set_params(**params).fit(X)
+    good.set_params(device="auto", batch_size=8)
+    np.testing.assert_array_equal(good.transform(X), rows)
