@@ -241,7 +241,8 @@ class FineTuner(BaseModel, ABC):
             seed = draw_seed(self.random_state)
             with local_seed(seed):
                 encoder = self.embedder_.build_encoder() if fresh else self.embedder_.encoder_
-                self._head_shape = (feature_width(self.embedder_, encoder, arrays), self.head_norm)
+                width = self.embedder_._n_features_out = feature_width(self.embedder_, encoder, arrays)
+                self._head_shape = (width, self.head_norm)
                 targets = {"target": target, "weight": weight / weight[weight > 0].mean()}
                 self._tune(encoder, self.build_head(), arrays, targets, seed)
         return self

@@ -339,9 +339,17 @@ def test_what_is_no_fitted_embedder_is_refused(tuner, encoder, error, sentence, 
         tuner.set_params(encoder=encoder).fit(X, targets(tuner))
 
 
+@pytest.mark.parametrize("wrap", [FrozenEstimator, clone])
+def test_some_constant_images_warn_with_a_count_whatever_the_encoder(embedder, wrap):
+    images = np.concatenate([X[:-1], np.ones_like(X[:1])])
+    with pytest.warns(UserWarning, match="1 of 12 images are constant"):
+        tiny(encoder=wrap(embedder)).fit(images, LABELS)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (np.ones_like, r"All 12 images are constant: there is nothing to learn from"),
         (lambda X: X[:, :2], r"X has 2 bands, but 3 were learned in fit"),
         (lambda X: X[..., :20], r"Images of 36 × 20 pixels are smaller than the window of 32 × 32"),
         (lambda X: np.where(np.arange(36) == 3, np.nan, X), r"X has 1296 NaN or infinite pixels"),

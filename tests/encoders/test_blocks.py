@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skastro.encoders import ImageEncoder, Tail, Trunk, blocks, split
+from skastro.encoders import ImageEncoder, SpectrumEncoder, Tail, Trunk, blocks, split
 
 # Side of the images, and stem and blocks of the published networks.
 PUBLISHED = {
@@ -145,6 +145,27 @@ def test_a_bare_timm_network_has_the_same_blocks():
     encoder = built("test_resnet")
     bare = {f"network.{name}": [f"network.{p}" for p in names] for name, names in blocks(encoder.network).items()}
     assert bare == blocks(encoder)
+
+
+def test_blocks_of_the_transformer_of_spectra_are_its_stem_and_its_blocks():
+    encoder = SpectrumEncoder(depth=3, width=16).build(60)
+    sorted_in = blocks(encoder)
+    assert list(sorted_in) == ["embed", "blocks.0", "blocks.1", "blocks.2"]
+    assert {"embed.weight", "level.bias", "positions"} < set(sorted_in["embed"])
+    assert {"norm.weight", "norm.bias"} < set(sorted_in["blocks.2"])
+    everything = [name for names in sorted_in.values() for name in names]
+    assert sorted(everything) == sorted(name for name, _ in encoder.named_parameters())
+
+
+def test_a_mask_that_goes_around_the_cut_is_no_cut():
+    torch.manual_seed(0)
+    encoder = SpectrumEncoder(depth=2, width=16).build(60).eval()
+    seen = torch.ones(2, 60, dtype=torch.bool)
+    few = torch.randn(2, 60), seen, torch.randn(2, 2)
+    alike = split(encoder, "blocks.1", *few)  # where no token is missing there is one
+    torch.testing.assert_close(alike[1](alike[0](*few)), encoder(*few))
+    seen[0, :30] = False
+    assert split(encoder, "blocks.1", *few) is None
 
 
 def test_blocks_of_any_other_module_are_its_children():

@@ -206,12 +206,21 @@ def test_simclr_is_one_network_that_learns_from_both_views():
 # ---------------------------------------------------------------- learning
 
 
+class AndNoisy(nn.Module):
+    """Two views of each image: as it is, and with noise."""
+
+    inputs = ("images",)
+
+    def forward(self, images):
+        return [images, images + 0.1 * torch.randn(images.shape)]
+
+
 def learn(objective, images, epochs, lr=0.01):
     monitor = Monitor(objective.online[0])
     with local_seed(0):
         train(
             objective,
-            lambda batch: [batch, batch + 0.1 * torch.randn(batch.shape)],
+            AndNoisy(),
             {"images": images},
             monitor=monitor,
             training=Training(precision="fp32"),
