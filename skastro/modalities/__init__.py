@@ -1,6 +1,6 @@
 """What an embedder embeds: the protocol that every modality fulfills, and images and spectra as two of them."""
 
-from skastro.modalities.base import Modality, RowModality, as_modality, check_all, feature_width
+from skastro.modalities.base import Modality, RowModality, TrainedModality, as_modality, check_all, feature_width
 from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
 from skastro.modalities.spectra import SpectrumModality, SpectrumView
 from skastro.modalities.untrained import (
@@ -19,6 +19,7 @@ __all__ = [
     "RowModality",
     "SpectrumModality",
     "SpectrumView",
+    "TrainedModality",
     "UntrainedImageEmbedder",
     "UntrainedSpectrumEmbedder",
     "as_embedder",

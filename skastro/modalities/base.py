@@ -1,6 +1,7 @@
 """The protocol between an embedder and whoever builds on it: alignment, pooling, fine-tuning."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,10 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro.augment import Augment
+from skastro.base import BaseEmbedder
 from skastro.missing import present, scatter
-from skastro.training import AsGiven, as_batch
+from skastro.training import AsGiven, Monitor, Objective, as_batch, draw_seed, local_seed, resolve_device
 
-__all__ = ["Modality", "RowModality", "as_modality", "check_all", "feature_width"]
+__all__ = ["Modality", "RowModality", "TrainedModality", "as_modality", "check_all", "feature_width"]
 
 CHUNK = 1024  # rows checked in one go
 
@@ -228,6 +230,43 @@ class Modality(ABC):
     def _owner(self) -> str:
         """Name what embeds, for errors."""
         return type(self).__name__
+
+
+class TrainedModality(BaseEmbedder, Modality):
+    """Base of every embedder that trains its encoder without labels.
+
+    A concrete one has the hook `_objective`; its ``fit`` checks the rows by `inputs` and calls `_learn`.
+    """
+
+    history_: dict[str, np.ndarray]
+
+    @abstractmethod
+    def _objective(self, encoder: nn.Module) -> Objective:
+        """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
+
+    def _watched(self, encoder: nn.Module) -> nn.Module:
+        """Choose the part of the encoder whose outputs the history watches."""
+        return encoder
+
+    def _keep(self, objective: Any) -> None:
+        """Keep what else was trained, beside the encoder."""
+
+    def _learn(
+        self, arrays: dict[str, np.ndarray], views: Callable[[torch.Generator], Any], **targets: np.ndarray
+    ) -> Self:
+        """Train a fresh encoder on what `inputs` gave, with views that draw from a generator."""
+        seed = draw_seed(self.random_state)
+        generator = torch.Generator(resolve_device(self.device)).manual_seed(seed)
+        with local_seed(seed):
+            encoder = self.build_encoder()
+            self._n_features_out = feature_width(self, encoder, arrays)
+            monitor, objective = Monitor(self._watched(encoder), self.unit), self._objective(encoder)
+            try:
+                self._train(objective, views(generator), {**arrays, **targets}, monitor)
+            finally:  # also when Ctrl-C interrupts: what was learned stays
+                self.adopt(encoder)._keep(objective)
+                self.history_ = monitor.arrays()
+        return self
 
 
 class RowModality(Modality):

@@ -2,8 +2,8 @@
 
 import copy
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import ABC
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -20,9 +20,9 @@ from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, provenance, restored_on_error
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import check_finite, check_pixels, check_shape, fold, fold_ivar, measure_bands
-from skastro.modalities.base import Modality, feature_width
+from skastro.modalities.base import Modality, TrainedModality
 from skastro.surveys import Survey, get_survey
-from skastro.training import Monitor, Objective, draw_seed, local_seed, resolve_device
+from skastro.training import resolve_device
 
 __all__ = ["IMAGE_CONSTRAINTS", "ImageEmbedder", "ImageModality"]
 
@@ -257,7 +257,7 @@ class ImageModality(BaseEmbedder, Modality):
         self._spec = clone(get_encoder(self.encoder), safe=False)
 
 
-class ImageEmbedder(ImageModality, ABC):
+class ImageEmbedder(ImageModality, TrainedModality, ABC):
     """Base of every embedder that is trained on images.
 
     A concrete one has a constructor that only stores and the hook `_objective`; one that learns from more than images
@@ -301,10 +301,6 @@ class ImageEmbedder(ImageModality, ABC):
         """
         return self._pretrain(X, ivar)
 
-    @abstractmethod
-    def _objective(self, encoder: nn.Module) -> Objective:
-        """Wrap the encoder into the module that turns views, and targets by name, into a loss."""
-
     def _views(self) -> list[tuple[Augment, tuple[int, int]]]:
         """List the fitted recipe and the size of each view: two, unless a method compares more or looks at one."""
         views = self.augment_.views(self.size_)
@@ -316,32 +312,22 @@ class ImageEmbedder(ImageModality, ABC):
         """Fit on images, their inverse variance if the recipe takes it, and targets that go with them row by row."""
         self._validate_params()
         self._training_config()
-        device = resolve_device(self.device)
+        resolve_device(self.device)
         with restored_on_error(self):
             arrays = self.inputs(X, reset=True)
             self.augment_ = self._shorthand["augment"](self.augment).fit(
                 arrays["images"], self.survey_, self.normalizer_["noise"], self.size_
             )
-            seed = draw_seed(self.random_state)
-            generator = torch.Generator(device).manual_seed(seed)
-            views = Views(self._views(), Normalizer(self.normalizer_), generator)
+            views = self._views()
             if ivar is not None:
                 targets |= self._check_ivar(ivar, arrays["images"], views)
-            with local_seed(seed):
-                encoder = self.build_encoder()
-                self._n_features_out = feature_width(self, encoder, arrays)
-                monitor = Monitor(encoder, self.unit)
-                try:
-                    self._train(self._objective(encoder), views, {**arrays, **targets}, monitor)
-                finally:  # also when Ctrl-C interrupts: what was learned stays
-                    self.adopt(encoder)
-                    self.history_ = monitor.arrays()
-        return self
+            normalizer = Normalizer(self.normalizer_)
+            return self._learn(arrays, lambda generator: Views(views, normalizer, generator), **targets)
 
-    def _check_ivar(self, ivar: Any, images: np.ndarray, views: Views) -> dict[str, np.ndarray]:
+    def _check_ivar(self, ivar: Any, images: np.ndarray, views: Sequence[Any]) -> dict[str, np.ndarray]:
         """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""
         folded = fold_ivar(ivar, images, self.image_shape)
-        if "ivar" in views.inputs:
+        if any("ivar" in recipe.metadata for recipe, _ in views):
             return {"ivar": folded}
         warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
         return {}

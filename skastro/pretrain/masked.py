@@ -15,9 +15,9 @@ from skastro.augment.spectra import segments
 from skastro.base import restored_on_error
 from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
-from skastro.modalities import SpectrumModality, feature_width
+from skastro.modalities import SpectrumModality, TrainedModality
 from skastro.spectra import pixel_weights
-from skastro.training import Monitor, Objective, Training, draw_seed, local_seed, resolve_device
+from skastro.training import Objective, Training, resolve_device
 
 __all__ = ["MaskedSpectrum", "MaskedSpectrumEmbedder", "Masks"]
 
@@ -93,7 +93,7 @@ class MaskedSpectrum(Objective):
 
 
 @partial(documented, words=SPECTRA)
-class MaskedSpectrumEmbedder(SpectrumModality):
+class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
     Each spectrum is standardized by its own mean and scale, which a token of its own tells the network; segments of it
@@ -212,23 +212,10 @@ class MaskedSpectrumEmbedder(SpectrumModality):
         """
         self._validate_params()
         self._training_config()
-        device = resolve_device(self.device)
+        resolve_device(self.device)
         with restored_on_error(self):
             arrays = self.inputs(X, reset=True, ivar=ivar)
-            seed = draw_seed(self.random_state)
-            masks = Masks(self.n_masks, self.mask_length, torch.Generator(device).manual_seed(seed))
-            with local_seed(seed):
-                encoder: Any = self.build_encoder()
-                decoder = self.build_decoder()
-                self._n_features_out = feature_width(self, encoder, arrays)
-                monitor = Monitor(encoder.pool, self.unit)
-                try:
-                    self._train(MaskedSpectrum(encoder.train(), decoder), masks, arrays, monitor)
-                finally:  # also when Ctrl-C interrupts: what was learned stays
-                    self.adopt(encoder)
-                    self.decoder_ = decoder.cpu().eval()
-                    self.history_ = monitor.arrays()
-        return self
+            return self._learn(arrays, lambda generator: Masks(self.n_masks, self.mask_length, generator))
 
     def reconstruct(self, X: Any, ivar: Any = None) -> np.ndarray:
         """Fill in the missing pixels; to see what was learned, set a stretch to NaN.
@@ -273,6 +260,15 @@ class MaskedSpectrumEmbedder(SpectrumModality):
         nn.Module
         """
         return nn.Linear(self._spec.width, self._spec.token)
+
+    def _objective(self, encoder: Any) -> Objective:
+        return MaskedSpectrum(encoder, self.build_decoder())
+
+    def _watched(self, encoder: Any) -> nn.Module:
+        return encoder.pool
+
+    def _keep(self, objective: Any) -> None:
+        self.decoder_ = objective.decoder.cpu().eval()
 
     def _decode(self, tokens: Tensor) -> Tensor:
         with torch.inference_mode():
