@@ -14,11 +14,11 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn.functional import pad
 
-from skastro.base import BaseEmbedder, provenance, restored_on_error
+from skastro.base import provenance, restored_on_error
 from skastro.losses import masked_mse
 from skastro.missing import scatter
-from skastro.modalities import Modality, feature_width
-from skastro.training import AsGiven, Monitor, Objective, draw_seed, local_seed, resolve_device
+from skastro.modalities import TrainedModality
+from skastro.training import AsGiven, Objective
 
 ARRAYS = ("time", "magnitude", "wavelength", "point_weights", "level")  # what `inputs` gives and the encoder takes
 PERIODS = 2.0 ** torch.arange(-1, 13)  # of the sines and cosines that tell a time, from half a day to eleven years
@@ -89,7 +89,7 @@ class FillIn(Objective):
         return masked_mse(self.decoder(tokens[:, 1:])[:, :, 0], magnitude, point_weights * hidden)
 
 
-class LightCurveEmbedder(BaseEmbedder, Modality):
+class LightCurveEmbedder(TrainedModality):
     """Learn an embedding of light curves without labels, by filling in what is hidden of them.
 
     A point is a time (days), a magnitude, its error, and the effective wavelength of its band (Å). Light curves are
@@ -112,7 +112,7 @@ class LightCurveEmbedder(BaseEmbedder, Modality):
         Mean and standard deviation over the training curves of their mean magnitudes and logarithms of lengths.
     """
 
-    _parameter_constraints = BaseEmbedder._parameter_constraints | {
+    _parameter_constraints = TrainedModality._parameter_constraints | {
         **{name: [Interval(Integral, 1, None, closed="left")] for name in ("width", "depth", "heads")},
         "hide": [Interval(Real, 0, 1, closed="neither")],
     }
@@ -127,22 +127,14 @@ class LightCurveEmbedder(BaseEmbedder, Modality):
     def fit(self, X, y=None):
         """Learn from light curves alone."""
         self._validate_params()
-        self._training_config()
-        device = resolve_device(self.device)
         with restored_on_error(self):
-            arrays = self.inputs(X, reset=True)
-            seed = draw_seed(self.random_state)
-            view = HiddenRun(self.hide, torch.Generator(device).manual_seed(seed))
-            with local_seed(seed):
-                encoder = self.build_encoder()
-                self._n_features_out = feature_width(self, encoder, arrays)
-                objective, monitor = FillIn(encoder.train(), nn.Linear(self.width, 1)), Monitor(encoder.pool, self.unit)
-                try:
-                    self._train(objective, view, arrays, monitor)
-                finally:  # also when Ctrl-C interrupts: what was learned stays
-                    self.adopt(encoder)
-                    self.history_ = monitor.arrays()
-        return self
+            return self._learn(self.inputs(X, reset=True), lambda generator: HiddenRun(self.hide, generator))
+
+    def _objective(self, encoder):
+        return FillIn(encoder, nn.Linear(self.width, 1))
+
+    def _watched(self, encoder):
+        return encoder.pool
 
     def transform(self, X):
         """Embed light curves of as many points as those learned from, each on its own."""
