@@ -1,6 +1,6 @@
 """The papers' configurations by name: full size, as printed, and as in the papers' code where they are silent.
 
-Each function says what the paper prints, what only its code tells, and what still differs here.
+Each function says what the paper prints, what only its code states, and what still differs here.
 """
 
 from collections.abc import Callable
@@ -44,9 +44,9 @@ def published(name: str, **params: Any) -> Any:
         ``"walmsley2022"``, ``"hayat2021"``, ``"hayat2021-photoz"``, ``"slijepcevic2023"``,
         ``"slijepcevic2023-finetune"``, ``"parker2024-image"``, ``"parker2024-spectrum"``, ``"parker2024"`` or
         ``"parker2024-posterior"``. A hyphen becomes an underscore in the name of the function in `skastro.papers` that
-        tells all about it.
+        explains it.
     **params : dict
-        What shall differ, as for ``set_params``. What takes an embedder holds the paper's own, unfitted, which ``fit``
+        What should differ, as for ``set_params``. What takes an embedder holds the paper's own, unfitted, which ``fit``
         would train first: give a fitted one instead, such as ``encoder=FrozenEstimator(embedder)``.
 
     Returns
@@ -387,7 +387,7 @@ def parker2024_spectrum() -> MaskedSpectrumEmbedder:
 
     What differs: pixels are hidden from all tokens, where a token beside a mask shows the half of its first token that
     overlaps. The smallest scale of a spectrum is a tenth of the median, where the code has 0.2 in DESI's unit. Missing
-    pixels are told to the network.
+    pixels are known to the network.
 
     References
     ----------

@@ -121,7 +121,7 @@ TRUSTED = {
     "TypeNode": NUMBERS | _names({"builtins": "float int str", "numpy": "str_"}),
 }
 OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
-ABOUT = "skastro.json"  # the member of a file that tells its format
+ABOUT = "skastro.json"  # the member of a file that states its format
 ADMIT = "trusted= admits by its full name an estimator class whose code you trust"
 
 
@@ -247,7 +247,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a file holds without building it, also of a file that `load` refuses.
+    """Describe what a file holds without building it, also of a file that `load` refuses.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     dict
         ``"classes"``: full names of the estimators, their inner types and functions, trusted or not;
         ``"provenance"``: for each embedder what it was trained on; ``"skastro"`` and ``"skops"``: the versions that
-        wrote the file, None where it does not tell.
+        wrote the file, None where it does not say.
 
     Raises
     ------
@@ -297,7 +297,7 @@ def _name(kind: type) -> str:
 
 
 def _allowed(trusted: Collection[str]) -> dict[str, frozenset[str]]:
-    """Let the objects that nodes build be of a user's own classes too, each an estimator under its full name."""
+    """Admit objects of a user's own classes too, each an estimator under its full name."""
     if isinstance(trusted, str):
         raise TypeError(f"trusted= takes a list of full names; for one, give [{trusted!r}].")
     names = list(trusted)
@@ -315,7 +315,7 @@ def _allowed(trusted: Collection[str]) -> dict[str, frozenset[str]]:
 
 
 def _items(value: Any) -> list[Any]:
-    """What a container holds; nothing for what is none."""
+    """List what a container holds; nothing for what is none."""
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset):
@@ -378,7 +378,7 @@ def _owners_by_name(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> It
 
 
 def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the tree of nodes and what the file tells of itself, after every member has passed its checksum."""
+    """Read the tree of nodes and what the file states about itself, after every member has passed its checksum."""
     try:
         with ZipFile(file) as archive:
             if any(member.compress_type != ZIP_STORED for member in archive.infolist()):

@@ -1,4 +1,4 @@
-"""What a classifier answers: labels, or fractions of volunteers' votes with their Dirichlet distributions."""
+"""Answers of classifiers: labels, or fractions of volunteers' votes with their Dirichlet distributions."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ __all__ = ["Answers", "VoteClassifierMixin", "learn_answers", "weigh_votes"]
 
 
 class Answers(BaseEstimator):
-    r"""What the columns of predicted fractions stand for, and what Dirichlet concentrations :math:`\alpha` say of them.
+    r"""The meaning of the columns of predicted fractions, and of Dirichlet concentrations :math:`\alpha` say of them.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class Answers(BaseEstimator):
         return (gamma / per_question(gamma, self.sizes)).reshape(-1, n_samples, alpha.shape[1])
 
     def as_given(self, values: np.ndarray, X: Any, columns: Any = None) -> np.ndarray | pd.DataFrame:
-        """Give a table where votes came in one.
+        """Convert to a table where votes came in one.
 
         Parameters
         ----------
@@ -244,7 +244,7 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Give rows without any vote no weight.
+    """Set the weight of rows without any vote to zero.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def _tells_concentrations(model: Any) -> bool:
 
 
 class VoteClassifierMixin(ClassifierMixin):
-    r"""What classifiers of labels and of votes answer, told from what they predict.
+    r"""Answers that classifiers of labels and of votes derive from what they predict.
 
     A concrete one has `answers_`, once fitted, and two methods of its own: `predict_proba`, and
     `predict_concentrations` where it knows the Dirichlet concentrations :math:`\alpha`. Without that there are no
@@ -290,7 +290,7 @@ class VoteClassifierMixin(ClassifierMixin):
     @property
     @abstractmethod
     def answers_(self) -> Answers:
-        """What the columns of `predict_proba` stand for, an :class:`Answers`; refused before `fit`."""
+        """Meaning of the columns of `predict_proba`, an :class:`Answers`; refused before `fit`."""
 
     @property
     def classes_(self) -> np.ndarray:
@@ -304,7 +304,7 @@ class VoteClassifierMixin(ClassifierMixin):
 
     @abstractmethod
     def predict_proba(self, X: Any, asked: bool = False) -> np.ndarray | pd.DataFrame:
-        r"""Give the expected fraction of each answer among those to its question, or the probability of each class.
+        r"""Predict the expected fraction of each answer among those to its question, or the probability of each class.
 
         .. math:: \hat f_a = \alpha_a / \sum_{b \in q} \alpha_b
 
@@ -324,7 +324,7 @@ class VoteClassifierMixin(ClassifierMixin):
 
     @abstractmethod
     def predict_concentrations(self, X: Any) -> np.ndarray | pd.DataFrame:
-        r"""Give the Dirichlet concentrations :math:`\alpha`, from which all else follows.
+        r"""Predict the Dirichlet concentrations :math:`\alpha`, from which everything else follows.
 
         Parameters
         ----------
@@ -337,7 +337,7 @@ class VoteClassifierMixin(ClassifierMixin):
         """
 
     def predict(self, X: Any, **metadata: Any) -> np.ndarray | pd.DataFrame:
-        """Give the answer expected to have most votes.
+        """Predict the answer expected to have most votes.
 
         Parameters
         ----------
@@ -356,7 +356,7 @@ class VoteClassifierMixin(ClassifierMixin):
 
     @available_if(_tells_concentrations)
     def predict_interval(self, X: Any, level: float = 0.9, **metadata: Any) -> np.ndarray:
-        r"""Give the central interval of each fraction, which follows a beta distribution.
+        r"""Predict the central interval of each fraction, which follows a beta distribution.
 
         .. math:: f_a \sim {\rm Beta}\Bigl(\alpha_a, \sum_{b \in q} \alpha_b - \alpha_a\Bigr)
 

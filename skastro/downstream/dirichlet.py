@@ -96,7 +96,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
     exponential has no such bounds (:math:`\ln \alpha` stays within ±12), so questions on which nobody agrees, or all
     do, come out right.
 
-    How wide a distribution is, is learned from how the votes on like galaxies differ. One vote per galaxy tells nothing
+    How wide a distribution is, is learned from how the votes on like galaxies differ. One vote per galaxy says nothing
     of it: with labels, use the fractions and not the intervals.
 
     References

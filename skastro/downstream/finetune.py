@@ -245,7 +245,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         return self.fitted_head_.answers_
 
     def predict_proba(self, X: Any, asked: bool = False, ivar: Any = None) -> np.ndarray | pd.DataFrame:
-        r"""Give the expected fraction of each answer among those to its question, or the probability of each class.
+        r"""Predict the expected fraction of each answer among those to its question, or the probability of each class.
 
         .. math:: \hat f_a = \alpha_a / \sum_{b \in q} \alpha_b
 
@@ -270,7 +270,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     @available_if(_head_has("concentrations"))
     def predict_concentrations(self, X: Any, ivar: Any = None) -> np.ndarray | pd.DataFrame:
-        r"""Give the Dirichlet concentrations :math:`\alpha`, for a head that tells them, such as ``head="dirichlet"``.
+        r"""Predict the Dirichlet concentrations :math:`\alpha`, for a head that has them, such as ``head="dirichlet"``.
 
         Parameters
         ----------
@@ -474,7 +474,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
     @available_if(_head_has("pdf"))
     def predict_pdf(self, X: Any, ivar: Any = None) -> tuple[np.ndarray, np.ndarray]:
-        """Give the distribution of each redshift, for ``head="redshift-bins"``.
+        """Predict the distribution of each redshift, for ``head="redshift-bins"``.
 
         Parameters
         ----------
@@ -495,7 +495,7 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
 
     @available_if(_head_has("interval"))
     def predict_interval(self, X: Any, level: float = 0.68, ivar: Any = None) -> np.ndarray:
-        """Give the central interval of each value, for a head that tells it, such as ``head="redshift-bins"``.
+        """Predict the central interval of each value, for a head that has it, such as ``head="redshift-bins"``.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a fine-tuned network ends in, one object each: classes, votes, values, redshifts."""
+"""Heads of fine-tuned networks, one object each: classes, votes, values, redshifts."""
 
 from abc import ABC, abstractmethod
 from numbers import Real
@@ -23,7 +23,7 @@ __all__ = ["ClassHead", "DirichletHead", "Head", "LinearHead", "RedshiftHead", "
 
 
 class Head(BaseEstimator, ABC):
-    """What a fine-tuned network ends in: what targets mean, the output layer, its loss, and what outputs say.
+    """A head of a fine-tuned network: the meaning of targets, the output layer, its loss, and the answers.
 
     A concrete one is a :class:`ClassHead` or a :class:`ValueHead`. Its constructor only stores; what `encode` learns
     ends in an underscore and is numbers, or small estimators. A fine-tuner takes a clone, calls `encode`, puts a norm
@@ -86,7 +86,7 @@ class Head(BaseEstimator, ABC):
         """
 
     def activation(self) -> nn.Module:
-        """Give what is applied to outputs before they are averaged: nothing, unless a head says otherwise.
+        """Make the function applied to outputs before they are averaged: none, unless a head overrides this.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class Head(BaseEstimator, ABC):
         return nn.Identity()
 
     def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Give the classes by which held-out rows are chosen: none, unless a head says otherwise.
+        """Return the classes by which held-out rows are stratified: none, unless a head overrides this.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class SoftmaxHead(ClassHead):
         return nn.Softmax(dim=1)
 
     def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Give the classes of labels that are all certain.
+        """Return the classes of labels that are all certain.
 
         Parameters
         ----------
@@ -298,7 +298,7 @@ class DirichletHead(ClassHead):
         return dirichlet_multinomial_nll(outputs, target, self.answers_.sizes, reduction="none").sum(dim=1)
 
     def concentrations(self, outputs: np.ndarray) -> np.ndarray:
-        r"""Give the concentrations :math:`\alpha`.
+        r"""Return the concentrations :math:`\alpha`.
 
         Parameters
         ----------
@@ -399,7 +399,7 @@ class RedshiftHead(ValueHead):
         return self.bins_.estimate(pdf)
 
     def pdf(self, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the distribution of each redshift.
+        """Compute the distribution of each redshift.
 
         Parameters
         ----------
@@ -417,7 +417,7 @@ class RedshiftHead(ValueHead):
         return pdf / pdf.sum(axis=1, keepdims=True), self.bins_.edges
 
     def interval(self, outputs: np.ndarray, level: float) -> np.ndarray:
-        """Give the central interval of each redshift.
+        """Compute the central interval of each redshift.
 
         Parameters
         ----------

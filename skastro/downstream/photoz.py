@@ -82,7 +82,7 @@ class RedshiftBins(BaseEstimator):
 
     @property
     def edges(self) -> np.ndarray:
-        """Where bins begin and end: ndarray of shape (n_bins + 1,)."""
+        """Edges of the bins: ndarray of shape (n_bins + 1,)."""
         self.check()
         return np.linspace(self.low, self.high, self.n_bins + 1)
 
@@ -133,7 +133,7 @@ class RedshiftBins(BaseEstimator):
         return np.digitize(z, inner)
 
     def estimate(self, pdf: Any) -> np.ndarray:
-        """Give one redshift for each distribution, as `point` says.
+        """Estimate one redshift for each distribution, as `point` says.
 
         Parameters
         ----------

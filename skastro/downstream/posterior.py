@@ -289,7 +289,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Give the mean of each posterior.
+        """Predict the mean of each posterior.
 
         Parameters
         ----------
@@ -304,7 +304,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return self._summarize(X, lambda draws: draws.mean(axis=1))
 
     def predict_interval(self, X: Any, level: float = 0.68) -> np.ndarray:
-        """Give the central interval of each value: as much probability below it as above it.
+        """Predict the central interval of each value: as much probability below it as above it.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return draws
 
     def log_prob(self, X: Any, y: Any) -> np.ndarray:
-        r"""Give the logarithm of the posterior's density at given values.
+        r"""Compute the logarithm of the posterior's density at given values.
 
         Parameters
         ----------
@@ -391,7 +391,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return mixture.cpu().numpy() - np.log(self.target_scaler_.scale_).sum()
 
     def score(self, X: Any, y: Any) -> float:
-        """Give the mean log-probability of the values: greater is better, and it may be negative.
+        """Compute the mean log-probability of the values: greater is better, and it may be negative.
 
         Parameters
         ----------
@@ -461,7 +461,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         )
 
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
-        """Give the flows in double precision, where sums in another order agree, and the standardized features."""
+        """Return the flows in double precision, where sums in another order agree, and the standardized features."""
         check_is_fitted(self)
         features = self.feature_scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
         device = resolve_device(self.device)
@@ -557,7 +557,7 @@ def log_densities(flow: nn.Module, features: Tensor, target: Tensor) -> Tensor:
 
 
 def quasi_normal(n_sequences: int, n_outputs: int) -> np.ndarray:
-    """Give points that fill a normal distribution evenly, always the same.
+    """Draw points that fill a normal distribution evenly, always the same.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What fine-tuning is: an encoder, pretrained or not, and a head, trained together as far as asked."""
+"""Fine-tuning: an encoder, pretrained or not, and a head, trained together as far as asked."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -167,7 +167,7 @@ class Outputs(nn.Module):
 
 
 class FineTuner(BaseModel, ABC):
-    """What both fine-tuners share: where the encoder comes from, what of it is trained, and how fast.
+    """Base of both fine-tuners: where the encoder comes from, what of it is trained, and how fast.
 
     A concrete one has a constructor that only stores, and the hook `_make_head`.
     """

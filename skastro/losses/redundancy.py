@@ -8,7 +8,7 @@ __all__ = ["barlow_twins_loss", "vicreg_loss"]
 
 
 def barlow_twins_loss(first: Tensor, second: Tensor, weight: float = 5e-3) -> tuple[Tensor, dict[str, Tensor]]:
-    r"""Let each feature of one view go with the same feature of the other view, and with no other one.
+    r"""Correlate each feature of one view with the same feature of the other view, and with no other one.
 
     .. math:: L = \sum_j (1 - C_{jj})^2 + \lambda \sum_{j \neq k} C_{jk}^2, \qquad
               C_{jk} = \frac{1}{n} \sum_i \hat z_{ij} \hat z'_{ik}
@@ -63,7 +63,7 @@ def barlow_twins_loss(first: Tensor, second: Tensor, weight: float = 5e-3) -> tu
 def vicreg_loss(
     first: Tensor, second: Tensor, weights: tuple[float, float, float] = (25.0, 25.0, 1.0)
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    r"""Let both views of an image look alike while features vary over the batch and do not repeat each other.
+    r"""Bring both views of an image together while features vary over the batch and do not repeat each other.
 
     .. math:: L = \lambda\, s(Z, Z') + \mu\, \tfrac12 [v(Z) + v(Z')] + \nu\, [c(Z) + c(Z')]
 

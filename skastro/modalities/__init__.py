@@ -1,4 +1,4 @@
-"""What an embedder embeds: the protocol that every modality fulfills, and images and spectra as two of them."""
+"""Modalities: the protocol that every embedder fulfills, and images and spectra as two implementations."""
 
 from skastro.modalities.base import Modality, RowModality, TrainedModality, as_modality, check_all, feature_width
 from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality

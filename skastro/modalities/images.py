@@ -37,7 +37,7 @@ IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
 
 
 class ImageModality(BaseEmbedder, Modality):
-    """What every estimator that embeds images is: pixels in, one row of features per image out.
+    """Base of every estimator that embeds images: pixels in, one row of features per image out.
 
     Its parameters are ``encoder``, ``survey``, ``size``, ``image_shape``, ``normalize`` and ``average``.
     """
@@ -325,7 +325,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
             return self._learn(arrays, lambda generator: Views(views, normalizer, generator), **targets)
 
     def _check_ivar(self, ivar: Any, images: np.ndarray, views: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Give the inverse variance a name if a step of the recipe takes it, and warn if none does."""
+        """Return the inverse variance by name if a step of the recipe takes it, and warn if none does."""
         folded = fold_ivar(ivar, images, self.image_shape)
         if any("ivar" in recipe.metadata for recipe, _ in views):
             return {"ivar": folded}

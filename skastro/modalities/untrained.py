@@ -24,7 +24,7 @@ SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder)
 
 
 class Untrained(BaseEmbedder, Modality):
-    """What makes an embedder of a modality without training it."""
+    """Base of embedders that make their encoder without training it."""
 
     device: str
     random_state: Any

@@ -66,7 +66,7 @@ class BYOL(Objective):
         return self.compare(first, second)[0]
 
     def compare(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the symmetric loss of a batch, and tell what the encoder sees of the first view.
+        """Compute the symmetric loss of a batch, and return what the encoder sees of the first view.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class BYOL(Objective):
         return (forth + back) / 2, features
 
     def lr_scales(self) -> dict[str, float]:
-        """Let the predictor learn faster than the rest, so that it keeps up with what it predicts from.
+        """Raise the learning rate of the predictor, so that it keeps up with what it predicts from.
 
         Returns
         -------

@@ -184,7 +184,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
     A row that is NaN throughout is a missing modality (of spectra, also where ``ivar`` is zero throughout). An object
     takes part in the pairs of modalities that it has; bare embedders learn from all rows that have their modality.
 
-    ``skastro.published("parker2024")`` is the alignment of Parker et al. (2024); `skastro.papers.parker2024` tells what
+    ``skastro.published("parker2024")`` is the alignment of Parker et al. (2024); `skastro.papers.parker2024` says what
     of it differs. Their loss has one direction in print and both in the code, as here.
 
     References
@@ -492,7 +492,7 @@ def check_pairs(masks: np.ndarray, name: str) -> None:
 
 
 def route_ivar(modalities: Sequence[Any], ivar: Any) -> list[dict[str, Any]]:
-    """Give the inverse variance to the one modality that takes it."""
+    """Route the inverse variance to the one modality that takes it."""
     takers = [place for place, modality in enumerate(modalities) if "ivar" in modality.metadata]
     if ivar is not None and len(takers) != 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""DINO: a student sees crops of an image and tells what a slow teacher says of the whole of it; with iBOT and KoLeo."""
+"""DINO: a student sees crops of an image and predicts what a slow teacher says of the whole; with iBOT and KoLeo."""
 
 import copy
 from contextlib import nullcontext
@@ -32,12 +32,12 @@ class DINO(Objective):
     r"""The objective of DINO, with the parts that make it DINOv2.
 
     Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
-    The teacher sees two global views, the student these and any local ones. From each view the student tells what the
+    The teacher sees two global views, the student these and any local ones. From each view the student predicts what the
     teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
     of all images, its logits are centered, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
     :math:`c`, or balanced by `skastro.losses.sinkhorn`.
 
-    Two parts may be added. iBOT hides patches of the global views from the student, and a second head tells what the
+    Two parts may be added. iBOT hides patches of the global views from the student, and a second head predicts what the
     teacher says of them. KoLeo spreads the student's rows of each global view.
 
     .. math:: L = L_\mathrm{DINO} + w_\mathrm{iBOT} L_\mathrm{iBOT}
@@ -155,7 +155,7 @@ class DINO(Objective):
         return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
 
     def lr_scales(self) -> dict[str, float]:
-        """Let early blocks and the patch embedding learn more slowly; the token behind the mask goes with the first.
+        """Lower the learning rates of early blocks and of the patch embedding; the mask token goes with the first.
 
         Returns
         -------
@@ -290,7 +290,7 @@ class DINOEmbedder(ImageEmbedder):
     patches of the last block in any case.
 
     ``skastro.published("parker2024-image")`` is the model of Parker et al. (2024), a ViT-L for cutouts of 152 pixels in
-    g, r and z; `skastro.papers.parker2024_image` tells what of it differs.
+    g, r and z; `skastro.papers.parker2024_image` says what of it differs.
 
     In the first hundredth of the steps the prototypes stand still. iBOT hides patches of half of the global views,
     10 to 50 % of each, in blocks. Sinkhorn runs within a batch, so it wants one that is not small.

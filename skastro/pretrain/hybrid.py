@@ -81,7 +81,7 @@ class HybridBYOL(Objective):
 class HybridBYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
 
-    BYOL compares two views of every image. Beside its projector, a second head tells the votes from what the encoder
+    BYOL compares two views of every image. Beside its projector, a second head predicts the votes from what the encoder
     sees of the first view, as in `VoteEmbedder`. One loss holds both; see `skastro.losses.hybrid_loss`.
 
     Parameters
@@ -92,7 +92,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         The questions: a campaign's name, such as ``"gz_evo"``, or your own. None reads them off the names of a
         DataFrame's columns, and makes plain labels one question with one vote each.
     vote_weight : float, default=1.0
-        :math:`\lambda` of the loss. Neither the paper nor its code tells the value that was used; search it by
+        :math:`\lambda` of the loss. Neither the paper nor its code states the value that was used; search it by
         factors. 0 is BYOL, bit for bit.
     hidden_dim : int, default=1024
         Hidden width of projector and predictor.

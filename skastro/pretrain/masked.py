@@ -42,7 +42,7 @@ class Masks:
         self.generator = generator
 
     def __call__(self, flux: Tensor) -> list[Tensor]:
-        """Give the spectra, and what to hide of them."""
+        """Return the spectra, and what to hide of them."""
         n, width = flux.shape
         length = max(1, min(self.length, width // 2))
         count = max(1, min(self.count, width // 2 // length))
@@ -96,9 +96,9 @@ class MaskedSpectrum(Objective):
 class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
-    Each spectrum is standardized by its own mean and scale, which a token of its own tells the network; segments of it
+    Each spectrum is standardized by its own mean and scale, which the network sees as a token of their own; segments of it
     are hidden, and the network predicts them from the rest. A pixel that is NaN, or whose inverse variance is zero, is
-    missing: the network is told so, and no loss is taken there. Zero is a value.
+    missing: the network knows, and no loss is taken there. Zero is a value.
 
     Parameters
     ----------

@@ -139,7 +139,7 @@ class MoCoEmbedder(ImageEmbedder):
     Notes
     -----
     ``skastro.published("hayat2021")`` is the configuration of Hayat et al. (2021), whose encoder is a ResNet50 with a
-    7×7 stem of stride 1 and no max-pool; `skastro.papers.hayat2021` tells what of it differs.
+    7×7 stem of stride 1 and no max-pool; `skastro.papers.hayat2021` says what of it differs.
 
     Keys are normalized in random groups of about 32 images, so that batch-norm statistics do not betray which query
     belongs to which key (shuffled batch norm on one device). The queue starts as random directions; it is updated once

@@ -1,4 +1,4 @@
-"""What an alignment trains of one modality: its encoder and its pool, or the pool over tokens that are cached."""
+"""Towers of an alignment: the encoder and the pool of one modality, or the pool over cached tokens."""
 
 import copy
 from typing import Any, Self
@@ -142,7 +142,7 @@ def build_tower(
 
 
 def measure(side: PooledEmbedder, arrays: dict[str, np.ndarray], rows: np.ndarray, inference: Inference) -> int:
-    """Let the pool measure the tokens of some rows, and count the bytes of those of one row.
+    """Standardize the pool by the tokens of some rows, and count the bytes of those of one row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Supervised pretraining: an encoder learns to tell how volunteers will vote."""
+"""Supervised pretraining: an encoder learns to predict how volunteers vote."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
@@ -135,7 +135,7 @@ def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
 class VoteEmbedder(ImageEmbedder):
     r"""Learn an embedding of images from volunteers' votes.
 
-    A head tells from the features of each image the concentrations of a Dirichlet distribution for each question, and
+    A head predicts from the features of each image the concentrations of a Dirichlet distribution for each question, and
     encoder and head are trained together on the likelihood of the votes; see
     `skastro.losses.dirichlet_multinomial_nll`. The head is then left behind.
 
