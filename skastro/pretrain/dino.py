@@ -32,8 +32,8 @@ class DINO(Objective):
     r"""The objective of DINO, with the parts that make it DINOv2.
 
     Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
-    The teacher sees two global views, the student these and any local ones. From each view the student predicts what the
-    teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
+    The teacher sees two global views, the student these and any local ones. From each view the student predicts what
+    the teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
     of all images, its logits are centered, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
     :math:`c`, or balanced by `skastro.losses.sinkhorn`.
 

@@ -135,8 +135,8 @@ def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
 class VoteEmbedder(ImageEmbedder):
     r"""Learn an embedding of images from volunteers' votes.
 
-    A head predicts from the features of each image the concentrations of a Dirichlet distribution for each question, and
-    encoder and head are trained together on the likelihood of the votes; see
+    A head predicts from the features of each image the concentrations of a Dirichlet distribution for each question,
+    and encoder and head are trained together on the likelihood of the votes; see
     `skastro.losses.dirichlet_multinomial_nll`. The head is then left behind.
 
     Parameters
