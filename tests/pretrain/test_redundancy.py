@@ -185,6 +185,15 @@ def test_the_objective_is_one_network_that_learns_from_both_views(method):
     assert {name.partition(".")[0] for name, _ in objective.named_parameters()} == {"online"}
 
 
+class AndNoisy(nn.Module):
+    """Two views of each image: as it is, and with noise."""
+
+    inputs = ("images",)
+
+    def forward(self, images):
+        return [images, images + 0.1 * torch.randn(images.shape)]
+
+
 def test_the_objective_is_learned(method):
     images = np.random.default_rng(0).normal(size=(200, 1, 3, 4)).astype(np.float32)
     losses = []
@@ -194,7 +203,7 @@ def test_the_objective_is_learned(method):
         with local_seed(0):
             train(
                 objective,
-                lambda batch: [batch, batch + 0.1 * torch.randn(batch.shape)],
+                AndNoisy(),
                 {"images": images},
                 monitor=monitor,
                 training=Training(precision="fp32"),
