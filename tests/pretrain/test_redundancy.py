@@ -185,12 +185,12 @@ def test_the_objective_is_one_network_that_learns_from_both_views(method):
     assert {name.partition(".")[0] for name, _ in objective.named_parameters()} == {"online"}
 
 
-class AndNoisy(nn.Module):
+class AndNoisy:
     """Two views of each image: as it is, and with noise."""
 
     inputs = ("images",)
 
-    def forward(self, images):
+    def __call__(self, images):
         return [images, images + 0.1 * torch.randn(images.shape)]
 
 
