@@ -33,8 +33,8 @@ class DINO(Objective):
 
     Student and teacher (a slowly moving copy) are each an encoder and a head that compares its rows with K prototypes.
     The teacher sees two global views, the student these and any local ones. From each view the student predicts what
-    the teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the same
-    of all images, its logits are centered, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
+    the teacher says of each other global view, see `skastro.losses.dino_loss`. So that the teacher does not say the
+    same of all images, its logits are centered, :math:`p = \mathrm{softmax}((\ell - c) / \tau_t)` with a running mean
     :math:`c`, or balanced by `skastro.losses.sinkhorn`.
 
     Two parts may be added. iBOT hides patches of the global views from the student, and a second head predicts what the

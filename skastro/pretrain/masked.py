@@ -97,8 +97,8 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
     r"""Learn an embedding of spectra without labels, by filling in what is hidden of them.
 
     Each spectrum is standardized by its own mean and scale, which the network sees as a token of their own; segments of
-    it are hidden, and the network predicts them from the rest. A pixel that is NaN, or whose inverse variance is zero, is
-    missing: the network knows, and no loss is taken there. Zero is a value.
+    it are hidden, and the network predicts them from the rest. A pixel that is NaN, or whose inverse variance is zero,
+    is missing: the network knows, and no loss is taken there. Zero is a value.
 
     Parameters
     ----------
