@@ -234,6 +234,10 @@ class FineTuner(BaseModel, ABC):
             self.embedder_, fresh = self._start(X, metadata)
             known = {name: metadata[name] for name in self.embedder_.metadata if name in metadata}
             arrays = self.embedder_.inputs(X, reset=fresh, **known)
+            if taken := arrays.keys() & {"target", "weight"}:
+                raise ValueError(
+                    f"{type(self.embedder_).__name__} calls an array {min(taken)!r}, fine-tuning's own name."
+                )
             if not fresh:
                 self.embedder_.check_training(arrays)
             take_names(self, self.embedder_)

@@ -23,7 +23,17 @@ from sklearn.preprocessing import FunctionTransformer
 from skorch.callbacks import Callback
 from torch import nn
 
-from skastro import BYOLEmbedder, FineTuneClassifier, FineTuneRegressor, ImageEncoder, Training, label_sweep, load, save
+from skastro import (
+    BYOLEmbedder,
+    FineTuneClassifier,
+    FineTuneRegressor,
+    ImageEncoder,
+    Training,
+    UntrainedImageEmbedder,
+    label_sweep,
+    load,
+    save,
+)
 from skastro.augment import Augment, Flip
 from skastro.downstream import RedshiftBins, SoftmaxHead
 from skastro.downstream.tuning import FineTuning
@@ -286,6 +296,19 @@ def test_any_source_is_used_and_stays_as_it_was(tuner, source):
     assert np.isfinite(answers(tuner.set_params(encoder=given).fit(X, targets(tuner)))).all()
     assert pickle.dumps(given) == before
     assert tuner.encoder is given
+
+
+class Weighing(UntrainedImageEmbedder):
+    """A modality whose array has the name that fine-tuning has for the weights of rows."""
+
+    def inputs(self, X, mask=None, *, reset=False, **metadata):
+        arrays = super().inputs(X, mask, reset=reset, **metadata)
+        return arrays | {"weight": np.ones(len(arrays["images"]))}
+
+
+def test_arrays_of_a_modality_do_not_take_the_names_of_the_targets(tuner):
+    with pytest.raises(ValueError, match="Weighing calls an array 'weight', fine-tuning's own name"):
+        tuner.set_params(encoder=FrozenEstimator(Weighing("test_resnet").fit(X))).fit(X, targets(tuner))
 
 
 def test_a_frozen_embedder_is_used_and_never_touched(tuner, embedder):
