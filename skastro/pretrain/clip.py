@@ -1,5 +1,6 @@
 """AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
@@ -439,6 +440,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
         arrays: dict[str, np.ndarray] = {}
         for place, (side, (X, metadata), still) in enumerate(zip(sides, data, frozen, strict=True)):
             rows = both[masks[both, place]]
+            if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
+                side.set_params(embedder=FrozenEstimator(copy.deepcopy(side.embedder.estimator)))
             tower, more = build_tower(side, X, metadata, rows, self._inference(), still, augment[place], seed + place)
             towers.append(tower.rename(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}

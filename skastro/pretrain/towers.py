@@ -5,7 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.frozen import FrozenEstimator
 from torch import Tensor, nn
 
 from skastro.encoders import CachedTokens, Tokens
@@ -102,7 +101,7 @@ def build_tower(
     Parameters
     ----------
     side : PooledEmbedder
-        Embedder and pool; where the embedder is trained, `side` gets a copy of it.
+        Embedder and pool; the embedder is trained in place unless it is frozen.
     X : array-like of shape (n, ...)
         What the embedder takes.
     metadata : dict
@@ -127,8 +126,6 @@ def build_tower(
     head: Any = side.head_
     if frozen:
         cached = measure(side, arrays, rows[:: -(-len(rows) // MEASURED)], inference)
-    else:
-        side.set_params(embedder=FrozenEstimator(copy.deepcopy(side.embedder.estimator)))
     modality = as_modality(side.embedder.estimator)
     modality_rows = {name: array[rows] for name, array in arrays.items()} if augment is not None else {}
     recipe = None if augment is None else modality.fit_recipe(augment, modality_rows)
