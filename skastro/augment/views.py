@@ -10,7 +10,7 @@ from skastro.augment.base import Augment
 from skastro.augment.geometry import Rotate, resample
 from skastro.images import center_crop
 
-__all__ = ["OneView", "Views", "orientations", "symmetries"]
+__all__ = ["OneView", "Views", "orientations"]
 
 
 class Views(nn.Module):
@@ -128,37 +128,6 @@ def orientations(
         turns = (0, 1, 2, 3) if size[0] == size[1] else (0, 2)
         return [partial(turned, size=size, turns=turn, flip=flip) for flip in (False, True) for turn in turns]
     return [partial(rotated, size=size, turn=turn / average, edge=edge) for turn in range(average)]
-
-
-def symmetries(
-    images: Tensor, size: tuple[int, int], average: str | int | None, *, edge: str = "reflection"
-) -> list[Tensor]:
-    """Return the central window in every orientation to average over.
-
-    Parameters
-    ----------
-    images : Tensor of shape (n, bands, height, width)
-        Raw images.
-    size : tuple of int
-        Height and width of the window.
-    average : {"dihedral"}, int or None
-        As in `orientations`.
-    edge : {"reflection", "border", "zeros"}, default="reflection"
-        As in `orientations`.
-
-    Returns
-    -------
-    list of Tensor of shape (n, bands, size[0], size[1])
-        Flips and quarter turns are exact.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastro.augment.views import symmetries
-    >>> len(symmetries(torch.rand(2, 1, 8, 8), (6, 6), "dihedral"))
-    8
-    """
-    return [orientation(images) for orientation in orientations(size, average, edge)]
 
 
 def turned(images: Tensor, size: tuple[int, int], turns: int, flip: bool) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skastro.augment import Augment, Flip, Rotate
-from skastro.augment.views import Views, symmetries
+from skastro.augment.views import Views, orientations
 
 
 def as_set(views):
@@ -39,6 +39,10 @@ def test_two_views_of_one_recipe_differ(noise, seeded):
 
 
 # ---------------------------------------------------------------- symmetries
+
+
+def symmetries(images, size, average, edge="reflection"):
+    return [orientation(images) for orientation in orientations(size, average, edge)]
 
 
 @pytest.mark.parametrize("size", [12, 13, 9])
