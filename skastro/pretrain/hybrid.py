@@ -66,7 +66,7 @@ class HybridBYOL(Objective):
         supervised = dirichlet_multinomial_nll(self.head(features), votes, self.sizes)
         self.parts = {
             "contrastive_loss": contrastive.detach(),
-            "vote_loss": torch.where(votes.any(), supervised.detach(), torch.nan),
+            "vote_loss": torch.where((votes > 0).any(), supervised.detach(), torch.nan),
         }
         return hybrid_loss(contrastive, supervised, self.weight)
 
