@@ -2,16 +2,38 @@
 
 import json
 
+import numpy as np
 import pytest
+from sklearn.utils import Bunch
 
+from skastro import load
 from skastro.cli import main
+from skastro.datasets import load_hubble_deep_field
 
 
-def test_demo_does_the_main_job(tmp_path, capsys):
-    main(["demo", "--out", str(tmp_path), "--epochs", "0", "--galaxies", "240"])
+@pytest.fixture
+def few_objects(monkeypatch):
+    """A part of the deep field, since every object is embedded in eight orientations."""
+    field = load_hubble_deep_field()
+    monkeypatch.setattr(
+        "skastro.datasets.load_hubble_deep_field", lambda: Bunch(**field | {"images": field.images[:96]})
+    )
+
+
+def test_demo_does_the_main_job(few_objects, tmp_path, capsys):
+    main(["demo", "--out", str(tmp_path), "--epochs", "1", "--galaxies", "240"])
     told = capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"galaxies.skastro", "label-sweep.png", "look-alikes.png"}
+    assert "Real sky: 96 objects" in told
     assert "48 of 48 predictions agree" in told
+    methods = ("SimCLR", "untrained encoder", "raw pixels")
+    rows = [line for line in told.splitlines() if line.startswith(methods)]
+    scores = {name: row.removeprefix(name).split() for name, row in zip(methods, rows, strict=True)}
+    assert scores["SimCLR"] != scores["untrained encoder"]
+    assert float(scores["SimCLR"][-1]) > 0.5  # of 120 labels, in six classes
+    learned = load(tmp_path / "galaxies.skastro")[0].estimator
+    assert len(learned.history_["loss"]) == 1
+    assert np.isfinite(learned.history_["loss"]).all()
     main(["info", str(tmp_path / "galaxies.skastro")])
     provenance = json.loads(capsys.readouterr().out)["provenance"][0]
     assert provenance["bands"] == ["g", "r", "i"]

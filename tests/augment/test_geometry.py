@@ -4,8 +4,10 @@ import re
 import warnings
 from itertools import permutations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from skastro.augment import Augment, Crop, Dihedral, Flip, GaussianNoise, Rotate, Shift, Zoom
 
@@ -133,6 +135,43 @@ def test_crop_windows_have_the_area_asked_and_lie_inside(scale, ratio, seeded):
     reach = drawn["center"].abs() + drawn["sides"] * half
     assert (reach <= half + 1e-4).all()
     assert (reach.amax(dim=0) > half - 0.1).all()
+
+
+EVEN = {
+    "angles": (Rotate(), lambda degrees: (degrees + 180) / 360),
+    "smaller angles": (Rotate(degrees=30), lambda degrees: (degrees + 30) / 60),
+    "shifts": (Shift(pixels=500), lambda pixels: (pixels + 500.5) / 1001),
+    "zooms": (Zoom(scale=(0.5, 2.0)), lambda scale: torch.log2(scale) / 2 + 0.5),
+    "areas": (Crop(scale=(0.3, 0.7)), lambda sides, center: (sides.prod(dim=1) - 0.3) / 0.4),
+    "aspects": (
+        Crop(scale=(0.2, 0.4), ratio=(0.5, 2.0)),
+        lambda sides, center: torch.log2(sides[:, 0] / sides[:, 1]) / 2 + 0.5,
+    ),
+    "windows": (Crop(scale=(0.2, 0.6)), lambda sides, center: center / (1 - sides) / torch.tensor([20.0, 30.0]) + 0.5),
+}
+
+
+@pytest.mark.parametrize(("step", "share"), EVEN.values(), ids=EVEN)
+def test_amounts_are_drawn_evenly_and_along_each_axis_for_itself(step, share, seeded):
+    """As a share of what is allowed, each is uniform from 0 to 1: both ways round, and anywhere in the frame."""
+    columns = share(**step.draw((4000, 1, 30, 20), seeded())).reshape(4000, -1).double().numpy()
+    for column in columns.T:
+        assert stats.kstest(column, "uniform").pvalue > 0.01
+    assert np.abs(np.corrcoef(columns.T) - np.eye(columns.shape[1])).max() < 0.05
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_both_flips_happen_as_often_as_asked_and_each_for_itself(p, seeded):
+    drawn = Flip(p=p).draw((4000, 1, 8, 8), seeded())
+    across, down = drawn["across"].double(), drawn["down"].double()
+    for share, expected in ((across, p), (down, p), (across * down, p * p)):
+        assert share.mean().item() == pytest.approx(expected, abs=0.025)  # three standard errors
+
+
+def test_all_orientations_are_equally_likely(seeded):
+    drawn = Dihedral().draw((4000, 1, 8, 8), seeded())
+    counts = np.bincount(drawn["turns"] + 4 * drawn["flipped"].int(), minlength=8)
+    assert stats.chisquare(counts).pvalue > 0.01
 
 
 # ---------------------------------------------------------------- composition

@@ -114,6 +114,29 @@ def test_the_view_in_the_code_of_walmsley_2022():
     assert (params["color__brightness"], params["color__p"], params["grayscale__p"]) == (0.8 * 0.5, 0.8, 0.3)
 
 
+def test_views_of_the_default_recipe_see_half_of_a_galaxy_or_more():
+    """What is learned depends on the crop more than on any other step."""
+    recipe = get_recipe("galaxy")
+    params = recipe.get_params()
+    assert active(params) == ["noise", "rotate", "shift", "crop", "flip", "color", "blur"]
+    assert (params["crop__scale"], params["crop__ratio"]) == ((0.5, 1.0), (1.0, 1.0))
+    assert (params["noise__scale"], params["rotate__degrees"], params["shift__pixels"]) == ((0.0, 1.0), 180, 2)
+    assert (params["flip__p"], params["color__p"], params["blur__p"]) == (0.5, 0.8, 0.1)
+    assert (params["color__brightness"], params["color__contrast"], params["color__saturation"]) == (0.4, 0.4, 0.2)
+    first, second, *local = get_recipe("galaxy-crops").views((32, 32))
+    assert [size for _, size in local] == [(16, 16)] * 4
+    for view, _ in (first, second):
+        assert joblib.hash(view) == joblib.hash(recipe)
+    params = local[0][0].get_params()
+    assert (params["zoom__scale"], params["crop__scale"]) == ((0.5, 0.5), (0.1, 0.5))
+
+
+def test_views_to_learn_labels_from_keep_the_flux():
+    params = get_recipe("supervised").get_params()
+    assert active(params) == ["rotate", "shift", "flip"]
+    assert (params["rotate__degrees"], params["shift__pixels"], params["flip__p"]) == (180, 2, 0.5)
+
+
 def test_several_kinds_of_view_are_refused_where_one_recipe_is_needed(noise):
     images = noise(4, 3, 64, 64).numpy()
     for refused in (

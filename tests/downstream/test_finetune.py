@@ -810,6 +810,18 @@ def test_dihedral_average_does_not_see_orientation(tuner):
     assert not np.allclose(answers(tuner.set_params(average=None)), answers(tuner, turned), rtol=1e-4, atol=1e-5)
 
 
+def test_rotations_to_average_over_are_filled_as_the_recipe_says(tuner):
+    """Zeros beyond a cutout are zeros around it: in a frame of them, the same weights give the same answers."""
+    tuner.set_params(average=8, normalize=None, max_epochs=0, size=36)
+
+    def told(images, edge):
+        return answers(clone(tuner).set_params(augment=Augment(edge=edge)).fit(images, targets(tuner)), images)
+
+    zeros, framed = told(X, "zeros"), np.pad(X, [(0, 0), (0, 0), (10, 10), (10, 10)])
+    np.testing.assert_allclose(told(framed, "border"), zeros, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(told(X, "border"), zeros, rtol=1e-3, atol=1e-5)
+
+
 def test_shapes_learn():
     y = np.arange(32) % 2
     x = np.linspace(-1, 1, 32)

@@ -177,6 +177,27 @@ def test_draws_follow_the_density(models):
     assert_allclose(ends, [0.1, 0.9], atol=0.005)
 
 
+def test_all_members_are_drawn_from_alike(models):
+    """Members that differ, so that draws of one alone are far from the mixture."""
+    (x, *_), _ = unseen("flat")
+    unlike = pickled(models["flat"])
+    with torch.no_grad():
+        for parameter in unlike.flows_[1].parameters():
+            parameter.copy_(3 * parameter.roll(1))
+    sigma, alone = unlike.target_scaler_.scale_[0], []
+    for flow in unlike.flows_:
+        member = pickled(unlike)
+        member.flows_ = torch.nn.ModuleList([flow])
+        alone.append(member.predict(x[np.newaxis])[0])
+    assert abs(alone[0] - alone[1]) > 0.2 * sigma
+    assert unlike.predict(x[np.newaxis])[0] == pytest.approx(np.mean(alone), abs=0.02 * sigma)
+    grid = np.linspace(800, 1200, 8001)
+    density = np.exp(unlike.log_prob(np.tile(x, (len(grid), 1)), grid))
+    cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(grid))])
+    draws = unlike.sample(x[np.newaxis], 4000)[0, :, 0]
+    assert stats.kstest(draws, lambda values: np.interp(values, grid, cumulative)).pvalue > 0.01
+
+
 @each_model
 def test_shapes_follow_the_values(models, name):
     model, (X, y) = models[name], unseen(name)
@@ -292,6 +313,21 @@ def test_each_flow_stops_when_its_held_out_rows_say_so():
         losses = history["validation_loss"]
         assert len(losses) == np.argmin(losses) + 1 + 3 < 60
     assert model.history_[0]["validation_loss"][0] != model.history_[1]["validation_loss"][0]
+
+
+def test_what_is_learned_does_not_depend_on_rows_held_out(monkeypatch):
+    """Values of the rows held out change places: the loss of those trained on stays, and theirs does not."""
+    X, y = pairs(60)
+    seen, split = [], posterior.hold_out
+    monkeypatch.setattr(posterior, "hold_out", lambda *args, **kw: seen.append(split(*args, **kw)) or seen[-1])
+    model = FlowPosterior(**(TINY | {"n_estimators": 1, "max_epochs": 3}), random_state=0).fit(X, y)
+    trained, watched = seen[0]
+    assert sorted([*trained, *watched]) == list(range(60))
+    mixed = y.copy()
+    mixed[watched] = y[watched[::-1]]
+    again = clone(model).fit(X, mixed)
+    assert_allclose(again.history_[0]["loss"], model.history_[0]["loss"], rtol=1e-6)
+    assert (again.history_[0]["validation_loss"] != model.history_[0]["validation_loss"]).all()
 
 
 def test_the_best_epoch_is_restored(monkeypatch):

@@ -516,6 +516,27 @@ def test_two_towers_are_one_pair():
     torch.testing.assert_close(clip(present=torch.ones(6, 2), **rows), loss)
 
 
+@pytest.mark.parametrize(("given", "used"), [(15.5, 15.5), (99.0, 99.0), (250.0, 100.0)])
+def test_a_learned_scale_ends_at_100(given, used):
+    """Radford et al. (2021), section 2.5; one that is fixed is as it was given."""
+    torch.manual_seed(0)
+    parts, rows = [Linear("0"), Linear("1")], {name: torch.randn(6, 4) for name in "01"}
+    for learn, scale in ((True, used), (False, given)):
+        clip = CLIP(parts, given, learn)
+        assert clip.scale.item() == pytest.approx(scale, rel=1e-5)
+        torch.testing.assert_close(clip(**rows), clip_loss(*(part.layer(rows[part.name]) for part in parts), scale))
+
+
+def test_pairs_held_out_are_judged_as_they_will_be_embedded(sky, named):
+    """By networks in eval mode, batch norms and all: the lowest loss is that of what the best epoch embeds."""
+    named.set_params(early_stopping=True, validation_fraction=0.25, max_epochs=3, training=Training(precision="fp32"))
+    named.fit(sky.images, sky.spectra)
+    _, held_out = hold_out(np.arange(24), 0.25, draw_seed(0))
+    rows = (torch.from_numpy(side[held_out]) for side in named.transform(sky.images, sky.spectra))
+    lowest = named.history_["validation_loss"].min()
+    assert float(clip_loss(*rows, named.scale_)) == pytest.approx(lowest, rel=1e-4)
+
+
 def test_a_modality_that_few_objects_have_is_trained_on_where_there_is_a_pair(sky, three):
     """Batches hold one image, or none: a batch norm, and the spread in the history, can do without."""
     images = changed(sky.images, np.nan, slice(2, 24))

@@ -170,6 +170,18 @@ def test_encoders_and_averages(embedder, sky, encoder, average):
     assert np.isfinite(embedder.fit_transform(sky.X, sky.y)).all()
 
 
+def test_rotations_to_average_over_are_filled_as_the_recipe_says(embedder, sky):
+    """Zeros beyond a cutout are zeros around it: in a frame of them, the same weights give the same rows."""
+    embedder.set_params(average=8, normalize=None, max_epochs=0, size=36)
+
+    def rows(images, edge):
+        return clone(embedder).set_params(augment=Augment(edge=edge)).fit(images, sky.y).transform(images)
+
+    zeros, framed = rows(sky.X, "zeros"), np.pad(sky.X, [(0, 0), (0, 0), (10, 10), (10, 10)])
+    np.testing.assert_allclose(rows(framed, "border"), zeros, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(rows(sky.X, "border"), zeros, rtol=1e-2, atol=1e-3)
+
+
 def test_dihedral_average_does_not_see_orientation(embedder, sky):
     embedder.set_params(average="dihedral").fit(sky.X, sky.y)
     turned = np.rot90(sky.X, axes=(2, 3))[..., ::-1]

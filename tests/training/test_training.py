@@ -428,6 +428,42 @@ def test_every_optimizer_lowers_the_loss(optimizer, lr, left, toy, images):
     assert loss[-1] < left * loss[0]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ("sgd", {"momentum": 0.7}),
+        ("lars", {"momentum": 0.7}),
+        ("adam", {"betas": (0.8, 0.95)}),
+        ("adamw", {"betas": (0.8, 0.95)}),
+        ("auto", {"betas": (0.8, 0.95)}),
+    ],
+)
+def test_words_of_the_optimizer_reach_it(optimizer, words, toy, images):
+    groups = []
+
+    class Look(Callback):
+        def on_train_begin(self, net, **kwargs):
+            groups.extend(net.optimizer_.param_groups)
+
+    run(toy, images, optimizer=optimizer, callbacks=[Look()], **words)
+    for name, given in words.items():
+        assert {group[name] for group in groups} == {given}
+
+
+def test_two_steps_of_sgd_have_its_momentum(toy, images):
+    """A step goes on with 0.9 of the one before: torch's SGD, and that of MoCo."""
+    start, gradients = toy.encoder.weight.detach().clone(), []
+
+    class Look(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            gradients.append(toy.encoder.weight.grad.clone())
+
+    settings = {"schedule": "constant", "warmup": 0, "weight_decay": 0.0}
+    run(toy, images, optimizer="sgd", callbacks=[Look()], batch_size=20, max_epochs=2, **settings)
+    first, second = gradients
+    torch.testing.assert_close(toy.encoder.weight.detach(), start - 0.01 * (first + (second + 0.9 * first)))
+
+
 def test_history_holds_one_value_per_epoch_and_follows_the_schedules(toy, images):
     history = run(toy, images, max_epochs=4, lr=0.3, warmup=1, ema=0.9).history
     assert {name: len(values) for name, values in history.items()} == dict.fromkeys(
