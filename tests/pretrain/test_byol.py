@@ -19,7 +19,7 @@ def byol():
     with local_seed(0):
         byol = BYOL(nn.Sequential(nn.Flatten(), nn.Linear(12, 8)), 8, 16, 5).double()
     for place, tensor in enumerate(filter(torch.is_floating_point, byol.target.state_dict().values())):
-        tensor.add_(0.3 * draw(*tensor.shape, seed=place).abs())
+        tensor.add_(0.3 * draw(*tensor.shape, seed=place))
     return byol
 
 
@@ -51,16 +51,16 @@ def slow_term(byol, online, target):
 
 def test_the_loss_is_the_mean_of_both_crossed_terms(byol):
     """Grill et al. (2020), section 3.1: each view in turn goes to the online network, the other to the target."""
-    first, second = draw(6, 3, 2, 2, seed=1), draw(6, 3, 2, 2, seed=2)
+    first, second = draw(6, 3, 2, 2, seed=5), draw(6, 3, 2, 2, seed=105)
     forth, back = slow_term(byol, first, second), slow_term(byol, second, first)
     assert byol(first, second).item() == pytest.approx((forth + back) / 2, rel=1e-5)
     alone = [slow_term(byol, view, view) for view in (first, second)]
-    assert min(abs(crossed - itself) for crossed in (forth, back) for itself in alone) > 0.05
+    assert min(abs(crossed - itself) for crossed in (forth, back) for itself in alone) > 0.3
 
 
 def test_the_gradient_is_that_of_a_target_that_stands_still(byol):
     """Of the loss by finite differences of its formula, in a direction through all weights of the online side."""
-    first, second = draw(6, 3, 2, 2, seed=1), draw(6, 3, 2, 2, seed=2)
+    first, second = draw(6, 3, 2, 2, seed=5), draw(6, 3, 2, 2, seed=105)
     byol(first, second).backward()
     learning = [*byol.online.parameters(), *byol.predictor.parameters()]
     direction = [draw(*parameter.shape, seed=place) for place, parameter in enumerate(learning)]
