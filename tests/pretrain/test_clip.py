@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skastro import (
     AstroCLIPEmbedder,
@@ -152,6 +152,14 @@ def test_the_pool_sees_tokens_in_units_that_it_measured():
         torch.testing.assert_close(pool.std[0], unit * tokens[mask][:, 0].std(correction=0))
         rows.append(pool(seen, mask))
     torch.testing.assert_close(rows[0], rows[1], atol=1e-3, rtol=1e-3)
+
+
+def test_units_of_what_a_frozen_embedder_gives_do_not_matter(sky):
+    as_it_is = FrozenEstimator(FunctionTransformer().fit(sky.table))
+    clip = AstroCLIPEmbedder(as_it_is, as_it_is, **FAST, training=Training(precision="fp32"))
+    tables = sky.table, 1e3 * sky.table + 1e4
+    rows = [clone(clip).fit(table, sky.spectra).transform(table) for table in tables]
+    np.testing.assert_allclose(*rows, atol=1e-3)
 
 
 def test_heads_must_divide_the_features():
