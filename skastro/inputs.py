@@ -1,4 +1,4 @@
-"""The door for data: tables, masked arrays, tensors, columns of arrays and lists become plain arrays; missing is NaN."""
+"""The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
 
 from typing import Any
 
