@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skastro.augment.step import NOT_NEGATIVE, PROBABILITY, Limits, PixelStep, chosen, uniform
+from skastro.pixels import unit_of
 from skastro.surveys import Survey
 
 __all__ = ["ContiguousMask", "ContinuumTilt", "GridStep", "InverseVarianceNoise", "Redshift", "segments"]
@@ -117,6 +118,7 @@ class InverseVarianceNoise(PixelStep):
         self.p = p
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        self.unit_ = unit_of(images)
         if self.ivar is None:
             return
         ivar = np.asarray(self.ivar, dtype=float)
@@ -129,7 +131,11 @@ class InverseVarianceNoise(PixelStep):
     def draw(  # noqa: D102
         self, shape: tuple[int, ...], generator: torch.Generator, ivar: Tensor | None = None
     ) -> dict[str, Tensor]:
-        given = ivar if self.ivar is None else torch.as_tensor(np.asarray(self.ivar, dtype=np.float32))
+        given = (
+            ivar
+            if self.ivar is None
+            else torch.as_tensor(np.asarray(self.ivar, dtype=float) * getattr(self, "unit_", 1.0) ** 2)
+        )
         if given is None:
             raise ValueError(
                 "InverseVarianceNoise needs the inverse variance of the batch: call the Augment with ivar=, or give "

@@ -47,7 +47,7 @@ NORMS: dict[str | None, Callable[[int], nn.Module]] = {
     None: nn.Identity,
 }
 # What says how images come in, with its default.
-IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "normalize": "standard"}
+IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "bands_axis": None, "normalize": "standard"}
 
 
 class FineTuning(Objective):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder
+from skastro.inputs import as_rows
 from skastro.missing import present, scatter
 from skastro.training import AsGiven, Monitor, Objective, as_batch, draw_seed, local_seed, resolve_device
 
@@ -288,7 +289,8 @@ class RowModality(Modality):
         self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
     ) -> dict[str, np.ndarray]:
         check_is_fitted(self.transformer)
-        few = X if mask is None or mask.all() else _safe_indexing(X, np.flatnonzero(mask))
+        few = as_rows(X)
+        few = few if mask is None or mask.all() else _safe_indexing(few, np.flatnonzero(mask))
         rows = check_array(
             self.transformer.transform(few),
             dtype=np.float32,

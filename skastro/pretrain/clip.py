@@ -20,8 +20,9 @@ from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, restored_on_error, take_names
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
+from skastro.inputs import as_rows
 from skastro.losses import clip_loss
-from skastro.missing import check_lengths
+from skastro.missing import RAGGED
 from skastro.modalities import as_embedder, as_modality, as_specification, is_specification
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.pretrain.towers import Tower, build_tower
@@ -463,20 +464,22 @@ class AstroCLIPEmbedder(BaseEmbedder):
 def as_modalities(X: Any, y: Any, count: int) -> list[tuple[str, Any]]:
     """List the modalities with their names in errors."""
     if count == 2:
-        parts = [("X", X), ("y", as_rows(y))]
+        parts = [("X", as_rows(X, "X", RAGGED)), ("y", as_columns(y, "y"))]
     elif not isinstance(y, list | tuple) or len(y) != count - 1:
         raise ValueError(f"y must be a list of {count - 1} modalities, for second= and others=.")
     else:
-        parts = [("X", X), *((f"y[{place}]", as_rows(part)) for place, part in enumerate(y))]
+        parts = [("X", as_rows(X, "X", RAGGED))]
+        parts += [
+            (name, as_columns(part, name)) for name, part in zip(map("y[{}]".format, range(count)), y, strict=False)
+        ]
     check_consistent_length(*(rows for _, rows in parts))
     return parts
 
 
-def as_rows(y: Any) -> Any:
+def as_columns(y: Any, name: str) -> Any:
     """Make spectra of one pixel of a single column."""
-    check_lengths(y)
-    rows = np.asarray(y)
-    return rows[:, np.newaxis] if rows.ndim == 1 else y
+    rows = as_rows(y, name, RAGGED)
+    return rows[:, np.newaxis] if rows.ndim == 1 else rows
 
 
 def embedder_of(recipe: Any) -> Any:

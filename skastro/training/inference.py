@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from skastro.pixels import Pixels
 from skastro.training.batches import as_batch
 
 __all__ = ["Inference"]
@@ -90,6 +91,9 @@ class Inference:
                 batch = as_batch(few, slice(None), self.device)
                 outputs = [network(*view(**batch)) for view in views]
             yield chosen, outputs
+        for array in arrays.values():
+            if isinstance(array, Pixels):
+                array.report()
 
     def mean(
         self,
