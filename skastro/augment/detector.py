@@ -160,7 +160,7 @@ class GaussianNoise(LevelStep):
             sigma = quadrature_difference(sigma, self._draw_levels("true", shape, generator))
         return {
             "sigma": torch.where(noisy, sigma, 0.0),
-            "field": torch.randn(shape, generator=generator, device=generator.device),
+            "field": torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device),
         }
 
     def apply(self, images: Tensor, sigma: Tensor, field: Tensor) -> Tensor:  # noqa: D102

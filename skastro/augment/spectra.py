@@ -51,7 +51,9 @@ def segments(n: int, width: int, count: int, length: int, generator: torch.Gener
     [30, 30]
     """
     # Shrink each segment to a point, draw distinct points, and grow the segments again, which moves the later ones on.
-    places = torch.rand(n, width - count * (length - 1), generator=generator, device=generator.device)
+    places = torch.rand(
+        n, width - count * (length - 1), generator=generator, dtype=torch.float32, device=generator.device
+    )
     starts = places.topk(count).indices.sort(dim=1).values
     starts = starts + (length - 1) * torch.arange(count, device=generator.device)
     inside = torch.zeros(n, width, dtype=torch.bool, device=generator.device)
@@ -146,7 +148,7 @@ class InverseVarianceNoise(PixelStep):
         given = given.to(generator.device, torch.float32)
         multiple = uniform(shape[0], *self.scale, generator) * chosen(shape[0], self.p, generator)
         deviation = torch.where(given > 0, given, torch.inf).rsqrt().expand(shape)
-        field = torch.randn(shape, generator=generator, device=generator.device)
+        field = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
         return {"noise": multiple[:, None, None, None] * deviation * field}
 
     def apply(self, images: Tensor, noise: Tensor) -> Tensor:  # noqa: D102

@@ -90,7 +90,7 @@ class ImageModality(BaseEmbedder, Modality):
 
     def inputs(
         self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Any]:
         """Fold images; those to learn from (reset) are checked whole, others for their shape, and when they are read.
 
         Parameters

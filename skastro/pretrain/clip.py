@@ -31,10 +31,10 @@ from skastro.training import (
     HeldOut,
     Monitor,
     Objective,
+    Randomness,
     Training,
     draw_seed,
     hold_out,
-    local_seed,
     resolve_device,
 )
 
@@ -450,9 +450,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
             arrays["present"] = masks.astype(np.float32)
         objective, monitor, view = CLIP(towers, self.scale, self.learn_scale), Monitor(towers[0].head), AsGiven()
         held_out = HeldOut(watched, view, self.n_iter_no_change) if len(watched) else None
+        draws = Randomness(seed, resolve_device(self.device))
         try:
-            with local_seed(seed):
-                self._train(objective, view, arrays, monitor, rows=trained, held_out=held_out)
+            self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.embedders_ = sides
