@@ -130,7 +130,7 @@ def test_pixels_that_are_not_finite(tmp_path, flux):
     holed[0, :, :3] = np.nan
     holed[1, 0, 10] = np.inf
     _fits(tmp_path / "edge.fits", holed)
-    with pytest.raises(ValueError, match=r"edge\.fits has 61 pixels that are not finite; fill= replaces"):
+    with pytest.raises(ValueError, match=r"edge\.fits has 61 pixels that are missing or not finite; fill= replaces"):
         load_images(tmp_path)
     zeros, medians = (load_images(tmp_path, fill=fill).images[0] for fill in (0, "median"))
     bad = ~np.isfinite(holed)
