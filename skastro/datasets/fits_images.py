@@ -74,17 +74,20 @@ def _pixels(file: Path, hdus: Any, part: Any, bands_axis: int | None) -> Pixels 
     scale, zero = part.header.get("BSCALE", 1), part.header.get("BZERO", 0)
     if raw.dtype.kind == "f":
         return Pixels(_scaled(raw, scale, zero), missing, step=0)
-    blank = part.header.get("BLANK", _compressed_blank(file, hdus.index_of(part)))
+    blank = _blank(file, hdus, part)
     if blank is not None:
         missing = raw == blank
     return Pixels(_scaled(np.where(missing, raw.dtype.type(0), raw), scale, zero), missing, step=abs(scale))
 
 
-def _compressed_blank(file: Path, position: int) -> int | None:
-    """Look up the ZBLANK of compressed integers, which astropy applies to floats only."""
+def _blank(file: Path, hdus: Any, part: Any) -> int | None:
+    """Look up the stored integer that marks missing pixels."""
     from astropy.io import fits
 
-    return fits.getheader(file, position, disable_image_compression=True).get("ZBLANK")
+    if "BLANK" in part.header or not isinstance(part, fits.CompImageHDU):
+        return part.header.get("BLANK")
+    # Compressed integers may call it ZBLANK, which astropy drops.
+    return fits.getheader(file, hdus.index_of(part), disable_image_compression=True).get("ZBLANK")
 
 
 def _scaled(raw: np.ndarray, scale: float, zero: float) -> np.ndarray:
