@@ -117,6 +117,17 @@ def load_images(
     ((1, 3, 32, 32), dtype('uint8'))
     >>> cutouts.filenames
     array(['galaxy.png'], dtype='<U10')
+
+    A cube of unsigned integers with its bands last, in which 0 means that nothing was observed:
+
+    >>> from astropy.io import fits
+    >>> counts = np.full((20, 30, 2), 50000, np.uint16)
+    >>> counts[0] = 0
+    >>> with TemporaryDirectory() as folder:
+    ...     fits.writeto(Path(folder, "sky.fits"), counts)
+    ...     cutouts = load_images(folder, missing=0, fill="median")
+    >>> cutouts.images.shape, cutouts.images.dtype, float(cutouts.images.min())
+    ((1, 2, 20, 30), dtype('float32'), 50000.0)
     """
     files = _files(paths)
     sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1)
