@@ -1,7 +1,5 @@
 """Readers of image cutouts in FITS, JPEG, PNG and TIFF files."""
 
-import struct
-import zlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -19,18 +17,6 @@ __all__ = ["load_images"]
 
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
-_DAMAGE = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)  # what libraries raise where a file is cut or bent
 
 
 @validate_params(
@@ -170,7 +156,9 @@ def _read(file: Path, hdu: int | str | None, bands_axis: int | None) -> Pixels:
             pixels = read_picture(file, bands_axis)
         else:
             pixels = read_fits(file, hdu, bands_axis)
-    except _DAMAGE as error:
+    except (ImportError, RefusedError):
+        raise
+    except Exception as error:  # a damaged file may fail in any way
         raise RefusedError(f"cannot be read, perhaps cut short: {error}") from error
     if pixels is None:
         raise RefusedError("holds no image of two axes, or of three with bands first or last.")

@@ -1,5 +1,6 @@
 """Laws of FITS images: what is missing stays missing, and no number loses bits."""
 
+import astropy
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -78,6 +79,7 @@ def test_blank_of_scaled_integers(tmp_path, compressed):
     np.testing.assert_allclose(images, np.where(raw == -6, 0, raw * 0.1 + 5), rtol=1e-7)
 
 
+@pytest.mark.skipif(astropy.__version__ < "7", reason="older astropy cannot read such files: they are refused")
 def test_blank_under_its_compressed_name(tmp_path):
     raw = np.arange(12, dtype=np.int32).reshape(3, 4)
     file = _write(tmp_path / "a.fits", raw, True, ZBLANK=5)
