@@ -167,7 +167,8 @@ def narrowed(values: np.ndarray, step: float) -> np.ndarray:
     Returns
     -------
     ndarray
-        What is uint8 as it is. Float32 if that keeps the differences and neither overflows nor underflows, else float64.
+        What is uint8 as it is. Float32 if that keeps the differences, does not overflow and does not underflow, else
+        float64.
 
     Raises
     ------
