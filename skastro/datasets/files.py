@@ -160,7 +160,7 @@ def _read(file: Path, hdu: int | str | None, bands_axis: int | None) -> Pixels:
         raise
     except Exception as error:  # a damaged file may fail in any way
         raise RefusedError(f"cannot be read, perhaps cut short: {error}") from error
-    if pixels is None:
+    if pixels is None or not pixels.values.size:
         raise RefusedError("holds no image of two axes, or of three with bands first or last.")
     return pixels
 

@@ -68,6 +68,13 @@ def test_file_without_an_image_is_refused(tmp_path):
         load_images(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_image_without_a_pixel_is_refused(tmp_path, dtype):
+    _fits(tmp_path / "a.fits", np.zeros((0, 5), dtype))
+    with pytest.raises(ValueError, match=r"a\.fits holds no image of two axes"):
+        load_images(tmp_path)
+
+
 def test_cube_of_too_many_axes_is_refused(tmp_path):
     _fits(tmp_path / "a.fits", np.zeros((2, 3, 20, 30), np.float32))
     with pytest.raises(ValueError, match=r"a\.fits holds no image of two axes"):
