@@ -1,0 +1,251 @@
+"""The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+__all__ = ["as_array", "as_rows", "as_table", "as_target", "check_rows"]
+
+
+def as_table(X: Any) -> pd.DataFrame | None:
+    """Convert a data frame of any library to pandas; anything else is None.
+
+    Parameters
+    ----------
+    X : any
+        A table: a pandas DataFrame, one of another library that has the dataframe interchange protocol (polars,
+        pyarrow), an astropy Table, or a structured array such as FITS gives; or anything else.
+
+    Returns
+    -------
+    DataFrame or None
+        Columns by name, missing values as pandas has them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.inputs import as_table
+    >>> list(as_table(np.zeros(2, dtype=[("redshift", ">f4"), ("id", "i8")])).columns)
+    ['redshift', 'id']
+    >>> as_table(np.zeros((2, 2))) is None
+    True
+    """
+    if isinstance(X, pd.DataFrame):
+        return X
+    if isinstance(X, np.ndarray):
+        names = X.dtype.names or ()
+        return pd.DataFrame({name: _column(X[name]) for name in names}) if names else None
+    if hasattr(X, "colnames"):  # of astropy
+        return pd.DataFrame({name: _column(X[name]) for name in X.colnames})
+    return pd.api.interchange.from_dataframe(X) if hasattr(X, "__dataframe__") else None
+
+
+def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
+    """Convert what a user gives to a plain array in which NaN is missing; plain arrays and sparse ones pass through.
+
+    Parameters
+    ----------
+    X : array-like
+        Array, memory map, masked array, column of a table or table, tensor, or a column or list of equal arrays.
+    name : str, default="X"
+        Name in errors.
+    cure : str, default="they must be alike"
+        What the error advises if the rows are of several shapes.
+
+    Returns
+    -------
+    ndarray
+        Of X's numbers; integers with a missing value become float64. What holds no numbers is an array of objects.
+
+    Raises
+    ------
+    ValueError
+        If the rows are of several shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.inputs import as_array
+    >>> as_array(np.ma.masked_equal([1, 2, -99], -99))
+    array([ 1.,  2., nan])
+    >>> as_array([np.zeros((3, 8, 8)), np.zeros((3, 9, 9))], cure="cut them to one size")
+    Traceback (most recent call last):
+    ...
+    ValueError: X has rows of several shapes, such as (3, 8, 8) and (3, 9, 9): cut them to one size.
+    """
+    if isinstance(X, torch.Tensor):
+        return X.detach().cpu().to(torch.float32 if X.dtype == torch.bfloat16 else X.dtype).numpy()
+    if issparse(X):
+        return X
+    if isinstance(X, list | tuple):
+        return _of_objects(_stack([_row(row) for row in X], name, cure), name, cure)
+    if (table := as_table(X)) is not None:
+        return _values(table)
+    return _of_objects(_plain(X), name, cure)
+
+
+def as_target(y: Any, name: str = "y") -> Any:
+    """Convert a target to a plain array without missing values.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_outputs)
+        Numbers or labels.
+    name : str, default="y"
+        Name in errors.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        If a value is missing; the error states how many and the first row.
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_target
+    >>> as_target(["FRI", None, "FRII"])
+    Traceback (most recent call last):
+    ...
+    ValueError: y has 1 missing values, the first in row 1: leave such rows out.
+    """
+    values = as_array(y, name)
+    if issparse(values) or values.dtype.kind in "iubSU":
+        return values
+    missing = pd.isna(values)
+    if missing.any():
+        first = int(np.argwhere(missing)[0, 0])
+        raise ValueError(f"{name} has {missing.sum()} missing values, the first in row {first}: leave such rows out.")
+    return values
+
+
+def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
+    """Convert what a user gives to a pandas DataFrame if it is a table, else to a plain array.
+
+    Parameters
+    ----------
+    X : array-like or table
+        Rows.
+    name, cure : str
+        As in `as_array`.
+
+    Returns
+    -------
+    DataFrame or ndarray
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_rows
+    >>> as_rows([[1.0, None]])
+    array([[ 1., nan]])
+    """
+    table = as_table(X)
+    return as_array(X, name, cure) if table is None else table
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be alike", **checks: Any) -> np.ndarray:
+    """Check the rows given to an estimator, and the number and names of their columns; they come in any container.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Being fitted (reset), or fitted.
+    X : array-like or table
+        Rows.
+    reset : bool
+        Learn number and names of the columns, if the rows have two axes, rather than compare them.
+    cure : str, default="they must be alike"
+        As in `as_array`.
+    **checks : dict
+        For :func:`sklearn.utils.check_array`.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        If they are not what `checks` ask for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skastro.inputs import check_rows
+    >>> scaler = StandardScaler()
+    >>> check_rows(scaler, np.ones((3, 2)), reset=True).shape, scaler.n_features_in_
+    ((3, 2), 2)
+    """
+    rows = as_rows(X, cure=cure)
+    array = check_array(
+        as_array(rows) if isinstance(rows, pd.DataFrame) else rows, estimator=estimator, input_name="X", **checks
+    )
+    if array.ndim == 2:
+        validate_data(estimator, rows, reset=reset, skip_check_array=True)
+    return array
+
+
+def _is_masked(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and hasattr(X, "mask")  # a Series has a method of that name
+
+
+def _plain(X: Any) -> np.ndarray:
+    """Replace what is masked by NaN."""
+    if not _is_masked(X):
+        return X if type(X) in (np.ndarray, np.memmap) else np.asarray(X)
+    values, mask = np.asarray(getattr(X, "unmasked", X)), np.broadcast_to(X.mask, np.shape(X))
+    if not mask.any():
+        return values
+    kind = values.dtype if values.dtype.kind in "fc" else np.float64 if values.dtype.kind in "iub" else object
+    return np.where(mask, np.nan, values.astype(kind, copy=False)).astype(kind, copy=False)
+
+
+def _column(X: Any) -> Any:
+    """Make a column that pandas takes: in native byte order, rows of arrays as objects."""
+    values = _plain(X)
+    return list(values) if values.ndim > 1 else values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _values(table: pd.DataFrame) -> np.ndarray:
+    numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
+    if numbers and any(not isinstance(kind, np.dtype) for kind in table.dtypes):  # those of pandas know pd.NA
+        return table.to_numpy(dtype=np.float64, na_value=np.nan)
+    return table.to_numpy()
+
+
+def _row(row: Any) -> Any:
+    """Convert a row that NumPy would not read, or of which it would lose the mask."""
+    return as_array(row) if _is_masked(row) or isinstance(row, torch.Tensor) else row
+
+
+def _stack(rows: list[Any], name: str, cure: str) -> np.ndarray:
+    try:
+        return np.asarray(rows)
+    except ValueError as error:
+        shapes = sorted({np.shape(row) for row in rows}) if len(rows) else []
+        if len(shapes) < 2:
+            raise
+        raise ValueError(f"{name} has rows of several shapes, such as {shapes[0]} and {shapes[-1]}: {cure}.") from error
+
+
+def _of_objects(values: np.ndarray, name: str, cure: str) -> np.ndarray:
+    """Stack rows that are arrays, and turn objects that are numbers into numbers."""
+    if values.dtype != object:
+        return values
+    missing = np.asarray(pd.isna(values))
+    rows = [_row(row) for row in values] if values.ndim == 1 else []
+    if arrays := [np.asarray(row) for row in rows if np.ndim(row)]:
+        if len(arrays) + missing.sum() < len(rows):
+            raise ValueError(f"{name} has rows that are arrays, and rows that are none: {cure}.")
+        nothing = np.full(arrays[0].shape, np.nan)
+        return _stack([nothing if gone else row for row, gone in zip(rows, missing, strict=True)], name, cure)
+    known = np.where(missing, np.nan, values) if missing.any() else values
+    return pd.Series(known.ravel()).infer_objects().to_numpy().reshape(values.shape)
