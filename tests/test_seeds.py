@@ -8,7 +8,8 @@ from sklearn.base import clone
 from skorch.callbacks import Callback
 
 from skastro import AstroCLIPEmbedder, FlowPosterior, HybridBYOLEmbedder, ImageEncoder, MaskedSpectrumEmbedder, Training
-from skastro.augment import Augment, ContiguousMask
+from skastro.augment import Augment, ContiguousMask, block_masks
+from skastro.encoders import VoteHead
 
 N = 12
 RNG = np.random.default_rng(0)
@@ -87,6 +88,40 @@ def test_the_seed_decides_what_is_drawn_for_views(name):
     for first, same, other in zip(fed, again, others, strict=True):
         assert all(torch.equal(*pair) for pair in zip(first, same, strict=True))
         assert not all(torch.equal(*pair) for pair in zip(first, other, strict=True))
+
+
+def assert_of_the_seed(drawn):
+    """Of three fits the first two have one seed, the third another."""
+    same, again, other = np.split(np.stack(drawn), 3)
+    assert np.array_equal(same, again)
+    assert not any(map(np.array_equal, same, other))
+
+
+def test_the_seed_decides_which_patches_are_hidden(monkeypatch):
+    hidden = []
+    monkeypatch.setattr(
+        "skastro.pretrain.dino.block_masks", lambda *args: hidden.append(block_masks(*args)) or hidden[-1]
+    )
+    for seed in (0, 0, 1):
+        watched("DINOEmbedder, all parts", seed)
+    assert_of_the_seed(hidden)
+
+
+@pytest.mark.parametrize("name", ["VoteEmbedder", "HybridBYOLEmbedder", "FineTuneClassifier, votes"])
+def test_the_seed_decides_what_a_head_of_votes_drops(name, monkeypatch):
+    """Of features that are all 1, so that what is 0 was dropped."""
+    dropped, forward = [], VoteHead.forward
+
+    def noted(head, features):
+        hook = head.linear.register_forward_pre_hook(lambda module, args: dropped.append(args[0].detach() == 0))
+        outputs = forward(head, 0 * features + 1)
+        hook.remove()
+        return outputs
+
+    monkeypatch.setattr(VoteHead, "forward", noted)
+    for seed in (0, 0, 1):
+        watched(name, seed, **({"dropout": 0.5} if "FineTune" in name else {}))
+    assert_of_the_seed(dropped)
 
 
 @pytest.mark.parametrize("name", HOLDING)

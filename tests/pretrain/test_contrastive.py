@@ -13,7 +13,7 @@ from skastro.losses import info_nce, nt_xent
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.moco import MoCo
 from skastro.pretrain.simclr import SimCLR
-from skastro.training import Monitor, local_seed, train
+from skastro.training import Monitor, Randomness, local_seed, train
 
 PIXELS, OUT = 12, 5
 
@@ -217,19 +217,19 @@ class AndNoisy(nn.Module):
 
 def learn(objective, images, epochs, lr=0.01):
     monitor = Monitor(objective.online[0])
-    with local_seed(0):
-        train(
-            objective,
-            AndNoisy(),
-            {"images": images},
-            monitor=monitor,
-            training=Training(precision="fp32"),
-            max_epochs=epochs,
-            batch_size=8,
-            lr=lr,
-            device=torch.device("cpu"),
-            verbose=0,
-        )
+    train(
+        objective,
+        AndNoisy(),
+        {"images": images},
+        monitor=monitor,
+        draws=Randomness(0),
+        training=Training(precision="fp32"),
+        max_epochs=epochs,
+        batch_size=8,
+        lr=lr,
+        device=torch.device("cpu"),
+        verbose=0,
+    )
     return monitor.history
 
 

@@ -18,7 +18,7 @@ from skastro.augment import MultiView, block_masks, get_recipe
 from skastro.encoders import PrototypeHead, embed_patches, hidden_patches
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.pretrain.dino import DINO
-from skastro.training import Monitor, local_seed, train
+from skastro.training import Monitor, Randomness, local_seed, train
 
 PIXELS, K = 12, 7
 
@@ -432,19 +432,19 @@ class NoisyAndLocal(nn.Module):
 
 def learn(objective, images, epochs, lr):
     monitor = Monitor(objective.online[0])
-    with local_seed(0):
-        train(
-            objective,
-            NoisyAndLocal(),
-            {"images": images},
-            monitor=monitor,
-            training=Training(precision="fp32"),
-            max_epochs=epochs,
-            batch_size=8,
-            lr=lr,
-            device=torch.device("cpu"),
-            verbose=0,
-        )
+    train(
+        objective,
+        NoisyAndLocal(),
+        {"images": images},
+        monitor=monitor,
+        draws=Randomness(0),
+        training=Training(precision="fp32"),
+        max_epochs=epochs,
+        batch_size=8,
+        lr=lr,
+        device=torch.device("cpu"),
+        verbose=0,
+    )
     return monitor.history
 
 

@@ -9,7 +9,7 @@ from skastro import BarlowTwinsEmbedder, Training, VICRegEmbedder
 from skastro.losses import barlow_twins_loss, vicreg_loss
 from skastro.pretrain.barlow import BarlowTwins
 from skastro.pretrain.vicreg import VICReg
-from skastro.training import Monitor, local_seed, train
+from skastro.training import Monitor, Randomness, local_seed, train
 
 
 def slow_vicreg(first, second, weights=(25.0, 25.0, 1.0)):
@@ -200,19 +200,19 @@ def test_the_objective_is_learned(method):
     for lr in (0.01, 1e-12):
         objective = make(method)
         monitor = Monitor(objective.online[0])
-        with local_seed(0):
-            train(
-                objective,
-                AndNoisy(),
-                {"images": images},
-                monitor=monitor,
-                training=Training(precision="fp32"),
-                max_epochs=10,
-                batch_size=40,
-                lr=lr,
-                device=torch.device("cpu"),
-                verbose=0,
-            )
+        train(
+            objective,
+            AndNoisy(),
+            {"images": images},
+            monitor=monitor,
+            draws=Randomness(0),
+            training=Training(precision="fp32"),
+            max_epochs=10,
+            batch_size=40,
+            lr=lr,
+            device=torch.device("cpu"),
+            verbose=0,
+        )
         losses.append(monitor.history["loss"][-1])
     assert losses[0] < 0.7 * losses[1]
 

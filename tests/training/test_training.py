@@ -21,6 +21,7 @@ from skastro.training import (
     Learner,
     Monitor,
     Objective,
+    Randomness,
     Training,
     callbacks,
     draw_seed,
@@ -91,21 +92,21 @@ def run(
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
     monitor = monitor or Monitor(objective.encoder, "images")
-    with local_seed(0):
-        train(
-            objective,
-            views or AsRows(),
-            arrays,
-            monitor=monitor,
-            rows=rows,
-            held_out=held_out,
-            training=Training(**{"precision": "fp32"} | settings),
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            device=CPU,
-            verbose=verbose,
-        )
+    train(
+        objective,
+        views or AsRows(),
+        arrays,
+        monitor=monitor,
+        draws=Randomness(0),
+        rows=rows,
+        held_out=held_out,
+        training=Training(**{"precision": "fp32"} | settings),
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        device=CPU,
+        verbose=verbose,
+    )
     return monitor
 
 
