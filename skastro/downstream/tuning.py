@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
-from skastro.base import BaseModel, restored_on_error, take_names
+from skastro.base import BaseModel, fitting, take_names
 from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
 from skastro.modalities import (
@@ -223,7 +223,7 @@ class FineTuner(BaseModel, ABC):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        with restored_on_error(self):
+        with fitting(self):
             check_consistent_length(X, y, *metadata.values())
             weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
             if not weight.any():
