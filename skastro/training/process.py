@@ -155,8 +155,7 @@ def own_state(threads: int | None = None) -> Iterator[None]:
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
             if torch.is_autocast_enabled("cpu"):
-                # Within another autocast, what is cached would outlive a step, and with it the weights of that step.
-                stack.enter_context(torch.autocast("cpu", enabled=False, cache_enabled=False))
+                stack.enter_context(torch.autocast("cpu", enabled=False))
             if torch.is_inference_mode_enabled():
                 stack.enter_context(torch.inference_mode(False))
             if not torch.is_grad_enabled():
