@@ -87,7 +87,7 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     if isinstance(X, list | tuple):
         return _of_objects(_stack([_row(row) for row in X], name, cure), name, cure)
     if (table := as_table(X)) is not None:
-        return _values(table)
+        return _of_objects(_values(table), name, cure)
     return _of_objects(_plain(X), name, cure)
 
 

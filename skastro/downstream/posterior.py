@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor, nn
 
 from skastro.base import BaseModel, restored_on_error
+from skastro.inputs import as_rows, as_target
 from skastro.training import (
     AsGiven,
     HeldOut,
@@ -415,8 +416,9 @@ class FlowPosterior(RegressorMixin, BaseModel):
 
     def _learn_scales(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check the data, learn how they are standardized, and do so."""
+        y = y if y is None else as_target(y)  # scikit-learn has words for None
         X, y = validate_data(
-            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
+            self, as_rows(X), y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
         )
         target = as_columns(y)
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
@@ -424,7 +426,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             raise ValueError(f"Column {constant[0]} of y is constant: there is no posterior to learn.")
         self._one_column = y.ndim == 1
         self.n_outputs_ = target.shape[1]
-        self.feature_scaler_, self.target_scaler_ = StandardScaler(), StandardScaler()
+        self.feature_scaler_, self.target_scaler_ = (StandardScaler().set_output(transform="default") for _ in range(2))
         return self.feature_scaler_.fit_transform(X), self.target_scaler_.fit_transform(target)
 
     def _add_flow(
@@ -463,7 +465,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
         """Return the flows in double precision, where sums in another order agree, and the standardized features."""
         check_is_fitted(self)
-        features = self.feature_scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
+        features = self.feature_scaler_.transform(validate_data(self, as_rows(X), reset=False, dtype=np.float64))
         device = resolve_device(self.device)
         return copy.deepcopy(self.flows_).to(device, torch.float64), torch.from_numpy(features).to(device)
 
@@ -531,7 +533,7 @@ def as_columns(y: Any) -> np.ndarray:
     -------
     ndarray of shape (n, n_outputs), float64
     """
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    y = check_array(as_target(y), ensure_2d=False, dtype=np.float64, input_name="y")
     return y[:, np.newaxis] if y.ndim == 1 else y
 
 

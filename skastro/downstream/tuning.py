@@ -11,13 +11,14 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
 from skastro.base import BaseModel, restored_on_error, take_names
 from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
+from skastro.inputs import as_weight
 from skastro.modalities import (
     IMAGE_CONSTRAINTS,
     as_embedder,
@@ -224,7 +225,7 @@ class FineTuner(BaseModel, ABC):
         metadata = {name: value for name, value in metadata.items() if value is not None}
         with restored_on_error(self):
             check_consistent_length(X, y, *metadata.values())
-            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            weight = as_weight(sample_weight, _num_samples(y))
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
             self.fitted_head_ = self._make_head()
