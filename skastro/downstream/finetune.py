@@ -228,9 +228,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the labels cannot be used (missing or continuous labels in one column, votes that are
-            negative, fractional or under other columns, more layers than the encoder has, an embedder of other bands);
-            nothing has been trained then.
+            If a parameter, the images or the labels cannot be used (missing or continuous labels in one column, votes
+            that are negative, fractional or under other columns, more layers than the encoder has, an embedder of other
+            bands); nothing has been trained then.
 
         Warns
         -----
@@ -445,8 +445,8 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the values cannot be used (missing ones, more layers than the encoder has, an embedder
-            of other bands); nothing has been trained then.
+            If a parameter, the images or the values cannot be used (missing ones, more layers than the encoder has, an
+            embedder of other bands); nothing has been trained then.
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from skastro.images import as_pixels, center_crop, check_finite, check_shape, fold, measure_bands
+from skastro.inputs import as_array
 from skastro.plotting.pictures import check_images, draw_image
 from skastro.plotting.style import pyplot
 
@@ -96,7 +97,7 @@ class AugmentationDisplay:
             If the images have another shape, NaN or infinite pixels, or other bands than the survey, or are smaller
             than `size`, if the recipe or the survey is unknown, or if `n_views` is less than 1.
         """
-        images = np.asarray(images)
+        images = as_array(images, "images", cure="cut them to one size")
         check_images(images.shape)
         images = fold(images)
         window = images.shape[2:] if size is None else (size, size)

@@ -102,9 +102,7 @@ class VoteSchema(BaseEstimator):
         self.dependencies = dependencies
 
     @classmethod
-    def from_columns(
-        cls, columns: Any, dependencies: Mapping[str, Pair | Sequence[Pair]] | None = None
-    ) -> Self:
+    def from_columns(cls, columns: Any, dependencies: Mapping[str, Pair | Sequence[Pair]] | None = None) -> Self:
         """Create a schema from the names of columns.
 
         Parameters
