@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import issparse
 from sklearn.utils.validation import _check_sample_weight
 
-__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight"]
+__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "column_names"]
 
 
 def as_table(X: Any) -> pd.DataFrame | None:
@@ -108,6 +108,22 @@ def as_rows(X: Any, name: str = "X") -> Any:
     """
     table = as_table(X)
     return as_array(X, name) if table is None else table
+
+
+def column_names(X: Any) -> list[Any]:
+    """Return the names of the columns of a table; anything else has none.
+
+    Parameters
+    ----------
+    X : any
+        A table as in `as_table`, or anything else.
+
+    Returns
+    -------
+    list
+    """
+    table = as_table(X)
+    return [] if table is None else table.columns.tolist()
 
 
 def as_target(y: Any, name: str = "y") -> Any:

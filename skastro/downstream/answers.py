@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from skastro.inputs import as_rows, as_table, as_target, as_weight
 from skastro.metrics import dirichlet_nll, per_question, read_votes
+from skastro.metrics.checks import order_columns
 from skastro.votes import VoteSchema
 
 __all__ = ["Answers", "ValueRegressorMixin", "VoteClassifierMixin", "known_truth", "learn_answers", "weigh_votes"]
@@ -29,7 +30,7 @@ class Answers(BaseEstimator):
     schema : VoteSchema or None, default=None
         The questions; None for labels.
     table : bool, default=False
-        Whether votes came in a table, so that answers are given in a DataFrame.
+        Whether votes came in a pandas DataFrame, so that answers are given in one.
 
     Examples
     --------
@@ -182,7 +183,7 @@ class Answers(BaseEstimator):
         return (gamma / per_question(gamma, self.sizes)).reshape(-1, n_samples, alpha.shape[1])
 
     def as_given(self, values: np.ndarray, X: Any, columns: Any = None) -> np.ndarray | pd.DataFrame:
-        """Convert to a DataFrame where votes came in a table.
+        """Convert to a DataFrame where votes came in one.
 
         Parameters
         ----------
@@ -233,7 +234,7 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
     >>> answers.classes.tolist(), votes.tolist()
     (['none', 'ring'], [[0, 1], [1, 0], [0, 1]])
     """
-    y = as_rows(y, "y")
+    given, y = y, as_rows(y, "y")
     if schema is None and (y.ndim < 2 or y.shape[1] == 1):
         labels = column_or_1d(check_array(as_target(y), ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(labels)
@@ -241,7 +242,7 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
         return Answers(classes), np.eye(len(classes), dtype=np.int64)[place]
     votes, questions = read_votes(y, schema)
     names = questions.columns if schema is not None else questions.questions["votes"]
-    return Answers(np.array(names), schema=questions, table=isinstance(y, pd.DataFrame)), votes
+    return Answers(np.array(names), schema=questions, table=isinstance(given, pd.DataFrame)), votes
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -309,7 +310,9 @@ def known_truth(y: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarr
 
 
 class ValueRegressorMixin(RegressorMixin):
-    """The score of regressors, refused where the truth is missing."""
+    """The score of regressors: refused where the truth is missing, with the columns of a table found by name."""
+
+    _target_names: Sequence[Any] = ()  # of a table in fit
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination R² of the predictions.
@@ -319,7 +322,7 @@ class ValueRegressorMixin(RegressorMixin):
         X : array-like
             As in `fit`.
         y : array-like of shape (n,) or (n, n_outputs)
-            True values.
+            True values; those of a table with the names seen in `fit` are found by name.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row.
 
@@ -333,6 +336,7 @@ class ValueRegressorMixin(RegressorMixin):
         ValueError
             If a true value or a weight is missing: how many, and the first row.
         """
+        y = order_columns("y", y, self._target_names)
         return super().score(X, *known_truth(y, sample_weight))
 
 
@@ -345,7 +349,8 @@ class VoteClassifierMixin(ClassifierMixin):
 
     A concrete one has `answers_`, once fitted, and two methods of its own: `predict_proba`, and
     `predict_concentrations` where it knows the Dirichlet concentrations :math:`\alpha`. Without that there are no
-    intervals and no draws. Where votes came in a table, answers are DataFrames.
+    intervals and no draws. Where votes came in a pandas DataFrame, answers are DataFrames; else they are arrays in the
+    order of `classes_`.
     """
 
     @property

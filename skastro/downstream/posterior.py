@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor, nn
 
 from skastro.base import BaseModel, restored_on_error
-from skastro.inputs import as_rows, as_target
+from skastro.inputs import as_rows, as_target, column_names
+from skastro.metrics.checks import order_columns
 from skastro.training import (
     AsGiven,
     HeldOut,
@@ -219,6 +220,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
     _networks: ClassVar[tuple[str, ...]] = ("flows",)
+    _target_names: Sequence[Any] = ()  # of a table in fit
 
     def __init__(
         self,
@@ -369,7 +371,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         X : array-like of shape (n, n_features)
             Embeddings or other numbers.
         y : array-like of shape (n,) or (n, n_outputs)
-            Values.
+            Values; those of a table with the names seen in `fit` are found by name.
 
         Returns
         -------
@@ -382,7 +384,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             If lengths differ, or `y` has not one column per value.
         """
         flows, features = self._ready(X)
-        values = as_columns(y)
+        values = as_columns(order_columns("y", y, self._target_names))
         check_consistent_length(features, values)
         if values.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {values.shape[1]} columns, but {self.n_outputs_} were learned in fit.")
@@ -416,6 +418,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
 
     def _learn_scales(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check the data, learn how they are standardized, and do so."""
+        names = column_names(y)
         y = y if y is None else as_target(y)  # scikit-learn has words for None
         X, y = validate_data(
             self, as_rows(X), y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
@@ -424,7 +427,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
         if len(constant):
             raise ValueError(f"Column {constant[0]} of y is constant: there is no posterior to learn.")
-        self._one_column = y.ndim == 1
+        self._one_column, self._target_names = y.ndim == 1, names
         self.n_outputs_ = target.shape[1]
         self.feature_scaler_, self.target_scaler_ = (StandardScaler().set_output(transform="default") for _ in range(2))
         return self.feature_scaler_.fit_transform(X), self.target_scaler_.fit_transform(target)

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,7 @@ from skastro.augment import Augment, one_recipe
 from skastro.base import BaseModel, restored_on_error, take_names
 from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
-from skastro.inputs import as_weight
+from skastro.inputs import as_weight, column_names
 from skastro.modalities import (
     IMAGE_CONSTRAINTS,
     as_embedder,
@@ -206,6 +206,7 @@ class FineTuner(BaseModel, ABC):
 
     embedder_: Any
     fitted_head_: Any
+    _target_names: Sequence[Any] = ()  # of a table in fit
 
     @abstractmethod
     def _make_head(self) -> Head:
@@ -228,6 +229,7 @@ class FineTuner(BaseModel, ABC):
             weight = as_weight(sample_weight, _num_samples(y))
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
+            self._target_names = column_names(y)
             self.fitted_head_ = self._make_head()
             target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one

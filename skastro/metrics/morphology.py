@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import metrics
 
-from skastro.inputs import as_table
+from skastro.inputs import column_names
 from skastro.metrics.checks import as_numbers, check_finite, check_lengths, order_columns
 
 __all__ = ["morphology_scores", "morphology_table"]
@@ -136,11 +136,10 @@ def morphology_table(
     smooth  4               3       1.0     1.0
     bar     3               2       0.5     1.0
     """
-    table = as_table(fractions)
-    if table is not None:
-        predicted, votes = (order_columns(n, v, table.columns) for n, v in (("predicted", predicted), ("votes", votes)))
+    columns = column_names(fractions)
+    predicted, votes = (order_columns(n, v, columns) for n, v in (("predicted", predicted), ("votes", votes)))
     fractions, predicted = _as_answers("fractions", fractions), _as_answers("predicted", predicted)
-    labels = list(names if names is not None else range(fractions.shape[1]) if table is None else table.columns)
+    labels = list((columns or range(fractions.shape[1])) if names is None else names)
     if fractions.shape != predicted.shape:
         raise ValueError(f"fractions and predicted must have one shape; got {fractions.shape} and {predicted.shape}.")
     if len(labels) != fractions.shape[1]:

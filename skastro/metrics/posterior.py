@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
-from skastro.inputs import as_table
+from skastro.inputs import column_names
 from skastro.metrics.checks import as_numbers, order_columns
 
 __all__ = ["sbc_ranks", "tarp"]
@@ -94,8 +94,7 @@ def tarp(
     >>> bool(right.p_value > 0.05), bool(narrow.p_value < 0.001), bool(narrow.area < 0)
     (True, True, True)
     """
-    if (table := as_table(y_true)) is not None and references is not None:
-        references = order_columns("references", references, table.columns)
+    references = order_columns("references", references, column_names(y_true))
     y_true, samples = _check_draws(y_true, samples)
     if n_levels < 2:
         raise ValueError(f"n_levels must be at least 2; got {n_levels}.")
