@@ -191,7 +191,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         if not all(isinstance(units, Integral) and units > 0 for units in self.hidden_layer_sizes):
             raise ValueError(f"hidden_layer_sizes must be whole numbers above 0; got {self.hidden_layer_sizes}.")
         with restored_on_error(self):
-            X = validate_data(self, as_rows(X), dtype=np.float64)
+            X = validate_data(self, as_rows(X), dtype=np.float64, order="C")
             check_consistent_length(X, y)
             self._answers, votes = learn_answers(y, self.schema)
             weight = weigh_votes(votes, as_weight(sample_weight, len(X)))
@@ -213,7 +213,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         return self.answers_.as_given(self._concentrations(X), X)
 
     def _concentrations(self, X: Any) -> np.ndarray:
-        X = self.scaler_.transform(validate_data(self, as_rows(X), dtype=np.float64, reset=False))
+        X = self.scaler_.transform(validate_data(self, as_rows(X), dtype=np.float64, order="C", reset=False))
         arrays = zip(self.coefs_, self.intercepts_, strict=True)
         layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in arrays]
         return concentrations(torch.from_numpy(X), layers).numpy()

@@ -390,7 +390,7 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
 
     def _rows(self, X: Any, reset: bool) -> np.ndarray:
         finite = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, as_rows(X), reset=reset, ensure_all_finite=finite)
+        return validate_data(self, as_rows(X), order="C", reset=reset, ensure_all_finite=finite)
 
     def _classifier(self, classes: np.ndarray) -> Any:
         if np.ptp(classes) == 0:  # many classifiers refuse a single class

@@ -421,7 +421,14 @@ class FlowPosterior(RegressorMixin, BaseModel):
         names = column_names(y)
         y = y if y is None else as_target(y)  # scikit-learn has words for None
         X, y = validate_data(
-            self, as_rows(X), y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
+            self,
+            as_rows(X),
+            y,
+            dtype=np.float64,
+            order="C",
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=FEWEST_ROWS,
         )
         target = as_columns(y)
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
@@ -468,7 +475,9 @@ class FlowPosterior(RegressorMixin, BaseModel):
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
         """Return the flows in double precision, where sums in another order agree, and the standardized features."""
         check_is_fitted(self)
-        features = self.feature_scaler_.transform(validate_data(self, as_rows(X), reset=False, dtype=np.float64))
+        features = self.feature_scaler_.transform(
+            validate_data(self, as_rows(X), reset=False, dtype=np.float64, order="C")
+        )
         device = resolve_device(self.device)
         return copy.deepcopy(self.flows_).to(device, torch.float64), torch.from_numpy(features).to(device)
 
