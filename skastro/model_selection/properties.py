@@ -119,7 +119,8 @@ def _heads() -> dict[str, Any]:
     network = MLPRegressor(
         hidden_layer_sizes=(32,), learning_rate_init=3e-3, early_stopping=True, max_iter=500, random_state=0
     )
-    scaled = TransformedTargetRegressor(network, transformer=StandardScaler())
+    targets = StandardScaler().set_output(transform="default")  # scikit-learn takes no polars back
+    scaled = TransformedTargetRegressor(network, transformer=targets)
     return {
         "k-NN": make_pipeline(StandardScaler(), neighbors),
         "MLP": make_pipeline(StandardScaler(), scaled),
