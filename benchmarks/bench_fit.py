@@ -19,7 +19,7 @@ from skastro import BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
 from skastro.encoders import ImageEncoder, Normalizer
-from skastro.images import measure_bands
+from skastro.pixels import measure_bands
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.dino import DINO
 from skastro.pretrain.moco import MoCo

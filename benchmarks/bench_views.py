@@ -21,7 +21,7 @@ from skastro.augment import get_recipe
 from skastro.augment.views import Views
 from skastro.datasets import make_survey
 from skastro.encoders import Normalizer
-from skastro.images import measure_bands
+from skastro.pixels import measure_bands
 from skastro.pretrain.byol import BYOL
 from skastro.surveys import get_survey
 from skastro.training import resolve_device, uses_bf16

@@ -21,6 +21,9 @@ size : int
     Side in pixels of the central window that the encoder sees; None is the whole cutout.
 image_shape : tuple of int
     ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+bands_axis : {1, -1} or None
+    -1 if the bands are the last axis of the images, 1 if they come before height and width; None is 1, but refuses
+    images whose last axis looks like the bands.
 normalize : {"standard", "asinh"} or None
     Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
     standardize; or neither.
@@ -60,7 +63,8 @@ encoder : str, specification, nn.Module, embedder or FrozenEstimator
     never changed; a bare embedder is cloned and fitted to the rows first; a timm name, ``"conv-attention"``, a
     specification or a module is trained from random weights (a module: from its own), the "direct" baseline. An
     embedder of spectra, a :class:`~skastro.SpectrumEncoder` or ``"conv-attention"`` takes rows as spectra: NaN is
-    missing, and `survey`, `size`, `image_shape`, `normalize`, `average` and names of recipes are refused.
+    missing, and `survey`, `size`, `image_shape`, `bands_axis`, `normalize`, `average` and names of recipes are
+    refused.
 n_layers : int or "all"
     Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
 layer_decay : float
@@ -76,7 +80,7 @@ augment : str, Augment or None
     modalities. Without one, what frozen blocks give is computed once, if no later layer looks around them, as
     ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
 survey : str, Survey or None
-    What bands and pixels of images mean. An embedder brings its own, as it does the next three.
+    What bands and pixels of images mean. An embedder brings its own, as it does the next four.
 normalize : {"standard", "asinh"} or None
     Per band of images, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
 average : {"dihedral"}, int or None
@@ -114,7 +118,9 @@ ATTRIBUTES = """\
 encoder_ : nn.Module
     The trained encoder, on the CPU.
 normalizer_ : dict of ndarray of shape (bands,)
-    Measured noise, mean, standard deviation, and softening of the asinh.
+    Measured noise, mean, standard deviation, and softening of the asinh, in units of ``unit``: 1, or a power of ten
+    where float32 needs one. In the images' own unit ``center``, ``limit`` and ``bound``: images with a pixel further
+    than the limit from the center are far outside, and are bounded.
 augment_ : Augment
     The recipe in use.
 survey_ : Survey or None

@@ -21,9 +21,11 @@ from skastro.training import (
     Inference,
     Monitor,
     Objective,
+    Randomness,
     Training,
     get_training,
     local_seed,
+    own_state,
     resolve_device,
     train,
 )
@@ -38,14 +40,15 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
     Parameters
     ----------
     estimator : BaseEstimator
-        Being fitted inside the block. Ctrl-C is no failure.
+        Being fitted inside the block. Ctrl-C is no failure once training has begun: what was learned stays.
     """
     before = dict(vars(estimator))
     try:
         yield
-    except Exception:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+    except BaseException as error:
+        if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
+            vars(estimator).clear()
+            vars(estimator).update(before)
         raise
 
 
@@ -156,7 +159,9 @@ class BaseModel(BaseEstimator):
 
     def _inference(self) -> Inference:
         """Return where, how many rows at a time and in which precision networks run."""
-        return Inference(resolve_device(self.device), self.batch_size, bf16=self._training_config().precision == "bf16")
+        training = self._training_config()
+        bf16, threads = training.precision == "bf16", training.n_threads()
+        return Inference(resolve_device(self.device), self.batch_size, bf16, threads)
 
     def _train(
         self,
@@ -165,6 +170,7 @@ class BaseModel(BaseEstimator):
         arrays: Mapping[str, np.ndarray],
         monitor: Monitor,
         *,
+        draws: Randomness,
         rows: np.ndarray | None = None,
         held_out: HeldOut | None = None,
         **overrides: Any,
@@ -172,20 +178,23 @@ class BaseModel(BaseEstimator):
         """Train under the parameters of this estimator; `overrides` change its configuration."""
         if self.max_epochs == 0:
             return
-        train(
-            objective,
-            views,
-            arrays,
-            monitor=monitor,
-            rows=rows,
-            held_out=held_out,
-            training=self._training_config().set_params(**overrides),
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            device=resolve_device(self.device),
-            verbose=self.verbose,
-        )
+        training = self._training_config().set_params(**overrides)
+        with own_state(training.n_threads()):
+            train(
+                objective,
+                views,
+                arrays,
+                monitor=monitor,
+                rows=rows,
+                held_out=held_out,
+                draws=draws,
+                training=training,
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                lr=self.lr,
+                device=resolve_device(self.device),
+                verbose=self.verbose,
+            )
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):

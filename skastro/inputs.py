@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "column_names"]
+__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "check_rows", "column_names"]
 
 
 def as_table(X: Any) -> pd.DataFrame | None:
@@ -91,25 +92,6 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     return _of_objects(_plain(X), name, cure)
 
 
-def as_rows(X: Any, name: str = "X") -> Any:
-    """Convert a table to pandas, with the names of its columns, and anything else to a plain array.
-
-    Parameters
-    ----------
-    X : array-like
-        As in `as_array`.
-    name : str, default="X"
-        Name in errors.
-
-    Returns
-    -------
-    DataFrame or ndarray
-        What scikit-learn can check, and select rows from.
-    """
-    table = as_table(X)
-    return as_array(X, name) if table is None else table
-
-
 def column_names(X: Any) -> list[Any]:
     """Return the names of the columns of a table; anything else has none.
 
@@ -161,6 +143,73 @@ def as_target(y: Any, name: str = "y") -> Any:
         first = int(np.argwhere(missing)[0, 0])
         raise ValueError(f"{name} has {missing.sum()} missing values, the first in row {first}: leave such rows out.")
     return values
+
+
+def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
+    """Convert what a user gives to a pandas DataFrame if it is a table, else to a plain array.
+
+    Parameters
+    ----------
+    X : array-like or table
+        Rows.
+    name, cure : str
+        As in `as_array`.
+
+    Returns
+    -------
+    DataFrame or ndarray
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_rows
+    >>> as_rows([[1.0, None]])
+    array([[ 1., nan]])
+    """
+    table = as_table(X)
+    return as_array(X, name, cure) if table is None else table
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be alike", **checks: Any) -> np.ndarray:
+    """Check the rows given to an estimator, and the number and names of their columns; they come in any container.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Being fitted (reset), or fitted.
+    X : array-like or table
+        Rows.
+    reset : bool
+        Learn number and names of the columns, if the rows have two axes, rather than compare them.
+    cure : str, default="they must be alike"
+        As in `as_array`.
+    **checks : dict
+        For :func:`sklearn.utils.check_array`.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        If they are not what `checks` ask for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skastro.inputs import check_rows
+    >>> scaler = StandardScaler()
+    >>> check_rows(scaler, np.ones((3, 2)), reset=True).shape, scaler.n_features_in_
+    ((3, 2), 2)
+    """
+    rows = as_rows(X, cure=cure)
+    array = check_array(
+        as_array(rows) if isinstance(rows, pd.DataFrame) else rows, estimator=estimator, input_name="X", **checks
+    )
+    if array.ndim == 2:
+        validate_data(estimator, rows, reset=reset, skip_check_array=True)
+    return array
 
 
 def as_weight(sample_weight: Any, n: int) -> np.ndarray:

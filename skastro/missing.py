@@ -5,37 +5,34 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
-__all__ = ["check_ivar", "check_lengths", "present", "scatter"]
+from skastro.inputs import as_array
+
+__all__ = ["RAGGED", "check_ivar", "filled_ivar", "present", "scatter"]
 
 
-def check_lengths(X: Any) -> None:
-    """Raise an error if spectra have different lengths.
+RAGGED = "resample them onto one grid, or fill the shorter ones up with NaN"
+
+
+def filled_ivar(ivar: Any) -> Any:
+    """Convert an inverse variance to an array in which what is masked is zero, that is, missing.
 
     Parameters
     ----------
-    X : array-like
-        Spectra.
+    ivar : array-like
+        Inverse variance.
 
-    Raises
-    ------
-    ValueError
-        If it is a sequence of spectra of different lengths.
+    Returns
+    -------
+    ndarray
 
     Examples
     --------
-    >>> from skastro.missing import check_lengths
-    >>> check_lengths([[1.0, 2.0], [1.0, 2.0, 3.0]])
-    Traceback (most recent call last):
-    ...
-    ValueError: X has spectra of 2 to 3 pixels: resample them onto one grid, or fill the shorter ones up with NaN.
+    >>> import numpy as np
+    >>> from skastro.missing import filled_ivar
+    >>> filled_ivar(np.ma.masked_equal([[4.0, -1.0]], -1.0)).tolist()
+    [[4.0, 0.0]]
     """
-    if isinstance(X, list | tuple) or getattr(X, "dtype", None) == np.dtype(object):
-        lengths = {len(row) for row in X if np.ndim(row) == 1}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"X has spectra of {min(lengths)} to {max(lengths)} pixels: resample them onto one grid, or fill the "
-                "shorter ones up with NaN."
-            )
+    return np.ma.filled(ivar, 0) if np.ma.isMaskedArray(ivar) else as_array(ivar, "ivar", RAGGED)
 
 
 def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:
@@ -69,7 +66,7 @@ def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray 
     """
     if ivar is None:
         return None
-    ivar = np.asarray(ivar, dtype=np.float64)
+    ivar = np.asarray(filled_ivar(ivar), dtype=np.float64)
     if ivar.shape != shape:
         raise ValueError(f"ivar of shape {ivar.shape} does not go with X of shape {shape}.")
     wrong = ~np.isfinite(ivar) | (ivar < 0)
@@ -108,8 +105,8 @@ def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
     >>> present([[1.0, float("nan")], [float("nan"), float("nan")]])
     array([ True, False])
     """
-    check_lengths(X)
-    array = check_array(X, dtype="numeric", allow_nd=True, ensure_all_finite=False, input_name=name)
+    array = as_array(X, name, RAGGED)
+    array = check_array(array, dtype="numeric", allow_nd=True, ensure_all_finite=False, input_name=name)
     ivar = check_ivar(ivar, array.shape)
     if ivar is not None:
         return np.any(~np.isnan(array) & (ivar > 0), axis=tuple(range(1, array.ndim)))

@@ -4,12 +4,19 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils import Tags, check_array
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skastro.inputs import as_array, check_rows
 from skastro.surveys import Survey, get_survey
 
 __all__ = ["Deredden"]
+
+
+def _gives_rows(estimator: Any) -> bool:
+    """Whether it may be asked for a table: unless it has been fitted to images."""
+    return getattr(estimator, "n_axes_", 2) == 2
 
 
 class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -32,6 +39,8 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ----------
     extinction_ : ndarray of shape (bands,) or None
         Coefficients in use.
+    n_axes_ : int
+        Number of axes of `X`: 2 for a table, 3 or 4 for images.
     n_features_in_ : int
         Number of columns of a table; for images, the length of the second axis.
     feature_names_in_ : ndarray of shape (n_features,), str
@@ -96,6 +105,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if ebv is not None:
             _check_ebv(ebv, len(X), extinction)
         self.extinction_ = extinction
+        self.n_axes_ = X.ndim
         return self
 
     def transform(self, X: Any, ebv: Any = None) -> np.ndarray:
@@ -125,7 +135,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         _check_ebv(ebv, len(X), self.extinction_)
         if self.extinction_ is None:
             return X
-        factor = 10 ** (np.outer(ebv, self.extinction_) / 2.5)
+        factor = 10 ** (np.outer(as_array(ebv), self.extinction_) / 2.5)
         bands = X.reshape(*factor.shape, -1)
         return (bands * factor[:, :, np.newaxis].astype(X.dtype)).reshape(X.shape)
 
@@ -147,6 +157,39 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         return self.fit(X, y, ebv=ebv).transform(X, ebv=ebv)
 
+    @available_if(_gives_rows)
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the columns, which are those that came.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names, if `X` had none.
+
+        Returns
+        -------
+        ndarray of str
+            Not there once fitted to images, which have no columns.
+        """
+        return super().get_feature_names_out(input_features)
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Choose the container that rows come in; images stay arrays.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"} or None, default=None
+            As in scikit-learn.
+
+        Returns
+        -------
+        Deredden
+            Itself.
+        """
+        if _gives_rows(self):
+            return super().set_output(transform=transform)
+        return self
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -155,17 +198,13 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_fluxes(self, X: Any, extinction: np.ndarray | None, reset: bool) -> np.ndarray:
-        fluxes = check_array(
-            X,
-            dtype=[np.float32, np.float64],
-            allow_nd=True,
-            ensure_all_finite=False,
-            estimator=self,
-            input_name="X",
+        fluxes = check_rows(
+            self, X, reset=reset, dtype=[np.float32, np.float64], allow_nd=True, ensure_all_finite=False
         )
         if extinction is not None:
             _check_bands(fluxes.shape, len(extinction))
-        validate_data(self, X, reset=reset, skip_check_array=True)
+        if fluxes.ndim > 2:
+            validate_data(self, fluxes, reset=reset, skip_check_array=True)
         return fluxes
 
 
@@ -202,7 +241,7 @@ def _check_ebv(ebv: Any, n: int, extinction: np.ndarray | None) -> None:
             "Deredden needs the E(B-V) of each object, ebv=; a pipeline hands it on once metadata routing is on: "
             "sklearn.set_config(enable_metadata_routing=True)."
         )
-    values = np.asarray(ebv, dtype=np.float64)
+    values = np.asarray(as_array(ebv, "ebv"), dtype=np.float64)
     if values.shape != (n,):
         raise ValueError(f"ebv must have one value for each of the {n} rows of X; its shape is {values.shape}.")
     valid = np.isfinite(values) & (values >= 0)

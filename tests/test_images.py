@@ -1,14 +1,11 @@
 """What counts as an array of images."""
 
-import tracemalloc
-import warnings
-
 import numpy as np
 import pytest
 import torch
 
 from skastro import images as module
-from skastro.images import as_pixels, center_crop, check_finite, check_pixels, check_shape, chunks, fold, measure_bands
+from skastro.images import as_pixels, center_crop, check_shape, chunks, fold, fold_ivar
 
 
 @pytest.fixture
@@ -20,16 +17,6 @@ def sky():
 def three_at_a_time(monkeypatch, sky):
     """Seven images come in chunks of 3, 3 and 1."""
     monkeypatch.setattr(module, "CHUNK_VALUES", 3 * sky[0].size)
-
-
-@pytest.fixture
-def mapped(tmp_path, monkeypatch):
-    """A memory map of 8 MB, and chunks and samples of a quarter of a megabyte."""
-    monkeypatch.setattr(module, "CHUNK_VALUES", 1 << 16)
-    monkeypatch.setattr(module, "SAMPLE_VALUES", 1 << 16)
-    path = tmp_path / "images.npy"
-    np.save(path, np.random.default_rng(0).normal(size=(2048, 1, 32, 32)).astype(np.float32))
-    return np.load(path, mmap_mode="r")
 
 
 # ---------------------------------------------------------------- shapes
@@ -66,6 +53,21 @@ def test_fold_refuses(shape, image_shape, sentence):
         fold(np.zeros(shape), image_shape)
 
 
+@pytest.mark.parametrize("height", [4, 5])
+def test_bands_last_are_moved_of_images_and_of_rows(height):
+    images = np.arange(2 * 3 * height * 5).reshape(2, 3, height, 5)
+    last = np.moveaxis(images, 1, -1)
+    np.testing.assert_array_equal(fold(last, bands_axis=-1), images)
+    np.testing.assert_array_equal(fold(last.reshape(2, -1), (3, height, 5), -1), images)
+    np.testing.assert_array_equal(fold_ivar(last, images, bands_axis=-1), images)
+    np.testing.assert_array_equal(fold(images, bands_axis=1), images)
+
+
+def test_a_masked_inverse_variance_is_zero_and_may_be_beyond_float32():
+    ivar = np.ma.masked_less(np.array([[[[-1.0, 1e60]]]]), 0)
+    np.testing.assert_array_equal(fold_ivar(ivar, np.zeros((1, 1, 1, 2))), [[[[0.0, 1e60]]]])
+
+
 @pytest.mark.parametrize(("shape", "top", "left"), [((6, 5), 0, 0), ((4, 3), 1, 1), ((3, 2), 1, 1), ((1, 4), 2, 0)])
 def test_center_crop_is_a_view_of_arrays_and_tensors(shape, top, left, sky):
     truth = sky[:, :, top : top + shape[0], left : left + shape[1]]
@@ -80,12 +82,19 @@ def test_check_shape_accepts():
     check_shape((10, 3, 64, 64), 3, (64, 64))
     check_shape((10, 64, 64, 64), None, (9, 64))  # many bands, but not last
     check_shape((10, 3, 3, 3), None, None)
+    check_shape((10, 64, 64, 3), None, None, 1)  # as the user says
+    check_shape((64, 1, 64, 3), None, None, 1)
+    check_shape((8, 1, 64, 3), None, None)  # too few rows to be lines of an image
 
 
 @pytest.mark.parametrize(
     ("shape", "bands", "size", "sentence"),
     [
         ((10, 64, 64, 3), None, None, r"shape \(10, 64, 64, 3\) looks to have its bands last: give np\.moveaxis"),
+        ((10, 64, 48, 3), None, None, r"shape \(10, 64, 48, 3\) looks to have its bands last: .* bands_axis=-1"),
+        ((10, 48, 64, 9), None, None, r"shape \(10, 48, 64, 9\) looks to have its bands last"),
+        ((10, 64, 63, 4), None, None, r"shape \(10, 64, 63, 4\) looks to have its bands last"),
+        ((64, 1, 48, 3), None, None, r"shape \(64, 48, 3\) looks like one image with its bands last"),
         ((10, 64, 64, 3), 3, None, r"X has 64 bands, but 3 were learned in fit\. .*give np\.moveaxis\(X, -1, 1\)\.$"),
         ((10, 5, 64, 64), 3, None, r"X has 5 bands, but 3 were learned in fit\.$"),
         ((10, 3, 64, 60), 3, (64, 64), r"Images of 64 × 60 pixels are smaller than the window of 64 × 64\.$"),
@@ -122,101 +131,3 @@ def test_chunks_cover_every_image_once(sky):
 def test_a_chunk_holds_at_least_one_image(sky, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_VALUES", 1)
     assert [len(chunk) for _, chunk in chunks(sky)] == [1] * 7
-
-
-@pytest.mark.usefixtures("three_at_a_time")
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("image", "window"), [(0, "0 to 2"), (3, "3 to 5"), (6, "6 to 6")])
-def test_nan_and_infinity_are_counted_and_placed(value, image, window, sky):
-    sky[image, 1, 2:4, 3] = value
-    with pytest.raises(
-        ValueError, match=f"X has 2 NaN or infinite pixels in images {window}, the first in image {image};"
-    ):
-        check_pixels(sky)
-
-
-def test_check_finite_counts_from_the_start_given(sky):
-    check_finite(sky)
-    sky[2:, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match=r"5 NaN .* images 100 to 106, the first in image 102;"):
-        check_finite(sky, 100)
-
-
-@pytest.mark.usefixtures("three_at_a_time")
-def test_all_images_constant_is_refused(sky):
-    with pytest.raises(ValueError, match=r"^All 7 images are constant: there is nothing to learn from\.$"):
-        check_pixels(np.arange(7.0).reshape(7, 1, 1, 1) * np.ones((3, 6, 5)))
-
-
-@pytest.mark.usefixtures("three_at_a_time")
-@pytest.mark.parametrize("rows", [[0], [2, 3], [0, 1, 2, 3, 4, 5]])
-def test_some_images_constant_is_one_warning_with_the_count(rows, sky):
-    sky[rows] = 3
-    with pytest.warns(UserWarning, match=f"^{len(rows)} of 7 images are constant") as caught:
-        check_pixels(sky)
-    assert len(caught) == 1
-
-
-def test_images_of_one_pixel_cannot_be_constant():
-    with warnings.catch_warnings(action="error"):
-        check_pixels(np.ones((4, 1, 1, 1)))
-
-
-# ---------------------------------------------------------------- measuring
-
-
-@pytest.mark.parametrize("stretch", ["standard", "asinh", None])
-@pytest.mark.parametrize("dtype", ["f4", ">f8", "u1"])
-def test_measure_bands_equals_numpy(stretch, dtype, sky):
-    images = (40 + 10 * sky * [[[1]], [[2]], [[3]]]).clip(0, 255).astype(dtype)
-    measured = measure_bands(images, stretch)
-    for band in range(3):
-        x = images[:, band].astype(float).ravel()
-        truth = {"noise": 1.4826 * np.median(np.abs(x - np.median(x))), "mean": 0, "std": 1}
-        if stretch == "asinh":
-            truth["softening"] = truth["noise"]
-            x = np.arcsinh(x / truth["softening"])
-        if stretch is not None:
-            truth |= {"mean": x.mean(), "std": x.std()}
-        assert measured.keys() == truth.keys()
-        for name, value in truth.items():
-            assert measured[name].dtype == np.float64
-            np.testing.assert_allclose(measured[name][band], value, rtol=1e-5)
-
-
-def test_the_softening_of_clipped_images_is_a_tenth_of_their_spread(sky):
-    sky = np.maximum(sky - 1, 0)  # most pixels are zero, as in radio images clipped at the noise
-    measured = measure_bands(sky, "asinh")
-    np.testing.assert_array_equal(measured["noise"], 0)
-    np.testing.assert_allclose(measured["softening"], 0.1 * sky.std(axis=(0, 2, 3)), rtol=1e-5)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 4.0, -1e4])
-@pytest.mark.parametrize("stretch", ["standard", "asinh"])
-def test_a_dead_band_is_divided_by_one(stretch, value, sky):
-    sky[:, 1] = value
-    measured = measure_bands(sky, stretch)
-    assert measured["std"][1] == 1
-    assert all(np.isfinite(value).all() for value in measured.values())
-
-
-def test_a_sample_is_spread_over_all_images(monkeypatch, sky):
-    images = np.concatenate([sky, sky + 100])
-    monkeypatch.setattr(module, "SAMPLE_VALUES", images.size // 2)
-    measured = measure_bands(images, "standard")
-    np.testing.assert_allclose(measured["mean"], images[::2].mean(axis=(0, 2, 3)), rtol=1e-5)
-    assert (abs(measured["mean"] - 50) < 10).all()
-
-
-def test_a_memory_map_is_never_copied_whole(mapped):
-    def everything():
-        folded = fold(mapped)
-        check_pixels(folded)
-        measure_bands(center_crop(folded, (30, 30)), "asinh")
-
-    everything()
-    tracemalloc.start()
-    everything()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < mapped.nbytes / 3

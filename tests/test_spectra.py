@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skastro.missing import check_ivar, check_lengths
+from skastro.missing import check_ivar
 from skastro.spectra import pixel_weights, spectrum_levels, standardize
 
 
@@ -63,10 +63,3 @@ def test_an_inverse_variance_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"ivar of shape \(5, 29\) does not go with X of shape \(5, 30\)"):
         check_ivar(np.ones((5, 29)), (5, 30))
     assert check_ivar(None, (5, 30)) is None
-
-
-@pytest.mark.parametrize("container", [list, tuple, lambda rows: np.array([*rows, None], dtype=object)[:2]])
-def test_spectra_of_different_lengths_are_refused(container):
-    with pytest.raises(ValueError, match="X has spectra of 4 to 6 pixels: resample them onto one grid"):
-        check_lengths(container([np.ones(4), np.ones(6)]))
-    check_lengths(container([np.ones(4), np.ones(4)]))

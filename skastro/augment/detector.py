@@ -22,7 +22,7 @@ from skastro.augment.step import (
     quadrature_difference,
     uniform,
 )
-from skastro.images import measure_bands
+from skastro.pixels import measure_bands, unit_of
 from skastro.surveys import Survey
 
 __all__ = ["Background", "BandDropout", "GaussianNoise", "HotPixels", "LevelStep", "SatelliteTrail"]
@@ -41,6 +41,7 @@ class LevelStep(PixelStep):
     sigma: Any
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        self.unit_ = unit_of(images)
         self.sigma_ = self._numbers("sigma", images, noise)
         if self.sigma is None and not np.any(self.sigma_):
             warnings.warn(
@@ -68,8 +69,9 @@ class LevelStep(PixelStep):
         """Return the level of each band of each image, (n, bands): drawn, given, or measured in fit."""
         given = getattr(self, name)
         if isinstance(given, Distribution):
-            return sample(given, shape[:2], generator)
-        numbers = getattr(self, f"{name}_") if given is None or isinstance(given, str) else given
+            return sample(given, shape[:2], generator) / self.unit_
+        measured = given is None or isinstance(given, str)
+        numbers = getattr(self, f"{name}_") if measured else np.asarray(given, dtype=float) / self.unit_
         return torch.as_tensor(numbers, dtype=torch.float32, device=generator.device).expand(shape[:2])
 
 
@@ -158,7 +160,7 @@ class GaussianNoise(LevelStep):
             sigma = quadrature_difference(sigma, self._draw_levels("true", shape, generator))
         return {
             "sigma": torch.where(noisy, sigma, 0.0),
-            "field": torch.randn(shape, generator=generator, device=generator.device),
+            "field": torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device),
         }
 
     def apply(self, images: Tensor, sigma: Tensor, field: Tensor) -> Tensor:  # noqa: D102

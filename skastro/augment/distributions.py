@@ -161,7 +161,7 @@ class LogNormal(Distribution):
         self.high = high
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:  # noqa: D102
-        normal = torch.randn(shape, generator=generator, device=generator.device)
+        normal = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
         width, loc, scale, low, high = (as_float(value, generator) for value in self._numbers())
         return (scale * torch.exp(width * normal) + loc).clamp(low, high)
 
@@ -201,7 +201,7 @@ class HalfNormal(Distribution):
         self.scale = scale
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:  # noqa: D102
-        normal = torch.randn(shape, generator=generator, device=generator.device)
+        normal = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
         return normal.abs() * as_float(self.scale, generator)
 
     def largest(self) -> np.ndarray:  # noqa: D102

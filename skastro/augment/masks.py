@@ -59,7 +59,7 @@ def block_masks(
     rows, columns = grid
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
+        return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device)
 
     masked = uniform(0, 1, n).argsort() < max(1, round(n * share))
     count = (uniform(*ratio, n) * rows * columns).round().clamp(min=1)[:, None]

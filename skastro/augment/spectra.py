@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
 from skastro.augment.step import NOT_NEGATIVE, PROBABILITY, Limits, PixelStep, chosen, uniform
+from skastro.pixels import unit_of
 from skastro.surveys import Survey
 
 __all__ = ["ContiguousMask", "ContinuumTilt", "GridStep", "InverseVarianceNoise", "Redshift", "segments"]
@@ -50,7 +51,9 @@ def segments(n: int, width: int, count: int, length: int, generator: torch.Gener
     [30, 30]
     """
     # Shrink each segment to a point, draw distinct points, and grow the segments again, which moves the later ones on.
-    places = torch.rand(n, width - count * (length - 1), generator=generator, device=generator.device)
+    places = torch.rand(
+        n, width - count * (length - 1), generator=generator, dtype=torch.float32, device=generator.device
+    )
     starts = places.topk(count).indices.sort(dim=1).values
     starts = starts + (length - 1) * torch.arange(count, device=generator.device)
     inside = torch.zeros(n, width, dtype=torch.bool, device=generator.device)
@@ -117,6 +120,7 @@ class InverseVarianceNoise(PixelStep):
         self.p = p
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        self.unit_ = unit_of(images)
         if self.ivar is None:
             return
         ivar = np.asarray(self.ivar, dtype=float)
@@ -129,7 +133,11 @@ class InverseVarianceNoise(PixelStep):
     def draw(  # noqa: D102
         self, shape: tuple[int, ...], generator: torch.Generator, ivar: Tensor | None = None
     ) -> dict[str, Tensor]:
-        given = ivar if self.ivar is None else torch.as_tensor(np.asarray(self.ivar, dtype=np.float32))
+        given = (
+            ivar
+            if self.ivar is None
+            else torch.as_tensor(np.asarray(self.ivar, dtype=float) * getattr(self, "unit_", 1.0) ** 2)
+        )
         if given is None:
             raise ValueError(
                 "InverseVarianceNoise needs the inverse variance of the batch: call the Augment with ivar=, or give "
@@ -140,7 +148,7 @@ class InverseVarianceNoise(PixelStep):
         given = given.to(generator.device, torch.float32)
         multiple = uniform(shape[0], *self.scale, generator) * chosen(shape[0], self.p, generator)
         deviation = torch.where(given > 0, given, torch.inf).rsqrt().expand(shape)
-        field = torch.randn(shape, generator=generator, device=generator.device)
+        field = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
         return {"noise": multiple[:, None, None, None] * deviation * field}
 
     def apply(self, images: Tensor, noise: Tensor) -> Tensor:  # noqa: D102

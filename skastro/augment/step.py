@@ -300,7 +300,7 @@ def uniform(n: int | tuple[int, ...], low: float | Tensor, high: float | Tensor,
     >>> bool(uniform(5, 2.0, 3.0, torch.Generator()).min() >= 2)
     True
     """
-    return torch.rand(n, generator=generator, device=generator.device) * (high - low) + low
+    return torch.rand(n, generator=generator, dtype=torch.float32, device=generator.device) * (high - low) + low
 
 
 def chosen(n: int, p: float, generator: torch.Generator) -> Tensor:
@@ -326,4 +326,4 @@ def chosen(n: int, p: float, generator: torch.Generator) -> Tensor:
     >>> chosen(3, 0.0, torch.Generator()).any().item()
     False
     """
-    return torch.rand(n, generator=generator, device=generator.device) < p
+    return torch.rand(n, generator=generator, dtype=torch.float32, device=generator.device) < p

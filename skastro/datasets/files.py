@@ -1,7 +1,5 @@
-"""Readers of image cutouts in FITS, JPEG and PNG files."""
+"""Readers of image cutouts in FITS, JPEG, PNG and TIFF files."""
 
-import warnings
-import zlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -9,20 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
+
+from skastro.datasets.fits_images import read_fits
+from skastro.datasets.pictures import read_picture
+from skastro.datasets.pixels import Pixels, RefusedError, filled, narrowed, present
 
 __all__ = ["load_images"]
 
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
-_PICTURES = (".jpg", ".jpeg", ".png")
-_DAMAGE = (OSError, EOFError, SyntaxError, LookupError, TypeError, ValueError, zlib.error)
-_UNPACKED = {
-    "1": "L",
-    "P": "RGBA",
-    "PA": "RGBA",
-    "CMYK": "RGB",
-    "YCbCr": "RGB",
-}  # modes whose numbers are not brightness
+_PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 @validate_params(
@@ -30,7 +24,9 @@ _UNPACKED = {
         "paths": [str, PathLike, "array-like"],
         "size": [Interval(Integral, 1, None, closed="left"), None],
         "fill": [Interval(Real, None, None, closed="neither"), StrOptions({"median"}), None],
+        "missing": [Real, "array-like", None],
         "hdu": [Integral, str, None],
+        "bands_axis": [Options(Integral, {0, -1}), None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -39,9 +35,11 @@ def load_images(
     *,
     size: int | None = None,
     fill: float | str | None = None,
+    missing: float | Sequence[float] | None = None,
     hdu: int | str | None = None,
+    bands_axis: int | None = None,
 ) -> Bunch:
-    """Load FITS, JPEG and PNG cutouts into one array.
+    """Load FITS, JPEG, PNG and TIFF cutouts into one array.
 
     Parameters
     ----------
@@ -50,20 +48,32 @@ def load_images(
     size : int or None, default=None
         Side in pixels of the center of each cutout to keep; None keeps whole cutouts, which must then have one size.
     fill : float, "median" or None, default=None
-        Value for pixels that are not finite: a number, or the median of the other pixels of the same cutout and band.
-        None raises an error for such cutouts.
+        Value for missing pixels: a number, or the median of the other pixels of the same cutout and band. Missing are
+        NaN, infinity, the BLANK of FITS integers, wholly transparent pixels, and what `missing` names. None raises an
+        error for such cutouts.
+    missing : float, sequence of float or None, default=None
+        Numbers that stand for missing pixels in these files, such as -9999, in each band by itself.
     hdu : int, str or None, default=None
         Number or name of the FITS extension to read; None reads the first that contains an image.
+    bands_axis : {0, -1} or None, default=None
+        Axis of the bands, first or last, of a FITS or TIFF cube. None goes by the shape: bands are last if the last
+        axis is at most 10 and shorter than both others, else first; a shape with such an axis at both ends is refused.
+        If a TIFF says itself which axis holds its samples, they are the bands; then 0 or -1 only says that all of them
+        are, also one that is called transparency.
 
     Returns
     -------
     sklearn.utils.Bunch
         Dictionary with attributes:
 
-        images : ndarray of shape (n, bands, height, width), uint8 or float32
-            uint8 if every file has 8 bits, else float32; native byte order. The first axis of a FITS cube is the band;
-            further axes of length one are dropped, and so is the transparency of a PNG. FITS rows run upwards on
-            the sky and picture rows downwards: neither is flipped.
+        images : ndarray of shape (n, bands, height, width), uint8, float32 or float64
+            uint8 if every file has 8 bits and no missing pixel. Float32 if that keeps all integers apart (also those
+            that FITS scales) and every float finite and not 0, which may round floats. Else float64 for all. Native
+            byte order; axes of length one are dropped.
+            FITS rows run upwards on the sky and picture rows downwards: neither is flipped. The pages of a TIFF are
+            its bands. Palettes, CMYK and YCbCr become red, green and blue. Transparency is dropped, and partly
+            transparent pixels keep their colors; a TIFF that has some is refused unless `bands_axis` is given, for
+            they may be fluxes of a fourth band.
         filenames : ndarray of shape (n,), str
             Names of the files, without their folders.
 
@@ -72,10 +82,12 @@ def load_images(
     FileNotFoundError
         If a file does not exist.
     ImportError
-        If astropy (for FITS) or pillow (for pictures) is not installed.
+        If a library is not installed: astropy (FITS), pillow (pictures), imagecodecs (16-bit PNG, TIFF) or tifffile
+        (TIFF).
     ValueError
         If there is nothing to load; if a file has an unknown extension, is damaged, contains no image, is smaller than
-        `size`, or has pixels that are not finite; or if files differ in bands or size.
+        `size`, has missing pixels and there is no `fill`, does not tell where its bands are, or would lose bits; or if
+        files differ in bands or size.
 
     Examples
     --------
@@ -91,9 +103,21 @@ def load_images(
     ((1, 3, 32, 32), dtype('uint8'))
     >>> cutouts.filenames
     array(['galaxy.png'], dtype='<U10')
+
+    A cube of unsigned integers with its bands last, in which 0 means that nothing was observed:
+
+    >>> from astropy.io import fits
+    >>> counts = np.full((20, 30, 2), 50000, np.uint16)
+    >>> counts[0] = 0
+    >>> with TemporaryDirectory() as folder:
+    ...     fits.writeto(Path(folder, "sky.fits"), counts)
+    ...     cutouts = load_images(folder, missing=0, fill="median")
+    >>> cutouts.images.shape, cutouts.images.dtype, float(cutouts.images.min())
+    ((1, 2, 20, 30), dtype('float32'), 50000.0)
     """
     files = _files(paths)
-    images = [_mended(_center(_read(file, hdu), size, file), fill, file) for file in files]
+    sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1)
+    images = [_load_one(file, size, fill, sentinels, hdu, bands_axis) for file in files]
     _refuse_mixtures(files, images)
     return Bunch(images=np.stack(images), filenames=np.array([file.name for file in files]))
 
@@ -107,78 +131,49 @@ def _files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[P
     return files
 
 
-def _read(file: Path, hdu: int | str | None) -> np.ndarray:
-    """Read the pixels of one file: (bands, height, width), uint8 or native float32."""
+def _load_one(
+    file: Path,
+    size: int | None,
+    fill: float | str | None,
+    sentinels: np.ndarray,
+    hdu: int | str | None,
+    bands_axis: int | None,
+) -> np.ndarray:
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
     if not file.name.lower().endswith(_FITS + _PICTURES):
         raise ValueError(f"{file} does not end in one of {', '.join(_FITS + _PICTURES)}.")
     try:
-        pixels = _read_picture(file) if file.name.lower().endswith(_PICTURES) else _read_fits(file, hdu)
-    except _DAMAGE as error:
-        raise ValueError(f"{file} cannot be read, perhaps cut short: {error}") from error
-    if pixels is None:
-        raise ValueError(f"{file} holds no image of two axes, or of three with bands first.")
-    return pixels.astype(np.uint8 if pixels.dtype == np.uint8 else np.float32)
+        pixels = _center(_read(file, hdu, bands_axis), size)
+        return narrowed(filled(pixels, present(pixels, sentinels), fill), pixels.step)
+    except RefusedError as refusal:
+        raise ValueError(f"{file} {refusal}") from refusal
 
 
-def _read_picture(file: Path) -> np.ndarray:
+def _read(file: Path, hdu: int | str | None, bands_axis: int | None) -> Pixels:
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("Reading JPEG and PNG needs pillow: pip install skastro[files]") from error
-    with Image.open(file) as opened:
-        picture = opened.convert(_UNPACKED.get(opened.mode, opened.mode))
-    brightness = [band for band in picture.getbands() if band != "A"]
-    return np.moveaxis(np.atleast_3d(np.asarray(picture)), -1, 0)[: len(brightness)]
+        if file.name.lower().endswith(_PICTURES):
+            pixels = read_picture(file, bands_axis)
+        else:
+            pixels = read_fits(file, hdu, bands_axis)
+    except (ImportError, RefusedError):
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        raise RefusedError(f"cannot be read, perhaps cut short: {error}") from error
+    if pixels is None or not pixels.values.size:
+        raise RefusedError("holds no image of two axes, or of three with bands first or last.")
+    return pixels
 
 
-def _read_fits(file: Path, hdu: int | str | None) -> np.ndarray | None:
-    try:
-        from astropy.io import fits
-        from astropy.io.fits.verify import VerifyWarning
-    except ImportError as error:
-        raise ImportError("Reading FITS needs astropy: pip install skastro[files]") from error
-    with warnings.catch_warnings():
-        # Only the pixels matter, not the text of the header; if pixels are missing, reading them fails.
-        warnings.simplefilter("ignore", VerifyWarning)
-        warnings.filterwarnings("ignore", "File may have been truncated")
-        with fits.open(file, memmap=False) as hdus:
-            chosen = hdus if hdu is None else [hdus[hdu]]
-            images = (_bands_first(part.data) for part in chosen if part.is_image and len(part.shape) > 1)
-            return next((image for image in images if image is not None), None)
-
-
-def _bands_first(data: np.ndarray) -> np.ndarray | None:
-    """View data as (bands, height, width); return None if other axes are longer than one."""
-    bands = [length for length in data.shape[:-2] if length > 1] or [1]
-    return data.reshape(bands + list(data.shape[-2:])) if len(bands) == 1 else None
-
-
-def _center(image: np.ndarray, size: int | None, file: Path) -> np.ndarray:
-    height, width = image.shape[1:]
+def _center(pixels: Pixels, size: int | None) -> Pixels:
+    height, width = pixels.values.shape[1:]
     if size is None:
-        return image
+        return pixels
     if size > min(height, width):
-        raise ValueError(f"{file} has {height} × {width} pixels, fewer than size={size}.")
+        raise RefusedError(f"has {height} × {width} pixels, fewer than size={size}.")
     top, left = (height - size) // 2, (width - size) // 2
-    return image[:, top : top + size, left : left + size]
-
-
-def _mended(image: np.ndarray, fill: float | str | None, file: Path) -> np.ndarray:
-    """Fill the pixels that are not finite."""
-    bad = ~np.isfinite(image)
-    if not bad.any():
-        return image
-    if fill is None:
-        raise ValueError(
-            f'{file} has {bad.sum()} pixels that are not finite; fill= replaces them (0 or "median", say).'
-        )
-    if fill != "median":
-        return np.where(bad, np.float32(fill), image)
-    if bad.all(axis=(1, 2)).any():
-        raise ValueError(f'{file} has a band without one finite pixel: fill="median" has nothing to go by.')
-    return np.where(bad, np.nanmedian(np.where(bad, np.nan, image), axis=(1, 2), keepdims=True), image)
+    middle = (slice(None), slice(top, top + size), slice(left, left + size))
+    return Pixels(pixels.values[middle], pixels.missing[middle], pixels.step)
 
 
 def _refuse_mixtures(files: list[Path], images: list[np.ndarray]) -> None:

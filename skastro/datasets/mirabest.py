@@ -152,11 +152,13 @@ def _batch(file: Path) -> dict[str, np.ndarray]:
     batch = read_pickle(file)
     try:
         content = {_text(key): batch[key] for key in batch}
-        images = np.asarray(content["data"], np.uint8).reshape(-1, 150, 150)
+        images = np.asarray(content["data"]).reshape(-1, 150, 150)
         labels = np.asarray(content["labels"], int)
         names = np.array([_text(name) for name in content["filenames"]])
     except (TypeError, ValueError, LookupError) as error:
         raise ValueError(f"{file} is not laid out as a batch of MiraBest: {error!r}.") from error
+    if images.dtype != np.uint8:
+        raise ValueError(f"{file} is not laid out as a batch of MiraBest: its pixels are {images.dtype}, not uint8.")
     if not len(images) == len(labels) == len(names) or not np.isin(labels, range(10)).all():
         raise ValueError(
             f"{file} is not laid out as a batch of MiraBest: {len(images)} images, {len(labels)} labels "

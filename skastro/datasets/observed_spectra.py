@@ -213,6 +213,7 @@ def _rebin(wave: np.ndarray, flux: np.ndarray, ivar: np.ndarray, edges: np.ndarr
     places = np.clip(np.searchsorted(edges, wave, side="right") - 1, 0, shape[1] - 1)
     cells = (places + shape[1] * np.arange(shape[0])[:, np.newaxis]).ravel()
     total = np.bincount(cells, ivar.ravel().astype(float), np.prod(shape)).reshape(shape)
-    summed = np.bincount(cells, (ivar * flux).ravel().astype(float), np.prod(shape)).reshape(shape)
+    weighted = ivar * np.where(ivar > 0, flux, 0)  # what was not observed may be stored as NaN
+    summed = np.bincount(cells, weighted.ravel().astype(float), np.prod(shape)).reshape(shape)
     mean = np.divide(summed, total, out=np.full(shape, np.nan), where=total > 0)
     return mean.astype(np.float32), total.astype(np.float32)

@@ -158,6 +158,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         class_weight: dict[Any, float] | str | None = None,
@@ -186,6 +187,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.class_weight = class_weight
@@ -383,6 +385,7 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         early_stopping: bool = False,
@@ -407,6 +410,7 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.early_stopping = early_stopping

@@ -23,10 +23,11 @@ from skastro.training import (
     HeldOut,
     Monitor,
     Objective,
+    Randomness,
     Training,
     draw_seed,
     hold_out,
-    local_seed,
+    own_state,
     resolve_device,
 )
 
@@ -450,16 +451,16 @@ class FlowPosterior(RegressorMixin, BaseModel):
         overrides = {"precision": "fp32"} if precision == "auto" else {}  # bfloat16 blurs the knots of the splines
         view, monitor = AsGiven("features"), Monitor()
         arrays = {"features": features, "target": target}
-        with local_seed(seed):
+        draws, held_out = Randomness(seed), HeldOut(watched, view, self.n_iter_no_change)
+        with draws.installed():
             flow = build_flow(self.n_outputs_, self.n_features_in_, **size, kind=self._kind)
-            held_out = HeldOut(watched, view, self.n_iter_no_change)
-            objective = NegativeLogProbability(flow)
-            try:
-                self._train(objective, view, arrays, monitor, rows=rows, held_out=held_out, **overrides)
-            finally:  # also when Ctrl-C interrupts: what was learned stays
-                self.flows_.append(flow.cpu().eval())
-                self.flow_sizes_.append(size)
-                self.history_.append(monitor.arrays())
+        objective = NegativeLogProbability(flow)
+        try:
+            self._train(objective, view, arrays, monitor, draws=draws, rows=rows, held_out=held_out, **overrides)
+        finally:  # also when Ctrl-C interrupts: what was learned stays
+            self.flows_.append(flow.cpu().eval())
+            self.flow_sizes_.append(size)
+            self.history_.append(monitor.arrays())
 
     def build_flows(self) -> nn.ModuleList:
         """Make the flows with fresh weights.
@@ -503,7 +504,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         for number, flow in enumerate(flows):
             row, place = np.nonzero(members == number)
             points = torch.from_numpy(base[row, place]).to(features.device)
-            with torch.inference_mode():
+            with own_state(), torch.inference_mode():
                 values[row, place] = flow(features[row]).transform.inv(points).cpu().numpy()
         return values * self.target_scaler_.scale_ + self.target_scaler_.mean_
 
@@ -566,7 +567,7 @@ def log_densities(flow: nn.Module, features: Tensor, target: Tensor) -> Tensor:
     Tensor of shape (n,)
     """
     pairs = zip(features.split(CHUNK), target.split(CHUNK), strict=True)
-    with torch.inference_mode():
+    with own_state(), torch.inference_mode():
         return torch.cat([flow(some).log_prob(values) for some, values in pairs])
 
 
@@ -586,9 +587,10 @@ def quasi_normal(n_sequences: int, n_outputs: int) -> np.ndarray:
         ``n_points`` is a power of 2, and there are `QUASI_DRAWS` points at least in all.
     """
     n_points = 1 << max(0, math.ceil(math.log2(QUASI_DRAWS / n_sequences)))
-    sequences = [
-        torch.quasirandom.SobolEngine(n_outputs, scramble=True, seed=seed).draw(n_points, dtype=torch.float64)
-        for seed in range(n_sequences)
-    ]
+    with own_state():
+        sequences = [
+            torch.quasirandom.SobolEngine(n_outputs, scramble=True, seed=seed).draw(n_points, dtype=torch.float64)
+            for seed in range(n_sequences)
+        ]
     # Points lie on a grid of 2^-30 that holds 0, which is minus infinity: its cells' centers do not.
     return torch.special.ndtri(torch.stack(sequences) + 2.0**-31).numpy()

@@ -32,10 +32,11 @@ from skastro.training import (
     HeldOut,
     Monitor,
     Objective,
+    Randomness,
     as_batch,
     draw_seed,
     hold_out,
-    local_seed,
+    own_state,
     resolve_device,
 )
 
@@ -48,7 +49,7 @@ NORMS: dict[str | None, Callable[[int], nn.Module]] = {
     None: nn.Identity,
 }
 # What says how images come in, with its default.
-IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "normalize": "standard"}
+IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "bands_axis": None, "normalize": "standard"}
 
 
 class FineTuning(Objective):
@@ -245,13 +246,14 @@ class FineTuner(BaseModel, ABC):
                 self.embedder_.check_training(arrays)
             take_names(self, self.embedder_)
             self.augment_ = self.embedder_.fit_recipe(self.augment, arrays)
-            seed = draw_seed(self.random_state)
-            with local_seed(seed):
+            draws = Randomness(draw_seed(self.random_state), resolve_device(self.device))
+            with draws.installed():
                 encoder = self.embedder_.build_encoder() if fresh else self.embedder_.encoder_
                 width = self.embedder_._n_features_out = feature_width(self.embedder_, encoder, arrays)
                 self._head_shape = (width, self.head_norm)
                 targets = {"target": target, "weight": weight / weight[weight > 0].mean()}
-                self._tune(encoder, self.build_head(), arrays, targets, seed)
+                head = self.build_head()
+            self._tune(encoder, head, arrays, targets, draws)
         return self
 
     def _start(self, X: Any, metadata: dict[str, Any]) -> tuple[Any, bool]:
@@ -295,24 +297,24 @@ class FineTuner(BaseModel, ABC):
         head: nn.Module,
         arrays: dict[str, np.ndarray],
         targets: dict[str, np.ndarray],
-        seed: int,
+        draws: Randomness,
     ) -> None:
         """Train the head and what is not frozen of the encoder."""
         trained = self._trained(encoder)
         self.learning_rates_ = {"head": float(self.lr), **trained}
-        generator = torch.Generator(resolve_device(self.device)).manual_seed(seed)
-        part, arrays, still = self._unfrozen(encoder, list(trained), arrays)
-        drawn = still if part is not encoder or self.augment_ is None else self.embedder_.view(self.augment_, generator)
+        with own_state():
+            part, arrays, still = self._unfrozen(encoder, list(trained), arrays)
+        drawn = self.embedder_.view(self.augment_, draws.views) if part is encoder and self.augment_ else still
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
         objective = FineTuning(part, head, self.fitted_head_.loss, scales, self.batch_norm)
         monitor, held_out, rows = Monitor(part, self.embedder_.unit), None, np.flatnonzero(targets["weight"])
         if self.early_stopping:
             classes = self.fitted_head_.strata(targets["target"][rows])
-            rows, watched = hold_out(rows, self.validation_fraction, seed, classes=classes)
+            rows, watched = hold_out(rows, self.validation_fraction, draws.seed, classes=classes)
             held_out = HeldOut(watched, still, self.n_iter_no_change)
         try:
-            self._train(objective, drawn, {**arrays, **targets}, monitor, rows=rows, held_out=held_out)
+            self._train(objective, drawn, {**arrays, **targets}, monitor, draws=draws, rows=rows, held_out=held_out)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             self.embedder_.adopt(encoder.requires_grad_(True))
             self.head_ = head.cpu().eval()

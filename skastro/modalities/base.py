@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder
+from skastro.inputs import as_rows
 from skastro.missing import present, scatter
-from skastro.training import AsGiven, Monitor, Objective, as_batch, draw_seed, local_seed, resolve_device
+from skastro.training import AsGiven, Monitor, Objective, Randomness, as_batch, draw_seed, resolve_device
 
 __all__ = ["Modality", "RowModality", "TrainedModality", "as_modality", "check_all", "feature_width"]
 
@@ -255,17 +256,16 @@ class TrainedModality(BaseEmbedder, Modality):
         self, arrays: dict[str, np.ndarray], views: Callable[[torch.Generator], Any], **targets: np.ndarray
     ) -> Self:
         """Train a fresh encoder on what `inputs` gave, with views that draw from a generator."""
-        seed = draw_seed(self.random_state)
-        generator = torch.Generator(resolve_device(self.device)).manual_seed(seed)
-        with local_seed(seed):
+        draws = Randomness(draw_seed(self.random_state), resolve_device(self.device))
+        with draws.installed():
             encoder = self.build_encoder()
             self._n_features_out = feature_width(self, encoder, arrays)
             monitor, objective = Monitor(self._watched(encoder), self.unit), self._objective(encoder)
-            try:
-                self._train(objective, views(generator), {**arrays, **targets}, monitor)
-            finally:  # also when Ctrl-C interrupts: what was learned stays
-                self.adopt(encoder)._keep(objective)
-                self.history_ = monitor.arrays()
+        try:
+            self._train(objective, views(draws.views), {**arrays, **targets}, monitor, draws=draws)
+        finally:  # also when Ctrl-C interrupts: what was learned stays
+            self.adopt(encoder)._keep(objective)
+            self.history_ = monitor.arrays()
         return self
 
 
@@ -288,7 +288,8 @@ class RowModality(Modality):
         self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
     ) -> dict[str, np.ndarray]:
         check_is_fitted(self.transformer)
-        few = X if mask is None or mask.all() else _safe_indexing(X, np.flatnonzero(mask))
+        few = as_rows(X)
+        few = few if mask is None or mask.all() else _safe_indexing(few, np.flatnonzero(mask))
         rows = check_array(
             self.transformer.transform(few),
             dtype=np.float32,

@@ -10,27 +10,32 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import Tags, check_array
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, provenance, restored_on_error
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import check_finite, check_pixels, check_shape, fold, fold_ivar, measure_bands
+from skastro.images import check_shape, fold, fold_ivar
+from skastro.inputs import check_rows
 from skastro.modalities.base import Modality, TrainedModality
+from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.surveys import Survey, get_survey
 from skastro.training import resolve_device
 
 __all__ = ["IMAGE_CONSTRAINTS", "ImageEmbedder", "ImageModality"]
+
+RAGGED = "cut or pad them to one size, with the same bands"
 
 IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
     "encoder": [str, ImageEncoder, nn.Module],
     "survey": [str, Survey, None],
     "size": [Interval(Integral, 1, None, closed="left"), None],
     "image_shape": [tuple, list, None],
+    "bands_axis": [Options(Integral, {-1, 1}), None],
     "normalize": [StrOptions({"standard", "asinh"}), None],
     "average": [StrOptions({"dihedral"}), Interval(Integral, 1, None, closed="left"), None],
 }
@@ -39,7 +44,8 @@ IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
 class ImageModality(BaseEmbedder, Modality):
     """Base of every estimator that embeds images: pixels in, one row of features per image out.
 
-    Its parameters are ``encoder``, ``survey``, ``size``, ``image_shape``, ``normalize`` and ``average``.
+    Its parameters are ``encoder``, ``survey``, ``size``, ``image_shape``, ``bands_axis``, ``normalize`` and
+    ``average``.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = BaseEmbedder._parameter_constraints | IMAGE_CONSTRAINTS
@@ -53,6 +59,7 @@ class ImageModality(BaseEmbedder, Modality):
     survey_: Survey | None
     image_shape_: tuple[int, int, int]
     size_: tuple[int, int]
+    bands_axis: int | None
     provenance_: dict[str, Any]
 
     def transform(self, X: Any) -> np.ndarray:
@@ -61,7 +68,7 @@ class ImageModality(BaseEmbedder, Modality):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images; a memory map is read batch by batch.
+            Raw images; a memory map is read batch by batch. With ``bands_axis=-1`` the bands are its last axis.
 
         Returns
         -------
@@ -72,16 +79,17 @@ class ImageModality(BaseEmbedder, Modality):
         ValueError
             If the bands are not those learned, the images are smaller than what the encoder sees, or pixels are
             NaN or infinite.
+
+        Warns
+        -----
+        UserWarning
+            If images have pixels far outside what was learned: with their number and the first. They are bounded.
         """
         check_is_fitted(self)
-        return self._inference().mean(
-            self.encoder_, self.orientations(self.average), self.inputs(X), check=self.check_values
-        )
+        return self._inference().mean(self.encoder_, self.orientations(self.average), self.inputs(X))
 
-    def inputs(
-        self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
-    ) -> dict[str, np.ndarray]:
-        """Fold images; those to learn from (reset) are checked whole, others for their shape.
+    def inputs(self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any) -> dict[str, Any]:
+        """Fold images; those to learn from (reset) are checked whole, others for their shape, and when they are read.
 
         Parameters
         ----------
@@ -97,7 +105,7 @@ class ImageModality(BaseEmbedder, Modality):
         Returns
         -------
         dict of str to ndarray
-            ``images`` of shape (n, bands, height, width).
+            ``images`` of shape (n, bands, height, width), which reading refuses or bounds: see `Pixels`.
 
         Raises
         ------
@@ -107,29 +115,18 @@ class ImageModality(BaseEmbedder, Modality):
         images = self._check_images(X, reset)
         if reset:
             self._learn_pixels(images)
-        return {"images": images}
+        return {"images": Pixels(images, self.normalizer_, mask, told=reset)}
 
-    def check_values(self, batch: dict[str, np.ndarray], rows: np.ndarray) -> None:
-        """Refuse NaN and infinite pixels.
-
-        Parameters
-        ----------
-        batch : dict of str to ndarray
-            Some images.
-        rows : ndarray of int
-            Their numbers.
-        """
-        check_finite(batch["images"], rows)
-
-    def check_training(self, arrays: dict[str, np.ndarray]) -> None:
-        """Refuse NaN and infinite pixels, and images that are all constant.
+    def check_training(self, arrays: dict[str, Any]) -> None:
+        """Refuse NaN and infinite pixels, and images that are all constant; warn of those that are far outside.
 
         Parameters
         ----------
-        arrays : dict of str to ndarray
+        arrays : dict of str to Pixels
             ``images``.
         """
         check_pixels(arrays["images"])
+        arrays["images"].report()
 
     def view(self, recipe: Augment | None = None, generator: torch.Generator | None = None) -> Any:
         """Make the module from raw images to what the encoder sees: cropped or augmented, then normalized.
@@ -214,24 +211,22 @@ class ImageModality(BaseEmbedder, Modality):
 
     def _check_images(self, X: Any, reset: bool) -> np.ndarray:
         """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
-        array = check_array(
+        array = check_rows(
+            self,
             X,
+            reset=reset,
+            cure=RAGGED,
             dtype="numeric",
             allow_nd=True,
             ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
-            estimator=self,
-            input_name="X",
         )
-        if array.ndim == 2:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        images = fold(array, self.image_shape if reset else self.image_shape_)
+        images = fold(array, self.image_shape if reset else self.image_shape_, self.bands_axis)
         if not reset:
             check_shape(images.shape, self.image_shape_[0], self.size_)
             return images
         size = images.shape[2:] if self.size is None else (self.size, self.size)
-        check_shape(images.shape, None, size)
-        check_pixels(images)
+        check_shape(images.shape, None, size, 1 if array.ndim == 2 else self.bands_axis)
         self.image_shape_, self.size_ = images.shape[1:], size
         if array.ndim > 2:
             self.n_features_in_ = images.shape[1]
@@ -244,7 +239,7 @@ class ImageModality(BaseEmbedder, Modality):
         bands = list(self.survey_.bands) if self.survey_ else None
         if bands is not None and len(bands) != images.shape[1]:
             raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
-        self.normalizer_ = measure_bands(images, self.normalize)
+        self.normalizer_ = learn_pixels(images, self.normalize)
         self.provenance_ = provenance(
             n_images=len(images),
             image_shape=list(self.image_shape_),
@@ -324,10 +319,10 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
             normalizer = Normalizer(self.normalizer_)
             return self._learn(arrays, lambda generator: Views(views, normalizer, generator), **targets)
 
-    def _check_ivar(self, ivar: Any, images: np.ndarray, views: Sequence[Any]) -> dict[str, np.ndarray]:
+    def _check_ivar(self, ivar: Any, images: Pixels, views: Sequence[Any]) -> dict[str, Any]:
         """Return the inverse variance by name if a step of the recipe takes it, and warn if none does."""
-        folded = fold_ivar(ivar, images, self.image_shape)
+        folded = fold_ivar(ivar, images, self.image_shape, self.bands_axis)
         if any("ivar" in recipe.metadata for recipe, _ in views):
-            return {"ivar": folded}
+            return {"ivar": folded if images.unit == 1 else (folded * images.unit**2).astype(np.float32)}
         warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
         return {}

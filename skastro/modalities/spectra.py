@@ -7,16 +7,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import Tags, _safe_indexing, gen_batches
+from sklearn.utils import Tags, _safe_indexing, assert_all_finite, gen_batches
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, provenance
 from skastro.encoders import get_spectrum_encoder
-from skastro.missing import check_ivar, check_lengths, scatter
+from skastro.inputs import as_rows, check_rows
+from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
+from skastro.pixels import limits, warn_of_far
 from skastro.spectra import pixel_weights, spectrum_levels, standardize
 
 __all__ = ["SpectrumModality", "SpectrumView"]
@@ -162,7 +164,8 @@ class SpectrumModality(BaseEmbedder, Modality):
         ivar = metadata.get("ivar")
         if mask is not None and not mask.all():
             present = np.flatnonzero(mask)
-            X, ivar = _safe_indexing(X, present), None if ivar is None else _safe_indexing(ivar, present)
+            X = _safe_indexing(as_rows(X, cure=RAGGED), present)
+            ivar = None if ivar is None else _safe_indexing(filled_ivar(ivar), present)
         flux, ivar = self._check_spectra(X, ivar, reset)
         if reset:
             self._learn_levels(flux, ivar)
@@ -225,16 +228,19 @@ class SpectrumModality(BaseEmbedder, Modality):
         return tags
 
     def _check_spectra(self, X: Any, ivar: Any, reset: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        check_lengths(X)
-        flux = validate_data(
+        flux = check_rows(
             self,
             X,
             reset=reset,
+            cure=RAGGED,
             dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
+            ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
         )
         ivar = check_ivar(ivar, flux.shape)
+        if ivar is not None:
+            flux = np.where(ivar > 0, flux, np.nan)
+        assert_all_finite(flux, allow_nan=True, estimator_name=type(self).__name__, input_name="X")
         pixel_weights(flux, ivar)
         return flux, ivar
 
@@ -246,8 +252,16 @@ class SpectrumModality(BaseEmbedder, Modality):
             raise ValueError(f"All {len(flux)} spectra are constant: there is nothing to learn from.")
         self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
         levels = np.column_stack(as_level(*self._levels(flux, weights)))
-        spread = levels.std(axis=0)
-        self.level_ = np.stack([levels.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
+        center = np.median(levels, axis=0)
+        reach = np.abs(levels - center)
+        _, limit = limits(reach)
+        far = (reach > limit).any(axis=1)
+        if far.any():
+            warn_of_far(np.flatnonzero(far), len(flux), "spectra", "most others", stacklevel=5)
+        usual = levels[~far]
+        self.level_range_ = np.stack([center, limit, reach[~far].max(axis=0)])
+        spread = usual.std(axis=0)
+        self.level_ = np.stack([usual.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
         self.provenance_ = provenance(n_spectra=len(flux), n_wavelengths=flux.shape[1])
         self._spec = clone(get_spectrum_encoder(self.encoder))
         self._spec.check()
@@ -257,12 +271,17 @@ class SpectrumModality(BaseEmbedder, Modality):
         mean, std = spectrum_levels(flux, weights)
         return mean, np.maximum(std, self.floor_)
 
+    def _bounded(self, levels: np.ndarray) -> np.ndarray:
+        """Bound levels that are far outside those learned from."""
+        center, limit, bound = self.level_range_
+        return np.where(np.abs(levels - center) > limit, np.clip(levels, center - bound, center + bound), levels)
+
     def _chunks(self, flux: np.ndarray, ivar: np.ndarray | None) -> Any:
         """Standardize some thousand spectra at a time."""
         for rows in gen_batches(len(flux), CHUNK):
             weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
             mean, scale = self._levels(flux[rows], weights)
-            level = (np.column_stack(as_level(mean, scale)) - self.level_[0]) / self.level_[1]
+            level = (self._bounded(np.column_stack(as_level(mean, scale))) - self.level_[0]) / self.level_[1]
             yield {
                 "flux": standardize(flux[rows], weights, mean, scale),
                 "pixel_weights": weights.astype(np.float32),

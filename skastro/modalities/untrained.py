@@ -81,6 +81,7 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         batch_size: int = 256,
@@ -92,6 +93,7 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.batch_size = batch_size

@@ -5,8 +5,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from skastro.images import as_pixels, center_crop, check_finite, check_shape, fold, measure_bands
+from skastro.images import as_pixels, center_crop, check_shape, fold
 from skastro.inputs import as_array
+from skastro.pixels import check_finite, measure_bands
 from skastro.plotting.pictures import check_images, draw_image
 from skastro.plotting.style import pyplot
 

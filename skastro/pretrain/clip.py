@@ -20,8 +20,9 @@ from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, restored_on_error, take_names
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
+from skastro.inputs import as_rows
 from skastro.losses import clip_loss
-from skastro.missing import check_lengths
+from skastro.missing import RAGGED
 from skastro.modalities import as_embedder, as_modality, as_specification, is_specification
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.pretrain.towers import Tower, build_tower
@@ -30,10 +31,10 @@ from skastro.training import (
     HeldOut,
     Monitor,
     Objective,
+    Randomness,
     Training,
     draw_seed,
     hold_out,
-    local_seed,
     resolve_device,
 )
 
@@ -449,9 +450,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
             arrays["present"] = masks.astype(np.float32)
         objective, monitor, view = CLIP(towers, self.scale, self.learn_scale), Monitor(towers[0].head), AsGiven()
         held_out = HeldOut(watched, view, self.n_iter_no_change) if len(watched) else None
+        draws = Randomness(seed, resolve_device(self.device))
         try:
-            with local_seed(seed):
-                self._train(objective, view, arrays, monitor, rows=trained, held_out=held_out)
+            self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.embedders_ = sides
@@ -463,20 +464,22 @@ class AstroCLIPEmbedder(BaseEmbedder):
 def as_modalities(X: Any, y: Any, count: int) -> list[tuple[str, Any]]:
     """List the modalities with their names in errors."""
     if count == 2:
-        parts = [("X", X), ("y", as_rows(y))]
+        parts = [("X", as_rows(X, "X", RAGGED)), ("y", as_columns(y, "y"))]
     elif not isinstance(y, list | tuple) or len(y) != count - 1:
         raise ValueError(f"y must be a list of {count - 1} modalities, for second= and others=.")
     else:
-        parts = [("X", X), *((f"y[{place}]", as_rows(part)) for place, part in enumerate(y))]
+        parts = [("X", as_rows(X, "X", RAGGED))]
+        parts += [
+            (name, as_columns(part, name)) for name, part in zip(map("y[{}]".format, range(count)), y, strict=False)
+        ]
     check_consistent_length(*(rows for _, rows in parts))
     return parts
 
 
-def as_rows(y: Any) -> Any:
+def as_columns(y: Any, name: str) -> Any:
     """Make spectra of one pixel of a single column."""
-    check_lengths(y)
-    rows = np.asarray(y)
-    return rows[:, np.newaxis] if rows.ndim == 1 else y
+    rows = as_rows(y, name, RAGGED)
+    return rows[:, np.newaxis] if rows.ndim == 1 else rows
 
 
 def embedder_of(recipe: Any) -> Any:

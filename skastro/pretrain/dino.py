@@ -338,6 +338,7 @@ class DINOEmbedder(ImageEmbedder):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         hidden_dim: int = 1024,
@@ -362,6 +363,7 @@ class DINOEmbedder(ImageEmbedder):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.hidden_dim = hidden_dim

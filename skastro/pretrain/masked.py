@@ -17,7 +17,7 @@ from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
 from skastro.modalities import SpectrumModality, TrainedModality
 from skastro.spectra import pixel_weights
-from skastro.training import Objective, Training, resolve_device
+from skastro.training import Objective, Training, own_state, resolve_device
 
 __all__ = ["MaskedSpectrum", "MaskedSpectrumEmbedder", "Masks"]
 
@@ -271,5 +271,5 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
         self.decoder_ = objective.decoder.cpu().eval()
 
     def _decode(self, tokens: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with own_state(), torch.inference_mode():
             return self.decoder_(tokens)

@@ -178,6 +178,7 @@ class MoCoEmbedder(ImageEmbedder):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         projection_dim: int = 128,
@@ -197,6 +198,7 @@ class MoCoEmbedder(ImageEmbedder):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.projection_dim = projection_dim

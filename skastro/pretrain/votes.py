@@ -199,6 +199,7 @@ class VoteEmbedder(ImageEmbedder):
         survey: str | Survey | None = None,
         size: int | None = None,
         image_shape: tuple[int, int, int] | None = None,
+        bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
         schema: str | VoteSchema | None = None,
@@ -215,6 +216,7 @@ class VoteEmbedder(ImageEmbedder):
         self.survey = survey
         self.size = size
         self.image_shape = image_shape
+        self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
         self.schema = schema

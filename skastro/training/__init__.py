@@ -3,10 +3,11 @@
 from skastro.training.batches import ArrayDataset, BatchSampler, as_batch
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
 from skastro.training.config import Training, get_training
-from skastro.training.device import draw_seed, local_seed, resolve_device, uses_bf16
+from skastro.training.device import draw_seed, resolve_device, uses_bf16
 from skastro.training.inference import Inference
 from skastro.training.loop import AsGiven, Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
 from skastro.training.optimizer import make_optimizer
+from skastro.training.process import Randomness, free_threads, local_seed, own_state
 from skastro.training.validation import HeldOut, hold_out, mean_loss
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Monitor",
     "Objective",
     "Progress",
+    "Randomness",
     "ScheduleCallback",
     "StopTraining",
     "Training",
@@ -29,11 +31,13 @@ __all__ = [
     "base_lr",
     "draw_seed",
     "ema_update",
+    "free_threads",
     "get_training",
     "hold_out",
     "local_seed",
     "make_optimizer",
     "mean_loss",
+    "own_state",
     "resolve_device",
     "spread",
     "train",

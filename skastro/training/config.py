@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skastro.training.process import free_threads
+
 __all__ = ["Training", "get_training"]
 
 
@@ -44,6 +46,9 @@ class Training(BaseEstimator):
         Maximum norm of the gradient.
     precision : {"auto", "bf16", "fp32"}, default="auto"
         ``"auto"`` trains in bfloat16 if the processor computes in it, and transforms in float32.
+    threads : int or "auto", default="auto"
+        Threads on the CPU. ``"auto"`` is torch's number, at most the processors that affinity and quota allow, less
+        those that other work keeps busy when the fit starts; the last digits of a fit depend on it.
     compile : bool, default=False
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
@@ -77,6 +82,7 @@ class Training(BaseEstimator):
         "ema_schedule": [StrOptions({"cosine", "constant"})],
         "clip": [Interval(Real, 0, None, closed="neither"), None],
         "precision": [StrOptions({"auto", "bf16", "fp32"})],
+        "threads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "compile": ["boolean"],
         "callbacks": [list, None],
     }
@@ -97,6 +103,7 @@ class Training(BaseEstimator):
         ema_schedule: str = "cosine",
         clip: float | None = None,
         precision: str = "auto",
+        threads: int | str = "auto",
         compile: bool = False,  # noqa: A002 the word of torch and skorch
         callbacks: list[Any] | None = None,
     ) -> None:
@@ -113,6 +120,7 @@ class Training(BaseEstimator):
         self.ema_schedule = ema_schedule
         self.clip = clip
         self.precision = precision
+        self.threads = threads
         self.compile = compile
         self.callbacks = callbacks
 
@@ -129,6 +137,15 @@ class Training(BaseEstimator):
             raise ValueError(f"betas must be two numbers from 0, below 1; got {self.betas}.")
         if not all(isinstance(milestone, Real) and 0 < milestone < 1 for milestone in self.milestones):
             raise ValueError(f"milestones must be fractions of all steps, between 0 and 1; got {self.milestones}.")
+
+    def n_threads(self) -> int:
+        """Count the threads that computing on the CPU takes now.
+
+        Returns
+        -------
+        int
+        """
+        return free_threads() if isinstance(self.threads, str) else self.threads
 
     def lr_factor(self, step: int, steps: int, epochs: int) -> float:
         """Compute the learning rate of a step as a fraction of its peak, at most 1.

@@ -1,14 +1,12 @@
-"""Device, precision, and random seeds of training."""
+"""Device, precision, and seed of training."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-__all__ = ["draw_seed", "local_seed", "resolve_device", "uses_bf16"]
+__all__ = ["draw_seed", "resolve_device", "uses_bf16"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -27,6 +25,8 @@ def resolve_device(device: str) -> torch.device:
     ------
     ValueError
         If torch has no such device, or CUDA is requested and not available.
+    RuntimeError
+        If this is a forked child of a process that had used CUDA.
 
     Examples
     --------
@@ -35,13 +35,18 @@ def resolve_device(device: str) -> torch.device:
     device(type='cpu')
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"Unknown device {device!r}; use 'auto', 'cpu', 'cuda' or another of torch's.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} was asked for, but torch finds no CUDA device here.")
+    if chosen.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            "This process was forked from one that had used CUDA, which CUDA does not survive: start processes by "
+            "joblib, or multiprocessing.get_context('spawn')."
+        )
     return chosen
 
 
@@ -92,27 +97,3 @@ def draw_seed(random_state: Any) -> int:
     True
     """
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
-
-
-@contextmanager
-def local_seed(seed: int) -> Iterator[None]:
-    """Seed torch inside a block, and restore the user's generators after it.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of torch's global generators inside the block.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skastro.training import local_seed
-    >>> before = torch.random.get_rng_state()
-    >>> with local_seed(0):
-    ...     noise = torch.rand(2)
-    >>> bool((torch.random.get_rng_state() == before).all())
-    True
-    """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield

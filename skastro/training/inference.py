@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from skastro.pixels import Pixels
 from skastro.training.batches import as_batch
+from skastro.training.process import own_state
 
 __all__ = ["Inference"]
 
@@ -26,11 +28,14 @@ class Inference:
         Rows per batch.
     bf16 : bool
         Run under bfloat16 autocast.
+    threads : int, default=None
+        Threads on the CPU; None is torch's number.
     """
 
     device: torch.device
     batch_size: int
     bf16: bool
+    threads: int | None = None
 
     def move(self, network: nn.Module) -> Any:
         """Put a network that lies on the CPU where it runs.
@@ -86,10 +91,17 @@ class Inference:
             few = {name: array[consecutive] for name, array in arrays.items()}
             if check is not None:
                 check(few, chosen)
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with (
+                own_state(self.threads),
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
+            ):
                 batch = as_batch(few, slice(None), self.device)
                 outputs = [network(*view(**batch)) for view in views]
             yield chosen, outputs
+        for array in arrays.values():
+            if isinstance(array, Pixels):
+                array.report()
 
     def mean(
         self,

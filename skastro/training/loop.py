@@ -19,6 +19,7 @@ from skastro.training.callbacks import EarlyStopping, Monitor, Progress, Schedul
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
+from skastro.training.process import Randomness
 from skastro.training.validation import HeldOut, mean_loss
 
 __all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "train"]
@@ -185,6 +186,16 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     )
 
 
+class Network(NeuralNet):
+    """skorch's loop over steps, of which the forward pass draws random numbers of one fit."""
+
+    draws: Randomness
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        with self.draws.installed():
+            return super().infer(x, **fit_params)
+
+
 def auto_epochs(images: int, steps: int) -> int:
     """Return the number of passes over the images: enough to show 32,000, within about 1,000 steps, but at least ten.
 
@@ -214,6 +225,7 @@ def train(
     monitor: Monitor,
     rows: np.ndarray | None = None,
     held_out: HeldOut | None = None,
+    draws: Randomness,
     training: Training,
     max_epochs: int | str,
     batch_size: int,
@@ -221,7 +233,7 @@ def train(
     device: torch.device,
     verbose: int,
 ) -> None:
-    """Train an objective in place, with torch's global generators as the source of randomness.
+    """Train an objective in place.
 
     Parameters
     ----------
@@ -237,6 +249,8 @@ def train(
         Rows to train on; None means all.
     held_out : HeldOut, default=None
         Rows to validate on: training stops early, and the best epoch is restored.
+    draws : Randomness
+        Order of the rows, and what the objective draws.
     training : Training
         Optimizer, schedules, precision, callbacks.
     max_epochs : int or "auto"
@@ -252,7 +266,7 @@ def train(
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
-    sampler = BatchSampler(chosen, batch_size, torch.default_generator)
+    sampler = BatchSampler(chosen, batch_size, draws.order)
     epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
@@ -262,7 +276,7 @@ def train(
         learner = Learner(objective, held_out.views, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
-    net = NeuralNet(
+    net = Network(
         Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
         optimizer=make_optimizer,
@@ -277,6 +291,7 @@ def train(
         iterator_train=DataLoader,
         iterator_train__batch_size=None,
         iterator_train__sampler=sampler,
+        iterator_train__generator=draws.order,
         iterator_train__pin_memory=device.type == "cuda" and dataset.resident is None,
         train_split=None,
         callbacks=callbacks,
@@ -285,6 +300,7 @@ def train(
         compile=training.compile,
         verbose=0,
     )
+    net.draws = draws
     net.initialize()
     net.notify("on_train_begin", X=dataset, y=None)
     try:

@@ -14,7 +14,7 @@ from skastro.augment import (
     SatelliteTrail,
     Uniform,
 )
-from skastro.images import measure_bands
+from skastro.pixels import measure_bands
 
 LEVEL_STEPS = [GaussianNoise(), Background(), SatelliteTrail(p=1.0), HotPixels(p=1.0)]
 each_level_step = pytest.mark.parametrize("step", LEVEL_STEPS, ids=lambda step: type(step).__name__)

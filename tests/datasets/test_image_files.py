@@ -68,6 +68,13 @@ def test_file_without_an_image_is_refused(tmp_path):
         load_images(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_image_without_a_pixel_is_refused(tmp_path, dtype):
+    _fits(tmp_path / "a.fits", np.zeros((0, 5), dtype))
+    with pytest.raises(ValueError, match=r"a\.fits holds no image of two axes"):
+        load_images(tmp_path)
+
+
 def test_cube_of_too_many_axes_is_refused(tmp_path):
     _fits(tmp_path / "a.fits", np.zeros((2, 3, 20, 30), np.float32))
     with pytest.raises(ValueError, match=r"a\.fits holds no image of two axes"):
@@ -130,7 +137,7 @@ def test_pixels_that_are_not_finite(tmp_path, flux):
     holed[0, :, :3] = np.nan
     holed[1, 0, 10] = np.inf
     _fits(tmp_path / "edge.fits", holed)
-    with pytest.raises(ValueError, match=r"edge\.fits has 61 pixels that are not finite; fill= replaces"):
+    with pytest.raises(ValueError, match=r"edge\.fits has 61 pixels that are missing or not finite; fill= replaces"):
         load_images(tmp_path)
     zeros, medians = (load_images(tmp_path, fill=fill).images[0] for fill in (0, "median"))
     bad = ~np.isfinite(holed)

@@ -62,6 +62,7 @@ def test_subset_without_any_source_is_empty(release):
     "change",
     [
         {"data": np.zeros((3, 7), np.uint8)},
+        {"data": np.full((3, 22500), 0.5)},
         {"labels": [5, 6]},
         {"labels": [5, 6, 10]},
         {"labels": ["a", "b", "c"]},

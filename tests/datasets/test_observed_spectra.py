@@ -70,6 +70,15 @@ def test_pairs_come_to_one_grid(folder, n_wavelengths):
         np.testing.assert_allclose(pairs.ivar.sum(axis=1), table["ivar"].sum(axis=1), rtol=1e-5)
 
 
+def test_nan_that_weighs_nothing_spoils_no_pixel(folder):
+    with np.load(folder / "deimos_pairs.npz") as table:
+        arrays = dict(table)
+    before = load_deimos_pairs(folder, n_wavelengths=7)
+    arrays["flux"][arrays["ivar"] == 0] = np.nan
+    np.savez(folder / "deimos_pairs.npz", **arrays)
+    np.testing.assert_array_equal(load_deimos_pairs(folder, n_wavelengths=7).spectra, before.spectra)
+
+
 def test_a_file_that_is_none_is_named(tmp_path):
     for load, name in {load_supernovae: "sn_spectra.npz", load_deimos_pairs: "deimos_pairs.npz"}.items():
         with pytest.raises(FileNotFoundError, match=name):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from skastro.encoders import Normalizer, expander, mlp
-from skastro.images import measure_bands
+from skastro.pixels import measure_bands
 
 STRETCHES = {
     "standard": lambda x, m: (x - m["mean"]) / m["std"],

@@ -8,7 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skastro.augment import Augment, ColorJitter, Crop, Flip, GaussianNoise, Rotate, Shift
 from skastro.datasets import make_survey
-from skastro.images import center_crop, measure_bands
+from skastro.images import center_crop
+from skastro.pixels import measure_bands
 from skastro.plotting import AblationDisplay, AugmentationDisplay
 from skastro.surveys import Survey
 

@@ -1,0 +1,440 @@
+"""Values of images: what is missing, constant or far outside, in which unit, and how they are read batch by batch.
+
+NumPy only. The whole array is never copied: memory maps are read in chunks.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skastro.images import as_pixels, chunks
+
+__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "unit_of"]
+
+SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
+CENTER_VALUES = 1 << 21  # pixels used to find what the extremes are measured from
+FEWEST = 10  # images without which nothing is known about what is usual
+# Far outside is ten times as far as what 95 % of the images reach: real surveys, in flux, stay within four times.
+USUAL, FAR = 0.95, 10.0
+# Beyond these, float32 loses squares and products of pixels: other units then.
+SMALL, LARGE = 1e-12, 1e12
+
+
+class Pixels:
+    """Images as encoders read them: refused where not finite, bounded where far outside, uint8 or float32.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, bands, height, width)
+        Raw images, in memory or mapped.
+    learned : mapping of str to ndarray of shape (bands,)
+        What `learn_pixels` gave: ``unit``, and ``center``, ``bound`` and ``limit`` in the images' own unit.
+    mask : ndarray of bool of shape (n,), default=None
+        True for the images that are present; the others are read as zeros. None is all.
+    told : bool, default=False
+        Whether the user has been warned of what is far outside.
+
+    Attributes
+    ----------
+    far : dict of int to None
+        Rows read so far that have pixels beyond the limit.
+    unit : float
+        What the pixels are divided by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import Pixels
+    >>> learned = {"unit": [1.0], "center": [0.0], "bound": [2.0], "limit": [9.0]}
+    >>> star = np.array([[[[1.0, 5.0]]], [[[1.0, 5e6]]]])
+    >>> Pixels(star, {name: np.array(value) for name, value in learned.items()})[:].tolist()
+    [[[[1.0, 5.0]]], [[[1.0, 2.0]]]]
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        learned: Mapping[str, np.ndarray],
+        mask: np.ndarray | None = None,
+        told: bool = False,
+    ) -> None:
+        self.images = images
+        self.unit = float(learned["unit"][0])
+        self.low, self.high = learned["center"] - learned["limit"], learned["center"] + learned["limit"]
+        bounds = (learned["center"] - learned["bound"], learned["center"] + learned["bound"])
+        self.bounds = [bound[:, np.newaxis, np.newaxis] for bound in bounds]
+        self.mask = None if mask is None or mask.all() else mask
+        self.told = told
+        self.far: dict[int, None] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the images."""
+        return self.images.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.images.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return self.images.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type in which they are read."""
+        return np.dtype(np.uint8 if self.images.dtype == np.uint8 else np.float32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        chunk = self.images[rows]
+        if chunk.dtype == np.uint8:
+            return chunk
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        if self.mask is not None:
+            chunk = np.where(self.mask[numbers, np.newaxis, np.newaxis, np.newaxis], chunk, 0)
+        low, high = extremes(chunk, numbers)
+        far = np.flatnonzero(((low < self.low) | (high > self.high)).any(axis=1))
+        if len(far):
+            chunk = chunk.astype(np.float64)
+            chunk[far] = np.clip(chunk[far], *self.bounds)
+            self.far.update(dict.fromkeys(numbers[far].tolist()))
+        return as_pixels(chunk if self.unit == 1 else chunk / np.float64(self.unit))
+
+    def report(self) -> None:
+        """Warn once of the images read so far that are far outside what was learned.
+
+        Warns
+        -----
+        UserWarning
+            With their number and the first of them.
+        """
+        if self.far and not self.told:
+            warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
+            self.told = True
+
+
+def unit_of(images: Any) -> float:
+    """Return what the pixels of images were divided by.
+
+    Parameters
+    ----------
+    images : ndarray, Pixels or None
+        Images.
+
+    Returns
+    -------
+    float
+        1 for what is no `Pixels`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import unit_of
+    >>> unit_of(np.ones((2, 1, 3, 3)))
+    1.0
+    """
+    return images.unit if isinstance(images, Pixels) else 1.0
+
+
+def extremes(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the lowest and the highest pixel of each band of each image; refuse what is not finite.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, bands, height, width)
+        Some images.
+    rows : ndarray of int of shape (n,)
+        Their numbers.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n, bands), float64
+
+    Raises
+    ------
+    ValueError
+        If pixels are NaN or infinite.
+    """
+    low, high = (reduced(images, axis=(2, 3)).astype(np.float64) for reduced in (np.min, np.max))
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        check_finite(images, rows)
+    return low, high
+
+
+def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
+    """Raise an error if pixels are NaN or infinite.
+
+    Parameters
+    ----------
+    chunk : ndarray of shape (n, bands, height, width)
+        Some images.
+    rows : int or ndarray of int of shape (n,), default=0
+        Number of the first of them, or of each.
+
+    Raises
+    ------
+    ValueError
+        If pixels are NaN or infinite; the error states their number and the first image that has one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import check_finite
+    >>> check_finite(np.array([[[[1.0]]], [[[np.inf]]]]), rows=10)
+    Traceback (most recent call last):
+    ...
+    ValueError: X has 1 NaN or infinite pixels in images 10 to 11, the first in image 11; loaders have fill= ...
+    """
+    if chunk.dtype.kind in "iub":
+        return
+    finite = np.isfinite(chunk)
+    if finite.all():
+        return
+    rows = np.arange(len(chunk)) + rows if isinstance(rows, int) else rows
+    first = int(np.argmin(finite.all(axis=(1, 2, 3))))
+    raise ValueError(
+        f"X has {finite.size - np.count_nonzero(finite)} NaN or infinite pixels in images {rows[0]} to {rows[-1]}, "
+        f"the first in image {rows[first]}; loaders have fill= to replace them."
+    )
+
+
+def check_pixels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the extremes of all images; refuse pixels that are not finite, and images that are all constant.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, bands, height, width)
+        Images.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n, bands), float64
+        Lowest and highest pixel of each band of each image.
+
+    Raises
+    ------
+    ValueError
+        If pixels are NaN or infinite, or every image is constant.
+
+    Warns
+    -----
+    UserWarning
+        If some images are constant, or a band of some images is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import check_pixels
+    >>> check_pixels(np.full((2, 1, 2, 2), np.nan))
+    Traceback (most recent call last):
+    ...
+    ValueError: X has 8 NaN or infinite pixels in images 0 to 1, the first in image 0; loaders have fill= ...
+    """
+    parts = [extremes(chunk, np.arange(start, start + len(chunk))) for start, chunk in chunks(images)]
+    low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if images[0, 0].size > 1:  # a single pixel cannot vary
+        warn_of_constant(low, high)
+    return low, high
+
+
+def warn_of_constant(low: np.ndarray, high: np.ndarray) -> None:
+    """Refuse images that are all constant, and warn of those that are, and of bands that hold nothing.
+
+    Parameters
+    ----------
+    low, high : ndarray of shape (n, bands)
+        Lowest and highest pixel of each band of each image.
+    """
+    constant = low.min(axis=1) == high.max(axis=1)
+    if constant.all():
+        raise ValueError(f"All {len(low)} images are constant: there is nothing to learn from.")
+    if constant.any():
+        warnings.warn(f"{constant.sum()} of {len(low)} images are constant.", UserWarning, stacklevel=4)
+    empty = (low == high) & ~constant[:, np.newaxis]
+    if empty.any():
+        told = [
+            f"band {band} in {column.sum()} (the first is image {np.argmax(column)})"
+            for band, column in enumerate(empty.T)
+            if column.any()
+        ]
+        warnings.warn(
+            f"Bands are constant in images whose other bands are not: {', '.join(told)} of {len(low)} images. Are "
+            "they missing there?",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def learn_pixels(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:
+    """Learn how to read and to normalize images, whatever their unit, also if a few hold a saturated star.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, bands, height, width)
+        Training images.
+    stretch : {"standard", "asinh"} or None, default=None
+        As in `measure_bands`.
+
+    Returns
+    -------
+    dict of ndarray of shape (bands,)
+        What `measure_bands` gives, of images that are not far outside, in units of ``unit``: 1, or a power of ten if
+        float32 would lose what is around it. In the images' own unit, ``center``, a median; ``limit``, ten times the
+        distance from it that 95 % of the images reach, beyond which an image is far outside; ``bound``, the largest
+        distance in the other images, to which those far outside are bounded. Images of 8 bits have no limit.
+
+    Raises
+    ------
+    ValueError
+        If pixels are NaN or infinite, or every image is constant.
+
+    Warns
+    -----
+    UserWarning
+        If some images are constant or far outside, or a band of some images is constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import learn_pixels
+    >>> images = np.random.default_rng(0).normal(size=(20, 1, 8, 8)) * 1e-29
+    >>> learned = learn_pixels(images, "standard")
+    >>> float(learned["unit"][0]), round(float(learned["std"][0]), 1)
+    (1e-30, 9.9)
+    """
+    low, high = check_pixels(images)
+    bands, rows = images.shape[1], np.arange(len(images))
+    endless = np.full(bands, np.inf)
+    learned = {"unit": np.ones(bands), "center": np.zeros(bands), "bound": endless, "limit": endless}
+    if images.dtype == np.uint8:
+        return {**measure_bands(images, stretch), **learned}
+    center = np.median(_sample(images, rows, CENTER_VALUES), axis=1).astype(np.float64)
+    with np.errstate(over="ignore"):
+        reach = np.maximum(high - center, center - low)
+    usual, limit = limits(reach)
+    unit = _unit(float(np.maximum(np.abs(center), usual).max()))
+    limit = np.minimum(limit, float(np.finfo(np.float32).max) * unit)  # what float32 cannot hold is outside too
+    far = (reach > limit).any(axis=1)
+    if far.any():
+        warn_of_far(np.flatnonzero(far), len(images), "images", "most others", stacklevel=6)
+        rows = rows[~far]
+    learned |= {"unit": np.full(bands, unit), "center": center, "bound": reach[rows].max(axis=0), "limit": limit}
+    return {**_measure(_sample(images, rows, SAMPLE_VALUES, unit), stretch), **learned}
+
+
+def limits(reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find how far rows usually reach, and how far is far outside.
+
+    Parameters
+    ----------
+    reach : ndarray of shape (n, k)
+        How far each row reaches from the middle, in each of k quantities.
+
+    Returns
+    -------
+    usual, limit : ndarray of shape (k,)
+        What 95 % of the rows keep to, and ten times that; infinite where too few rows tell, or most do not vary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import limits
+    >>> [value.tolist() for value in limits(np.array([[1.0]] * 19 + [[1e6]]))]
+    [[1.0], [10.0]]
+    """
+    usual = np.quantile(reach, USUAL, axis=0, method="lower")
+    with np.errstate(over="ignore"):
+        return usual, np.where((usual > 0) & (len(reach) >= FEWEST), FAR * usual, np.inf)
+
+
+def warn_of_far(rows: np.ndarray, n: int, unit: str, others: str, stacklevel: int) -> None:
+    """Warn of rows far outside.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        Their numbers.
+    n : int
+        Number of all rows.
+    unit : str
+        What a row is, in the plural.
+    others : str
+        What they are far outside of.
+    stacklevel : int
+        Frames up to the user's own.
+    """
+    warnings.warn(
+        f"{len(rows)} of {n} {unit} have values more than {FAR:.0f} times as far out as {others}; the first is row "
+        f"{rows[0]}. These are bounded: better mask what is no signal (a saturated star, a cosmic ray), leave out what "
+        "is broken, and convert another unit.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:
+    r"""Measure noise, mean and standard deviation of each band on an evenly spaced sample of the images.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, bands, height, width)
+        Training images.
+    stretch : {"standard", "asinh"} or None, default=None
+        Input of the encoder: flux as it is, :math:`\operatorname{asinh}(x/\beta)` with :math:`\beta` the noise, or raw
+        pixels.
+
+    Returns
+    -------
+    dict of ndarray of shape (bands,)
+        ``noise``: 1.4826 × the median absolute deviation from the median; ``mean`` and ``std`` after the stretch
+        (0 and 1 for ``stretch=None``); for ``"asinh"`` also ``softening`` :math:`\beta`: the noise, or, if more
+        than half of the pixels are equal (clipped images), a tenth of the standard deviation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import measure_bands
+    >>> images = np.array([0.0, 1.0, 2.0, 3.0]).reshape(1, 1, 2, 2)
+    >>> {name: float(value[0]) for name, value in measure_bands(images, "standard").items()}
+    {'noise': 1.4826, 'mean': 1.5, 'std': 1.118...}
+    """
+    return _measure(_sample(images, np.arange(len(images)), SAMPLE_VALUES), stretch)
+
+
+def _sample(images: np.ndarray, rows: np.ndarray, count: int, unit: float = 1.0) -> np.ndarray:
+    """Gather the pixels of each band from an evenly spaced sample of rows."""
+    chosen = rows[:: max(1, images[:1].size * len(rows) // count)]
+    few = images[chosen] if len(chosen) < len(images) else images
+    scaled = few if unit == 1 else few / np.float64(unit)
+    return scaled.swapaxes(0, 1).reshape(images.shape[1], -1)
+
+
+def _measure(sample: np.ndarray, stretch: str | None) -> dict[str, np.ndarray]:
+    bands = len(sample)
+    sample = sample.astype(np.float32)
+    deviation = np.abs(sample - np.median(sample, axis=1, keepdims=True))
+    measured = {"noise": 1.4826 * np.median(deviation, axis=1).astype(np.float64)}
+    if stretch == "asinh":
+        softening = np.where(measured["noise"] > 0, measured["noise"], 0.1 * sample.std(axis=1))
+        measured["softening"] = np.where(softening > 0, softening, 1.0)
+        sample = np.arcsinh(sample / measured["softening"][:, None])
+    if stretch is None:
+        return {**measured, "mean": np.zeros(bands), "std": np.ones(bands)}
+    mean, std = sample.mean(axis=1, dtype=np.float64), sample.std(axis=1, dtype=np.float64)
+    # A constant band varies only by rounding; dividing by that would turn it into signal.
+    std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
+    return {**measured, "mean": mean, "std": std}
+
+
+def _unit(scale: float) -> float:
+    """Choose a power of ten: fluxes in other units that differ by powers of ten then become the same numbers."""
+    if scale == 0 or SMALL <= scale <= LARGE:
+        return 1.0
+    return float(f"1e{10 * round(np.log10(scale) / 10)}")
