@@ -80,7 +80,7 @@ def test_groups_of_any_kind_divide_and_are_refused_where_missing(kind):
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_votes_in_any_table_are_swept(kind):
-    methods = {"votes": DirichletClassifier(VoteSchema({"shape": ["smooth", "disc"]}))}
+    methods = {"votes": DirichletClassifier(VoteSchema({"shape": ["smooth", "disc"]}), tol=0.01)}
     found = sweep(y=TABLES[kind](dict(reversed(VOTES.items()))), methods=methods)
     pd.testing.assert_frame_equal(found, sweep(y=np.column_stack(list(VOTES.values())), methods=methods))
 
