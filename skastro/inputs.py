@@ -274,7 +274,7 @@ def _values(table: pd.DataFrame) -> np.ndarray:
     numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
     if numbers and any(not isinstance(kind, np.dtype) for kind in table.dtypes):  # those of pandas know pd.NA
         return np.ascontiguousarray(table.to_numpy(dtype=np.float64, na_value=np.nan))
-    return np.ascontiguousarray(table)  # row by row: sums in another order are other numbers in the last digit
+    return np.ascontiguousarray(table.to_numpy())  # row by row: sums in another order are others in the last digit
 
 
 def _row(row: Any) -> Any:

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
 from skastro.inputs import as_rows, as_weight
 from skastro.losses import dirichlet_multinomial_nll
@@ -190,7 +190,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
             raise ValueError("DirichletClassifier requires y to be passed, but the target y is None.")
         if not all(isinstance(units, Integral) and units > 0 for units in self.hidden_layer_sizes):
             raise ValueError(f"hidden_layer_sizes must be whole numbers above 0; got {self.hidden_layer_sizes}.")
-        with restored_on_error(self):
+        with fitting(self):
             X = validate_data(self, as_rows(X), dtype=np.float64, order="C")
             check_consistent_length(X, y)
             self._answers, votes = learn_answers(y, self.schema)

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skastro.base import BaseModel, restored_on_error
+from skastro.base import BaseModel, fitting
 from skastro.inputs import as_rows, as_target, column_names
 from skastro.metrics.checks import order_columns
 from skastro.training import (
@@ -281,7 +281,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         self._training_config()
         resolve_device(self.device)
         ranges = {name: limits(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
-        with restored_on_error(self):
+        with fitting(self):
             features, target = self._learn_scales(X, y)
             seeds = check_random_state(draw_seed(self.random_state))
             self._kind = self.flow  # kept, because the parameter may be set anew before this fit is pickled

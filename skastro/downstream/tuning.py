@@ -15,7 +15,7 @@ from sklearn.utils.validation import _num_samples, check_consistent_length, chec
 from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
-from skastro.base import BaseModel, restored_on_error, take_names
+from skastro.base import BaseModel, fitting, take_names
 from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
 from skastro.inputs import as_weight, column_names
@@ -225,7 +225,7 @@ class FineTuner(BaseModel, ABC):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        with restored_on_error(self):
+        with fitting(self):
             check_consistent_length(X, y, *metadata.values())
             weight = as_weight(sample_weight, _num_samples(y))
             if not weight.any():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.encoders import ImageEncoder
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.modalities import ImageEmbedder
@@ -231,7 +231,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         UserWarning
             If there are no votes, or none that is not zero: this is then BYOL, bit for bit.
         """
-        with restored_on_error(self):
+        with fitting(self):
             self.schema_ = None
             if votes is not None:
                 schema, counts = as_votes(votes, self.schema, _num_samples(X))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skastro._docs import documented
 from skastro.augment import Augment, one_recipe
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.encoders import ImageEncoder, VoteHead
 from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
@@ -258,7 +258,7 @@ class VoteEmbedder(ImageEmbedder):
         given = y if votes is None else votes
         if given is None:
             raise ValueError("VoteEmbedder requires y to be passed, but the target y is None, and so are votes.")
-        with restored_on_error(self):
+        with fitting(self):
             self.schema_, counts = as_votes(given, self.schema, _num_samples(X))
             if not counts.any():
                 raise ValueError(f"votes are zero in all {len(counts)} rows: there is nothing to learn from.")
