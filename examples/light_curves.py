@@ -14,7 +14,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn.functional import pad
 
-from skastro.base import provenance, restored_on_error
+from skastro.base import fitting, provenance
 from skastro.losses import masked_mse
 from skastro.missing import scatter
 from skastro.modalities import TrainedModality
@@ -127,7 +127,7 @@ class LightCurveEmbedder(TrainedModality):
     def fit(self, X, y=None):
         """Learn from light curves alone."""
         self._validate_params()
-        with restored_on_error(self):
+        with fitting(self):
             return self._learn(self.inputs(X, reset=True), lambda generator: HiddenRun(self.hide, generator))
 
     def _objective(self, encoder):

@@ -30,12 +30,12 @@ from skastro.training import (
     train,
 )
 
-__all__ = ["BaseEmbedder", "BaseModel", "provenance", "restored_on_error", "take_names"]
+__all__ = ["BaseEmbedder", "BaseModel", "fitting", "provenance", "take_names"]
 
 
 @contextmanager
-def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
-    """Leave an estimator as it was if its fit fails: a refused refit loses nothing.
+def fitting(estimator: BaseEstimator) -> Iterator[None]:
+    """Fit in a state of torch that is ours, and leave the estimator as it was if that fails: nothing is lost.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ def restored_on_error(estimator: BaseEstimator) -> Iterator[None]:
     """
     before = dict(vars(estimator))
     try:
-        yield
+        with own_state():
+            yield
     except BaseException as error:
         if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
             vars(estimator).clear()
@@ -145,11 +146,11 @@ class BaseModel(BaseEstimator):
                 "fit again and save with this version, or load it with the version that saved it."
             )
         super().__setstate__(state)
-        for name, arrays in weights.items():
-            with local_seed(0):
+        with local_seed(0):
+            for name, arrays in weights.items():
                 network = getattr(self, f"build_{name}")().eval()
-            network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
-            setattr(self, f"{name}_", network)
+                network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
+                setattr(self, f"{name}_", network)
 
     def _training_config(self) -> Training:
         """Return the configuration in use, with the method's own values where it says "auto"."""

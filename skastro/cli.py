@@ -1,6 +1,7 @@
 """Command line: a demonstration, and a description of a saved model."""
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, default=None
         Arguments after ``skastro``; None reads those of the process.
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded: threads that wait soon sleep
     parser = argparse.ArgumentParser("skastro", description="Self-supervised learning for astronomical data.")
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("demo", help="pretrain, probe, save and reload on data that need no download")

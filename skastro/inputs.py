@@ -1,15 +1,16 @@
 """The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
 
+import sys
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.sparse import issparse
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-__all__ = ["as_array", "as_rows", "as_table", "as_target", "check_rows"]
+__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "check_rows", "column_names"]
 
 
 def as_table(X: Any) -> pd.DataFrame | None:
@@ -18,8 +19,8 @@ def as_table(X: Any) -> pd.DataFrame | None:
     Parameters
     ----------
     X : any
-        A table: a pandas DataFrame, one of another library that has the dataframe interchange protocol (polars,
-        pyarrow), an astropy Table, or a structured array such as FITS gives; or anything else.
+        A table: a DataFrame of pandas, polars or another library whose columns are found by name or by the dataframe
+        interchange protocol, a pyarrow or astropy Table, a structured array such as FITS gives; or anything else.
 
     Returns
     -------
@@ -40,8 +41,9 @@ def as_table(X: Any) -> pd.DataFrame | None:
     if isinstance(X, np.ndarray):
         names = X.dtype.names or ()
         return pd.DataFrame({name: _column(X[name]) for name in names}) if names else None
-    if hasattr(X, "colnames"):  # of astropy
-        return pd.DataFrame({name: _column(X[name]) for name in X.colnames})
+    for names in ("colnames", "column_names", "columns"):  # of astropy, pyarrow and polars
+        if hasattr(X, names) and hasattr(X, "__getitem__"):
+            return pd.DataFrame({name: _column(X[name]) for name in getattr(X, names)})
     return pd.api.interchange.from_dataframe(X) if hasattr(X, "__dataframe__") else None
 
 
@@ -78,15 +80,32 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     ...
     ValueError: X has rows of several shapes, such as (3, 8, 8) and (3, 9, 9): cut them to one size.
     """
-    if isinstance(X, torch.Tensor):
-        return X.detach().cpu().to(torch.float32 if X.dtype == torch.bfloat16 else X.dtype).numpy()
+    if _is_tensor(X):
+        tensor = X.detach().cpu()
+        return (tensor.float() if str(X.dtype) == "torch.bfloat16" else tensor).numpy()
     if issparse(X):
         return X
     if isinstance(X, list | tuple):
         return _of_objects(_stack([_row(row) for row in X], name, cure), name, cure)
     if (table := as_table(X)) is not None:
-        return _values(table)
+        return _of_objects(_values(table), name, cure)
     return _of_objects(_plain(X), name, cure)
+
+
+def column_names(X: Any) -> list[Any]:
+    """Return the names of the columns of a table; anything else has none.
+
+    Parameters
+    ----------
+    X : any
+        A table as in `as_table`, or anything else.
+
+    Returns
+    -------
+    list
+    """
+    table = as_table(X)
+    return [] if table is None else table.columns.tolist()
 
 
 def as_target(y: Any, name: str = "y") -> Any:
@@ -193,6 +212,43 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be
     return array
 
 
+def as_weight(sample_weight: Any, n: int) -> np.ndarray:
+    """Convert the weights of rows to a plain array of numbers, none of them missing or negative.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,), number or None
+        Weights; a number, or None for 1, is that of every row.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Raises
+    ------
+    ValueError
+        If a weight is missing (how many, and the first row), infinite or negative, or there are not as many as rows.
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_weight
+    >>> as_weight([1.0, float("nan")], 2)
+    Traceback (most recent call last):
+    ...
+    ValueError: sample_weight has 1 missing values, the first in row 1: leave such rows out.
+    """
+    if sample_weight is not None and not isinstance(sample_weight, Number):
+        sample_weight = as_target(sample_weight, "sample_weight")
+    return _check_sample_weight(sample_weight, np.empty(n), dtype=np.float64, ensure_non_negative=True)
+
+
+def _is_tensor(X: Any) -> bool:
+    torch = sys.modules.get("torch")  # not imported here: metrics do without
+    return torch is not None and isinstance(X, torch.Tensor)
+
+
 def _is_masked(X: Any) -> bool:
     return isinstance(X, np.ndarray) and hasattr(X, "mask")  # a Series has a method of that name
 
@@ -217,18 +273,22 @@ def _column(X: Any) -> Any:
 def _values(table: pd.DataFrame) -> np.ndarray:
     numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
     if numbers and any(not isinstance(kind, np.dtype) for kind in table.dtypes):  # those of pandas know pd.NA
-        return table.to_numpy(dtype=np.float64, na_value=np.nan)
-    return table.to_numpy()
+        return np.ascontiguousarray(table.to_numpy(dtype=np.float64, na_value=np.nan))
+    return np.ascontiguousarray(table.to_numpy())  # row by row: sums in another order are others in the last digit
 
 
 def _row(row: Any) -> Any:
     """Convert a row that NumPy would not read, or of which it would lose the mask."""
-    return as_array(row) if _is_masked(row) or isinstance(row, torch.Tensor) else row
+    return as_array(row) if _is_masked(row) or _is_tensor(row) else row
 
 
 def _stack(rows: list[Any], name: str, cure: str) -> np.ndarray:
     try:
-        return np.asarray(rows)
+        values = np.asarray(rows)
+        if values.dtype.kind not in "SU":
+            return values
+        named = np.asarray(rows, dtype=object)
+        return named if pd.isna(named).any() else values  # NumPy makes NaN a name
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in rows}) if len(rows) else []
         if len(shapes) < 2:

@@ -239,7 +239,7 @@ def check_pixels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     parts = [extremes(chunk, np.arange(start, start + len(chunk))) for start, chunk in chunks(images)]
     low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
-    if images[0, 0].size > 1:  # a single pixel cannot vary
+    if images.shape[2] * images.shape[3] > 1:  # a single pixel cannot vary
         warn_of_constant(low, high)
     return low, high
 

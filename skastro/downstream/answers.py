@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import betaincinv
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 
+from skastro.inputs import as_rows, as_table, as_target, as_weight
 from skastro.metrics import dirichlet_nll, per_question, read_votes
+from skastro.metrics.checks import order_columns
 from skastro.votes import VoteSchema
 
-__all__ = ["Answers", "VoteClassifierMixin", "learn_answers", "weigh_votes"]
+__all__ = ["Answers", "ValueRegressorMixin", "VoteClassifierMixin", "known_truth", "learn_answers", "weigh_votes"]
 
 
 class Answers(BaseEstimator):
@@ -28,7 +30,7 @@ class Answers(BaseEstimator):
     schema : VoteSchema or None, default=None
         The questions; None for labels.
     table : bool, default=False
-        Whether votes came in a DataFrame, so that answers are given in one.
+        Whether votes came in a pandas DataFrame, so that answers are given in one.
 
     Examples
     --------
@@ -56,7 +58,7 @@ class Answers(BaseEstimator):
 
         Parameters
         ----------
-        y : array-like of shape (n,), or (n, n_answers), or DataFrame
+        y : array-like or table of shape (n,) or (n, n_answers)
             Labels, one vote each, or votes.
 
         Returns
@@ -66,17 +68,17 @@ class Answers(BaseEstimator):
         Raises
         ------
         ValueError
-            If a label is none of the classes, or votes cannot be used.
+            If a label is missing or none of the classes, or votes cannot be used.
         """
         if self.schema is None:
-            labels = column_or_1d(y)
+            labels = column_or_1d(as_target(y))
             known = labels[:, np.newaxis] == self.classes
             if not known.any(axis=1).all():
                 raise ValueError(f"y has the label {labels[known.any(axis=1).argmin()]!r}, which was not seen in fit.")
             return known.astype(np.int64)
-        if isinstance(y, pd.DataFrame):
-            y = y.rename(columns=str)
-            y = y[list(self.classes)].to_numpy() if set(y.columns) == set(self.classes) else y
+        if (table := as_table(y)) is not None:
+            named = table.rename(columns=str)
+            y = named[list(self.classes)].to_numpy() if set(named.columns) == set(self.classes) else named
         return self.schema.validate(y)
 
     def best(self, fractions: np.ndarray) -> np.ndarray:
@@ -181,7 +183,7 @@ class Answers(BaseEstimator):
         return (gamma / per_question(gamma, self.sizes)).reshape(-1, n_samples, alpha.shape[1])
 
     def as_given(self, values: np.ndarray, X: Any, columns: Any = None) -> np.ndarray | pd.DataFrame:
-        """Convert to a table where votes came in one.
+        """Convert to a DataFrame where votes came in one.
 
         Parameters
         ----------
@@ -232,15 +234,15 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
     >>> answers.classes.tolist(), votes.tolist()
     (['none', 'ring'], [[0, 1], [1, 0], [0, 1]])
     """
-    y = y if isinstance(y, pd.DataFrame) else np.asarray(y)
+    given, y = y, as_rows(y, "y")
     if schema is None and (y.ndim < 2 or y.shape[1] == 1):
-        labels = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+        labels = column_or_1d(check_array(as_target(y), ensure_2d=False, dtype=None, input_name="y"), warn=True)
         check_classification_targets(labels)
         classes, place = np.unique(labels, return_inverse=True)
         return Answers(classes), np.eye(len(classes), dtype=np.int64)[place]
     votes, questions = read_votes(y, schema)
     names = questions.columns if schema is not None else questions.questions["votes"]
-    return Answers(np.array(names), schema=questions, table=isinstance(y, pd.DataFrame)), votes
+    return Answers(np.array(names), schema=questions, table=isinstance(given, pd.DataFrame)), votes
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -275,6 +277,69 @@ def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return weight
 
 
+def known_truth(y: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert the truth to score by, and weights if there are any, to plain arrays without missing values.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_outputs)
+        True labels or values.
+    sample_weight : array-like of shape (n,), default=None
+        Weight of each row.
+
+    Returns
+    -------
+    y : ndarray of shape (n,) or (n, n_outputs)
+    sample_weight : ndarray of shape (n,) or None
+
+    Raises
+    ------
+    ValueError
+        If something is missing: how many, and the first row.
+
+    Examples
+    --------
+    >>> from skastro.downstream.answers import known_truth
+    >>> known_truth([0.1, None])
+    Traceback (most recent call last):
+    ...
+    ValueError: y has 1 missing values, the first in row 1: leave such rows out.
+    """
+    truth = as_target(y)
+    return truth, None if sample_weight is None else as_weight(sample_weight, len(truth))
+
+
+class ValueRegressorMixin(RegressorMixin):
+    """The score of regressors: refused where the truth is missing, with the columns of a table found by name."""
+
+    _target_names: Sequence[Any] = ()  # of a table in fit
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the coefficient of determination R² of the predictions.
+
+        Parameters
+        ----------
+        X : array-like
+            As in `fit`.
+        y : array-like of shape (n,) or (n, n_outputs)
+            True values; those of a table with the names seen in `fit` are found by name.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            At most 1, which is best.
+
+        Raises
+        ------
+        ValueError
+            If a true value or a weight is missing: how many, and the first row.
+        """
+        y = order_columns("y", y, self._target_names)
+        return super().score(X, *known_truth(y, sample_weight))
+
+
 def _tells_concentrations(model: Any) -> bool:
     return hasattr(model, "predict_concentrations")
 
@@ -284,7 +349,8 @@ class VoteClassifierMixin(ClassifierMixin):
 
     A concrete one has `answers_`, once fitted, and two methods of its own: `predict_proba`, and
     `predict_concentrations` where it knows the Dirichlet concentrations :math:`\alpha`. Without that there are no
-    intervals and no draws. Where votes came in a DataFrame, answers are DataFrames.
+    intervals and no draws. Where votes came in a pandas DataFrame, answers are DataFrames; else they are arrays in the
+    order of `classes_`.
     """
 
     @property
@@ -424,7 +490,7 @@ class VoteClassifierMixin(ClassifierMixin):
             Greater is better; a log-likelihood is at most 0.
         """
         if self.schema_ is None:
-            return super().score(X, y, sample_weight)
+            return super().score(X, *known_truth(y, sample_weight))
         alpha = np.asarray(self.predict_concentrations(X))
         return -dirichlet_nll(self.count_votes(y), alpha, self.schema_, sample_weight=sample_weight)
 
@@ -434,7 +500,7 @@ class VoteClassifierMixin(ClassifierMixin):
 
         Parameters
         ----------
-        y : array-like of shape (n,), or (n, n_answers), or DataFrame
+        y : array-like or table of shape (n,) or (n, n_answers)
             Labels, one vote each, or votes, as in `fit`.
 
         Returns

@@ -15,11 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
+from skastro.inputs import as_rows, as_weight
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.votes import VoteSchema
 
@@ -162,7 +163,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
             Embeddings or other numbers.
         y : array-like of shape (n,) or (n, n_answers)
             Labels, or how many volunteers gave each answer: an array with the columns of the schema in its order, or a
-            DataFrame with these columns in any order. Zeros where nobody was asked.
+            table with these columns in any order. Zeros where nobody was asked.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row. Volunteers count by themselves.
 
@@ -174,8 +175,8 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, lengths differ, features are NaN or infinite, votes are negative,
-            fractional or NaN, columns are missing or unknown, or no row has a vote.
+            If a parameter is out of range, lengths differ, features are missing or infinite, votes are negative,
+            fractional or missing, columns are missing or unknown, or no row has a vote.
 
         Warns
         -----
@@ -189,13 +190,13 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
             raise ValueError("DirichletClassifier requires y to be passed, but the target y is None.")
         if not all(isinstance(units, Integral) and units > 0 for units in self.hidden_layer_sizes):
             raise ValueError(f"hidden_layer_sizes must be whole numbers above 0; got {self.hidden_layer_sizes}.")
-        with restored_on_error(self):
-            X = validate_data(self, X, dtype=np.float64)
+        with fitting(self):
+            X = validate_data(self, as_rows(X), dtype=np.float64, order="C")
             check_consistent_length(X, y)
             self._answers, votes = learn_answers(y, self.schema)
-            weight = weigh_votes(votes, _check_sample_weight(sample_weight, X, ensure_non_negative=True))
+            weight = weigh_votes(votes, as_weight(sample_weight, len(X)))
             rows = np.flatnonzero(weight)
-            self.scaler_ = StandardScaler().fit(X[rows], sample_weight=weight[rows])
+            self.scaler_ = StandardScaler().set_output(transform="default").fit(X[rows], sample_weight=weight[rows])
             self._minimize(self.scaler_.transform(X[rows]), votes[rows], weight[rows])
         return self
 
@@ -212,7 +213,7 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
         return self.answers_.as_given(self._concentrations(X), X)
 
     def _concentrations(self, X: Any) -> np.ndarray:
-        X = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
+        X = self.scaler_.transform(validate_data(self, as_rows(X), dtype=np.float64, order="C", reset=False))
         arrays = zip(self.coefs_, self.intercepts_, strict=True)
         layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in arrays]
         return concentrations(torch.from_numpy(X), layers).numpy()

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skastro._docs import FINE_TUNING, documented
 from skastro.augment import Augment
-from skastro.downstream.answers import Answers, VoteClassifierMixin
+from skastro.downstream.answers import Answers, ValueRegressorMixin, VoteClassifierMixin
 from skastro.downstream.heads import ClassHead, DirichletHead, Head, SoftmaxHead, ValueHead, as_head, get_head
 from skastro.downstream.photoz import RedshiftBins
 from skastro.downstream.tuning import FineTuner
@@ -212,7 +212,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
             Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_classes)
             Labels, or soft labels: rows of shares, which are scaled to sum to 1. For ``head="dirichlet"`` labels, or
-            how many volunteers gave each answer: an array with the columns of the schema in its order, or a DataFrame
+            how many volunteers gave each answer: an array with the columns of the schema in its order, or a table
             with these columns in any order, and zeros where nobody was asked. Images without any vote are ignored.
         sample_weight : array-like of shape (n,), default=None
             Weight of each image in the loss, such as its number of votes for soft labels; counts of votes count by
@@ -230,9 +230,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the labels cannot be used (continuous labels in one column, votes that are
-            negative, fractional or under other columns, more layers than the encoder has, an embedder of other bands);
-            nothing has been trained then.
+            If a parameter, the images or the labels cannot be used (missing or continuous labels in one column, votes
+            that are negative, fractional or under other columns, more layers than the encoder has, an embedder of other
+            bands); nothing has been trained then.
 
         Warns
         -----
@@ -310,7 +310,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
 
 @partial(documented, words=FINE_TUNING)
-class FineTuneRegressor(RegressorMixin, FineTuner):
+class FineTuneRegressor(ValueRegressorMixin, FineTuner):
     r"""Estimate values from images or spectra with an encoder and a head, trained together.
 
     ``head="linear"`` minimizes the squared error of the standardized values. ``head="redshift-bins"`` minimizes the
@@ -449,8 +449,8 @@ class FineTuneRegressor(RegressorMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the values cannot be used (NaN, more layers than the encoder has, an embedder
-            of other bands); nothing has been trained then.
+            If a parameter, the images or the values cannot be used (missing ones, more layers than the encoder has, an
+            embedder of other bands); nothing has been trained then.
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from skastro.downstream.answers import Answers, learn_answers, weigh_votes
 from skastro.downstream.photoz import RedshiftBins
 from skastro.encoders import VoteHead
+from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.votes import VoteSchema
 
@@ -188,10 +189,11 @@ class SoftmaxHead(ClassHead):
 
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         self._validate_params()
-        labels = check_array(y, ensure_2d=False, dtype=None, input_name="y")
+        table = as_table(y)
+        labels = check_array(as_target(y), ensure_2d=False, dtype=None, input_name="y")
         if labels.ndim == 2 and labels.shape[1] > 1:
             shares = check_soft_labels(labels)
-            classes = np.asarray(getattr(y, "columns", range(shares.shape[1])))
+            classes = np.asarray(range(shares.shape[1]) if table is None else table.columns)
         else:
             labels = column_or_1d(labels, warn=True)
             check_classification_targets(labels)
@@ -334,7 +336,7 @@ class LinearHead(ValueHead):
     multi_output: ClassVar[bool] = True
 
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
-        values = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        values = check_array(as_target(y), dtype=np.float64, ensure_2d=False, input_name="y")
         self.mean_ = np.asarray(np.average(values, axis=0, weights=weight))
         spread = np.sqrt(np.average((values - self.mean_) ** 2, axis=0, weights=weight))
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -383,7 +385,7 @@ class RedshiftHead(ValueHead):
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         self._validate_params()
         self.bins_ = RedshiftBins() if self.bins is None else clone(self.bins)
-        return self.bins_.digitize(y), weight
+        return self.bins_.digitize(as_target(y)), weight
 
     def build(self, width: int) -> nn.Module:  # noqa: D102
         return nn.Linear(width, self.bins_.n_bins)
@@ -496,7 +498,7 @@ def check_soft_labels(y: Any) -> np.ndarray:
     ValueError
         Naming the first row that has a negative share, or none.
     """
-    shares = check_array(y, dtype=np.float64, input_name="y")
+    shares = check_array(as_target(y), dtype=np.float64, input_name="y")
     bad = (shares < 0).any(axis=1) | (shares.sum(axis=1) == 0)
     if bad.any():
         raise ValueError(

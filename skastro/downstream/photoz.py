@@ -5,12 +5,15 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+
+from skastro.downstream.answers import ValueRegressorMixin
+from skastro.inputs import as_array, as_rows, as_target, as_weight
 
 __all__ = ["PhotoZRegressor", "RedshiftBins"]
 
@@ -116,7 +119,7 @@ class RedshiftBins(BaseEstimator):
             If redshifts are outside the bins: how many.
         """
         inner = self.edges[1:-1]
-        z = column_or_1d(z, dtype=np.float64, warn=True)
+        z = column_or_1d(as_array(z, "redshifts"), dtype=np.float64, warn=True)
         finite = np.isfinite(z)
         if not finite.all():
             raise ValueError(
@@ -206,7 +209,7 @@ class RedshiftBins(BaseEstimator):
         return np.column_stack([self.quantile(pdf, (1 - level) / 2), self.quantile(pdf, (1 + level) / 2)])
 
     def _probabilities(self, pdf: Any) -> np.ndarray:
-        pdf = np.asarray(pdf, dtype=np.float64)
+        pdf = np.asarray(as_array(pdf, "pdf"), dtype=np.float64)
         if pdf.ndim != 2 or pdf.shape[1] != self.n_bins:
             raise ValueError(f"pdf must have one column for each of the {self.n_bins} bins; its shape is {pdf.shape}.")
         total = pdf.sum(axis=1, keepdims=True)
@@ -217,7 +220,7 @@ class RedshiftBins(BaseEstimator):
         return pdf / total
 
 
-class PhotoZRegressor(RegressorMixin, BaseEstimator):
+class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
     """Photometric redshifts, each with its distribution, by classification into bins of redshift.
 
     A head for a pipeline: its input is rows of numbers, such as embeddings or colors. Any classifier with
@@ -303,7 +306,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, lengths differ, or numbers or redshifts are NaN or infinite. NaN in `X`
+            If a parameter is out of range, lengths differ, or numbers or redshifts are missing or infinite. NaN in `X`
             passes where the classifier takes it.
 
         Warns
@@ -315,9 +318,11 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
         bins = RedshiftBins(self.n_bins, low=self.low, high=self.high, point=self.point)
         bins.check()
         X = self._rows(X, reset=True)
+        if y is None:
+            raise ValueError("PhotoZRegressor requires y to be passed, but the target y is None.")
         check_consistent_length(X, y)
-        classes = bins.digitize(y)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        classes = bins.digitize(as_target(y))
+        weights = {} if sample_weight is None else {"sample_weight": as_weight(sample_weight, len(X))}
         self.classifier_ = self._classifier(classes).fit(X, classes, **weights)
         self.bins_ = bins
         return self
@@ -385,7 +390,7 @@ class PhotoZRegressor(RegressorMixin, BaseEstimator):
 
     def _rows(self, X: Any, reset: bool) -> np.ndarray:
         finite = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, X, reset=reset, ensure_all_finite=finite)
+        return validate_data(self, as_rows(X), order="C", reset=reset, ensure_all_finite=finite)
 
     def _classifier(self, classes: np.ndarray) -> Any:
         if np.ptp(classes) == 0:  # many classifiers refuse a single class

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from skastro.base import BaseModel, restored_on_error
+from skastro.base import BaseModel, fitting
+from skastro.inputs import as_rows, as_target, column_names
+from skastro.metrics.checks import order_columns
 from skastro.training import (
     AsGiven,
     HeldOut,
@@ -219,6 +221,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
     _networks: ClassVar[tuple[str, ...]] = ("flows",)
+    _target_names: Sequence[Any] = ()  # of a table in fit
 
     def __init__(
         self,
@@ -278,7 +281,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         self._training_config()
         resolve_device(self.device)
         ranges = {name: limits(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
-        with restored_on_error(self):
+        with fitting(self):
             features, target = self._learn_scales(X, y)
             seeds = check_random_state(draw_seed(self.random_state))
             self._kind = self.flow  # kept, because the parameter may be set anew before this fit is pickled
@@ -369,7 +372,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         X : array-like of shape (n, n_features)
             Embeddings or other numbers.
         y : array-like of shape (n,) or (n, n_outputs)
-            Values.
+            Values; those of a table with the names seen in `fit` are found by name.
 
         Returns
         -------
@@ -382,7 +385,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             If lengths differ, or `y` has not one column per value.
         """
         flows, features = self._ready(X)
-        values = as_columns(y)
+        values = as_columns(order_columns("y", y, self._target_names))
         check_consistent_length(features, values)
         if values.shape[1] != self.n_outputs_:
             raise ValueError(f"y has {values.shape[1]} columns, but {self.n_outputs_} were learned in fit.")
@@ -416,16 +419,25 @@ class FlowPosterior(RegressorMixin, BaseModel):
 
     def _learn_scales(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         """Check the data, learn how they are standardized, and do so."""
+        names = column_names(y)
+        y = y if y is None else as_target(y)  # scikit-learn has words for None
         X, y = validate_data(
-            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_ROWS
+            self,
+            as_rows(X),
+            y,
+            dtype=np.float64,
+            order="C",
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=FEWEST_ROWS,
         )
         target = as_columns(y)
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
         if len(constant):
             raise ValueError(f"Column {constant[0]} of y is constant: there is no posterior to learn.")
-        self._one_column = y.ndim == 1
+        self._one_column, self._target_names = y.ndim == 1, names
         self.n_outputs_ = target.shape[1]
-        self.feature_scaler_, self.target_scaler_ = StandardScaler(), StandardScaler()
+        self.feature_scaler_, self.target_scaler_ = (StandardScaler().set_output(transform="default") for _ in range(2))
         return self.feature_scaler_.fit_transform(X), self.target_scaler_.fit_transform(target)
 
     def _add_flow(
@@ -464,7 +476,9 @@ class FlowPosterior(RegressorMixin, BaseModel):
     def _ready(self, X: Any) -> tuple[nn.ModuleList, Tensor]:
         """Return the flows in double precision, where sums in another order agree, and the standardized features."""
         check_is_fitted(self)
-        features = self.feature_scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
+        features = self.feature_scaler_.transform(
+            validate_data(self, as_rows(X), reset=False, dtype=np.float64, order="C")
+        )
         device = resolve_device(self.device)
         return copy.deepcopy(self.flows_).to(device, torch.float64), torch.from_numpy(features).to(device)
 
@@ -532,7 +546,7 @@ def as_columns(y: Any) -> np.ndarray:
     -------
     ndarray of shape (n, n_outputs), float64
     """
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    y = check_array(as_target(y), ensure_2d=False, dtype=np.float64, input_name="y")
     return y[:, np.newaxis] if y.ndim == 1 else y
 
 

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -11,13 +11,14 @@ import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
-from skastro.base import BaseModel, restored_on_error, take_names
+from skastro.base import BaseModel, fitting, take_names
 from skastro.downstream.heads import Head
 from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
+from skastro.inputs import as_weight, column_names
 from skastro.modalities import (
     IMAGE_CONSTRAINTS,
     as_embedder,
@@ -206,6 +207,7 @@ class FineTuner(BaseModel, ABC):
 
     embedder_: Any
     fitted_head_: Any
+    _target_names: Sequence[Any] = ()  # of a table in fit
 
     @abstractmethod
     def _make_head(self) -> Head:
@@ -223,11 +225,12 @@ class FineTuner(BaseModel, ABC):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         metadata = {name: value for name, value in metadata.items() if value is not None}
-        with restored_on_error(self):
+        with fitting(self):
             check_consistent_length(X, y, *metadata.values())
-            weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+            weight = as_weight(sample_weight, _num_samples(y))
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
+            self._target_names = column_names(y)
             self.fitted_head_ = self._make_head()
             target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one

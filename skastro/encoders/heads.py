@@ -230,7 +230,7 @@ class Normalizer(nn.Module):
         for name in ("mean", "std", "softening"):
             values = bands.get(name)
             self.register_buffer(
-                name, None if values is None else torch.tensor(values, dtype=torch.float32)[:, None, None]
+                name, None if values is None else torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
             )
 
     def forward(self, images: Tensor) -> Tensor:

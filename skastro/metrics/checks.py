@@ -1,8 +1,67 @@
 """Checks of the input that all metrics share."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
-__all__ = ["check_finite", "check_lengths"]
+from skastro.inputs import as_array, as_table
+
+__all__ = ["as_numbers", "check_finite", "check_lengths", "order_columns"]
+
+
+def as_numbers(name: str, values: Any) -> np.ndarray:
+    """Convert an array, column or table of any kind to numbers, NaN where missing.
+
+    Parameters
+    ----------
+    name : str
+        Name of the values in errors.
+    values : array-like
+        Values to convert.
+
+    Returns
+    -------
+    ndarray, float64
+    """
+    return np.asarray(as_array(values, name), dtype=np.float64)
+
+
+def order_columns(name: str, values: Any, columns: Iterable[Any]) -> Any:
+    """Order the columns of a table by name; what is no table, or has none of the names, passes in its own order.
+
+    Parameters
+    ----------
+    name : str
+        Name of the values in errors.
+    values : array-like
+        Values to match.
+    columns : iterable
+        Names, in the order wanted.
+
+    Returns
+    -------
+    array-like
+
+    Raises
+    ------
+    ValueError
+        If a table has some of the names and not the others, or columns of other names too.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skastro.metrics.checks import order_columns
+    >>> list(order_columns("predicted", pd.DataFrame({"bar": [0.1], "smooth": [0.7]}), ["smooth", "bar"]))
+    ['smooth', 'bar']
+    """
+    table, columns = as_table(values), list(columns)
+    if table is None or not set(table.columns) & set(columns):
+        return values
+    wanted, given = ([str(column) for column in names] for names in (columns, table.columns))
+    if sorted(wanted) != sorted(given):
+        raise ValueError(f"{name} must have the columns {', '.join(wanted)}; got {', '.join(given)}.")
+    return table[columns]
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

@@ -4,14 +4,14 @@ The order of arguments is scikit-learn's, truth first.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn import metrics
 
-from skastro.metrics.checks import check_finite, check_lengths
+from skastro.inputs import column_names
+from skastro.metrics.checks import as_numbers, check_finite, check_lengths, order_columns
 
 __all__ = ["morphology_scores", "morphology_table"]
 
@@ -96,15 +96,16 @@ def morphology_table(
     fractions : array-like of shape (n,) or (n, n_answers)
         Vote fractions from 0 to 1; NaN where the question was not asked.
     predicted : array-like of the shape of `fractions`
-        Predicted fractions or probabilities, columns in the same order.
+        Predicted fractions or probabilities, columns in the same order; those of a table that has the names of
+        `fractions` are found by name.
     votes : array-like of shape (n,) or (n, n_answers), default=None
         Number of volunteers who answered the question.
     min_votes : float, default=0
-        Rows with fewer votes are left out. The paper uses 5.
+        Rows with fewer votes, or an unknown number, are left out. The paper uses 5.
     high_quality : tuple of float, default=(0.2, 0.8)
         Rows with a fraction below the first or above the second are of high quality.
     names : sequence of str, default=None
-        Names of the answers; None uses the columns of a DataFrame, or numbers.
+        Names of the answers; None uses the columns of a table, or numbers.
 
     Returns
     -------
@@ -135,19 +136,21 @@ def morphology_table(
     smooth  4               3       1.0     1.0
     bar     3               2       0.5     1.0
     """
-    names = _answer_names(fractions) if names is None else names
-    fractions, predicted = _as_answers(fractions), _as_answers(predicted)
+    columns = column_names(fractions)
+    predicted, votes = (order_columns(n, v, columns) for n, v in (("predicted", predicted), ("votes", votes)))
+    fractions, predicted = _as_answers("fractions", fractions), _as_answers("predicted", predicted)
+    labels = list((columns or range(fractions.shape[1])) if names is None else names)
     if fractions.shape != predicted.shape:
         raise ValueError(f"fractions and predicted must have one shape; got {fractions.shape} and {predicted.shape}.")
-    if len(names) != fractions.shape[1]:
-        raise ValueError(f"names must hold one name for each of the {fractions.shape[1]} answers; got {len(names)}.")
+    if len(labels) != fractions.shape[1]:
+        raise ValueError(f"names must hold one name for each of the {fractions.shape[1]} answers; got {len(labels)}.")
     if min_votes > 0:
         fractions = np.where(_check_votes(votes, fractions.shape) >= min_votes, fractions, np.nan)
     rows = [
         morphology_scores(true, guess, high_quality=high_quality)
         for true, guess in zip(fractions.T, predicted.T, strict=True)
     ]
-    return pd.DataFrame(rows, index=pd.Index(names))
+    return pd.DataFrame(rows, index=pd.Index(labels))
 
 
 def _check_high_quality(high_quality: tuple[float, float]) -> tuple[float, float]:
@@ -159,7 +162,7 @@ def _check_high_quality(high_quality: tuple[float, float]) -> tuple[float, float
 
 def _check_fractions(fractions: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows where the question was asked."""
-    fractions, predicted = np.asarray(fractions, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    fractions, predicted = as_numbers("fractions", fractions), as_numbers("predicted", predicted)
     if fractions.ndim != 1 or predicted.ndim != 1:
         raise ValueError(f"fractions and predicted must be one-dimensional; got {fractions.shape}, {predicted.shape}.")
     check_lengths(fractions=fractions, predicted=predicted)
@@ -194,20 +197,16 @@ def _opposite(fractions: np.ndarray, predicted: np.ndarray, low: float, high: fl
     return float(np.mean(opposite)) if len(opposite) else np.nan
 
 
-def _answer_names(fractions: ArrayLike) -> Sequence[Any]:
-    return list(fractions.columns if isinstance(fractions, pd.DataFrame) else range(_as_answers(fractions).shape[1]))
-
-
-def _as_answers(values: ArrayLike) -> np.ndarray:
+def _as_answers(name: str, values: ArrayLike) -> np.ndarray:
     """Return values as one column per answer."""
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers(name, values)
     return values[:, np.newaxis] if values.ndim == 1 else values
 
 
 def _check_votes(votes: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
     if votes is None:
         raise ValueError("min_votes needs votes, the number of answers given.")
-    votes = _as_answers(votes)
+    votes = _as_answers("votes", votes)
     if votes.shape not in (shape, (shape[0], 1)):
         raise ValueError(f"votes must have a number per row or the shape {shape} of fractions; got {votes.shape}.")
     return votes

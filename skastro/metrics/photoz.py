@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import gen_batches
 
-from skastro.metrics.checks import check_finite, check_lengths
+from skastro.metrics.checks import as_numbers, check_finite, check_lengths
 
 __all__ = ["crps", "delta_z", "photoz_bias", "photoz_outliers", "photoz_table", "pit", "sigma_mad"]
 
@@ -319,7 +319,7 @@ def photoz_table(
 
 def _check_columns(**columns: ArrayLike) -> list[np.ndarray]:
     """Check columns of finite numbers of one length."""
-    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
+    arrays = {name: as_numbers(name, values) for name, values in columns.items()}
     for name, values in arrays.items():
         if values.ndim != 1 or not len(values):
             raise ValueError(f"{name} must be one-dimensional and not empty; its shape is {values.shape}.")
@@ -329,7 +329,7 @@ def _check_columns(**columns: ArrayLike) -> list[np.ndarray]:
 
 
 def _check_edges(name: str, edges: ArrayLike) -> np.ndarray:
-    edges = np.asarray(edges, dtype=np.float64)
+    edges = as_numbers(name, edges)
     if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not np.all(np.diff(edges) > 0):
         raise ValueError(f"{name} must be at least two finite, ascending edges of bins.")
     return edges
@@ -338,7 +338,7 @@ def _check_edges(name: str, edges: ArrayLike) -> np.ndarray:
 def _check_densities(z_true: ArrayLike, pdf: ArrayLike, edges: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Check true redshifts, rows that sum to 1, and edges."""
     (z_true,) = _check_columns(z_true=z_true)
-    edges, pdf = _check_edges("edges", edges), np.asarray(pdf, dtype=np.float64)
+    edges, pdf = _check_edges("edges", edges), as_numbers("pdf", pdf)
     expected = (len(z_true), len(edges) - 1)
     if pdf.shape != expected:
         raise ValueError(

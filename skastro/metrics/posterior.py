@@ -12,6 +12,9 @@ from scipy import stats
 from scipy.integrate import trapezoid
 from sklearn.utils import Bunch, check_random_state, gen_batches
 
+from skastro.inputs import column_names
+from skastro.metrics.checks import as_numbers, order_columns
+
 __all__ = ["sbc_ranks", "tarp"]
 
 CHUNK = 1 << 20  # numbers compared at once
@@ -91,6 +94,7 @@ def tarp(
     >>> bool(right.p_value > 0.05), bool(narrow.p_value < 0.001), bool(narrow.area < 0)
     (True, True, True)
     """
+    references = order_columns("references", references, column_names(y_true))
     y_true, samples = _check_draws(y_true, samples)
     if n_levels < 2:
         raise ValueError(f"n_levels must be at least 2; got {n_levels}.")
@@ -192,7 +196,7 @@ def sbc_ranks(y_true: ArrayLike, samples: ArrayLike, *, random_state: Any = 0) -
 
 def _check_values(name: str, values: ArrayLike) -> np.ndarray:
     """Check finite numbers, with one column per value."""
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers(name, values)
     bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if len(bad):
         raise ValueError(f"{name} is NaN or infinite in {len(bad)} rows, the first is row {bad[0]}.")

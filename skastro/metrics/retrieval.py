@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from skastro.inputs import as_array, as_target
+
 __all__ = ["retrieval_ranks", "retrieval_score", "retrieval_table"]
 
 CHUNK = 1 << 23  # similarities held in memory at once
@@ -40,8 +42,8 @@ def retrieval_ranks(
     Raises
     ------
     ValueError
-        If shapes do not match, a row is infinite or zero and has no direction, `gallery` equals the queries,
-        or both `gallery` and `labels` are None, so that no answer is right.
+        If shapes do not match, a label is missing, a row is infinite or zero and has no direction, `gallery` equals
+        the queries, or both `gallery` and `labels` are None, so that no answer is right.
 
     See Also
     --------
@@ -49,7 +51,7 @@ def retrieval_ranks(
 
     Notes
     -----
-    A row with a NaN is a missing modality. It is neither a query nor an answer.
+    A row with a NaN or a masked value is a missing modality. It is neither a query nor an answer.
 
     Ties count against: a wrong row as near as the right one ranks before it. So an embedding that has collapsed to a
     point scores worst, not as chance.
@@ -203,7 +205,7 @@ def _pair_ranks(embeddings: Mapping[str, ArrayLike], query: str, gallery: str, l
     if query != gallery:
         return retrieval_ranks(embeddings[query], embeddings[gallery], labels=labels)
     if labels is None:
-        return np.full(len(np.asarray(embeddings[query])), np.nan)
+        return np.full(len(as_array(embeddings[query], query)), np.nan)
     return retrieval_ranks(embeddings[query], None, labels=labels)
 
 
@@ -226,8 +228,8 @@ def _check_k(k: int) -> int:
     return k
 
 
-def _check_labels(labels: ArrayLike, n: int) -> np.ndarray:
-    labels = np.asarray(labels)
+def _check_labels(given: ArrayLike, n: int) -> np.ndarray:
+    labels = as_target(given, "labels")
     if labels.shape != (n,):
         raise ValueError(f"labels must be one per row, ({n},); their shape is {labels.shape}.")
     return np.unique(labels, return_inverse=True)[1]
@@ -252,9 +254,9 @@ def _check_pairs(
     return directions, others, False
 
 
-def _directions(name: str, rows: ArrayLike) -> np.ndarray:
+def _directions(name: str, given: ArrayLike) -> np.ndarray:
     """Scale rows to length 1, in their own precision; a row with a NaN becomes a row of only NaN."""
-    rows = np.asarray(rows)
+    rows = as_array(given, name)
     rows = rows.astype(np.float32 if rows.dtype == np.float32 else np.float64)
     if rows.ndim != 2 or not rows.size:
         raise ValueError(f"{name} must be rows of numbers, (n, d), and not empty; the shape is {rows.shape}.")

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import betabinom, dirichlet_multinomial
 
-from skastro.metrics.checks import check_lengths
+from skastro.inputs import as_array, as_table, as_weight
+from skastro.metrics.checks import as_numbers, order_columns
 from skastro.metrics.morphology import morphology_table
 from skastro.votes import VoteSchema, get_schema
 
@@ -89,9 +90,7 @@ def dirichlet_nll(
     concentrations = _check_concentrations(concentrations, votes, schema)
     blocks = zip(schema.by_question(votes).values(), schema.by_question(concentrations).values(), strict=True)
     log_p = sum(dirichlet_multinomial.logpmf(k, a, k.sum(axis=1)) for k, a in blocks)
-    weight = np.ones(len(votes)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    check_lengths(votes=votes, sample_weight=weight)
-    weight = weight * votes.any(axis=1)
+    weight = as_weight(sample_weight, len(votes)) * votes.any(axis=1)
     if not weight.any():
         raise ValueError("No galaxy has both votes and a weight: there is nothing to measure.")
     return -float(np.average(log_p, weights=weight))
@@ -381,7 +380,7 @@ def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes do not match, or all fractions are NaN.
+        If shapes do not match, all fractions are NaN, or an interval is NaN where the fraction is known.
 
     See Also
     --------
@@ -394,7 +393,7 @@ def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
     >>> interval_coverage([[0.3, float("nan")], [0.9, 0.1]], [[[0.2, 0.4], [0.0, 1.0]], [[0.5, 0.8], [0.0, 0.2]]])
     0.667
     """
-    fractions, intervals = np.asarray(fractions, dtype=np.float64), np.asarray(intervals, dtype=np.float64)
+    fractions, intervals = as_numbers("fractions", fractions), as_numbers("intervals", intervals)
     if intervals.shape != (*fractions.shape, 2):
         raise ValueError(
             f"intervals must have the shape {(*fractions.shape, 2)}, two ends each; got {intervals.shape}."
@@ -402,6 +401,8 @@ def interval_coverage(fractions: ArrayLike, intervals: ArrayLike) -> float:
     known = ~np.isnan(fractions)
     if not known.any():
         raise ValueError("All fractions are NaN: there is nothing to measure.")
+    if np.isnan(intervals[known]).any():
+        raise ValueError("intervals has NaN where a fraction is known.")
     inside = (intervals[..., 0] <= fractions) & (fractions <= intervals[..., 1])
     return float(np.mean(inside[known]))
 
@@ -413,7 +414,7 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
     ----------
     votes : array-like of shape (n, n_answers)
         Number of volunteers who gave each answer; 0 where none was asked. An array has the columns of the schema in its
-        order, a DataFrame has them by name in any order.
+        order, a table has them by name in any order.
     schema : str, VoteSchema or None, default=None
         The questions; None treats the columns as the answers to one question, "votes".
 
@@ -442,9 +443,9 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
     ['votes_0', 'votes_1']
     """
     if schema is None:
-        table = isinstance(votes, pd.DataFrame)
-        columns = votes.columns if table else range(np.shape(votes)[1] if np.ndim(votes) == 2 else 0)
-        schema, votes = VoteSchema({"votes": [str(column) for column in columns]}), np.asarray(votes)
+        table, votes = as_table(votes), as_array(votes, "votes")
+        columns = range(votes.shape[1] if votes.ndim == 2 else 0) if table is None else table.columns
+        schema = VoteSchema({"votes": [str(column) for column in columns]})
     schema = get_schema(schema)
     return schema.validate(votes), schema
 
@@ -506,9 +507,11 @@ def _answer_table(
 
 def _per_answer(name: str, values: ArrayLike, votes: np.ndarray, schema: VoteSchema) -> np.ndarray:
     """Check numbers of the shape of the votes; a table with the schema's columns may have them in any order."""
-    if isinstance(values, pd.DataFrame) and set(values.columns) == set(schema.columns):
-        values = values[schema.columns]
-    values = np.asarray(values, dtype=np.float64)
+    values = order_columns(name, values, schema.columns)
+    if schema.n_questions == 1:  # without a schema, votes and predictions have the names of answers alone
+        (answers,) = schema.questions.values()
+        values = order_columns(name, values, answers)
+    values = as_numbers(name, values)
     if values.shape != votes.shape:
         raise ValueError(f"{name} must have the shape {votes.shape} of the votes; got {values.shape}.")
     return values

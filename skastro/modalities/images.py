@@ -17,7 +17,7 @@ from torch import nn
 
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
-from skastro.base import BaseEmbedder, provenance, restored_on_error
+from skastro.base import BaseEmbedder, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import check_shape, fold, fold_ivar
 from skastro.inputs import check_rows
@@ -88,9 +88,7 @@ class ImageModality(BaseEmbedder, Modality):
         check_is_fitted(self)
         return self._inference().mean(self.encoder_, self.orientations(self.average), self.inputs(X))
 
-    def inputs(
-        self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any
-    ) -> dict[str, Any]:
+    def inputs(self, X: Any, mask: np.ndarray | None = None, *, reset: bool = False, **metadata: Any) -> dict[str, Any]:
         """Fold images; those to learn from (reset) are checked whole, others for their shape, and when they are read.
 
         Parameters
@@ -310,7 +308,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         self._validate_params()
         self._training_config()
         resolve_device(self.device)
-        with restored_on_error(self):
+        with fitting(self):
             arrays = self.inputs(X, reset=True)
             self.augment_ = self._shorthand["augment"](self.augment).fit(
                 arrays["images"], self.survey_, self.normalizer_["noise"], self.size_

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from skastro._docs import SPECTRA, documented
-from skastro.base import BaseEmbedder, restored_on_error
+from skastro.base import BaseEmbedder, fitting
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder, get_encoder, get_spectrum_encoder
 from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
@@ -32,7 +32,7 @@ class Untrained(BaseEmbedder, Modality):
     def _make(self, X: Any, **metadata: Any) -> Self:
         self._validate_params()
         resolve_device(self.device)
-        with restored_on_error(self):
+        with fitting(self):
             arrays = self.inputs(X, reset=True, **metadata)
             with local_seed(draw_seed(self.random_state)):
                 self.adopt(self.build_encoder())

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from skastro.model_selection.experiments import check_experiment, make_splits, name_scorers
+from skastro.model_selection.experiments import make_splits, name_scorers, read_experiment
 
 __all__ = ["ablation_grid", "augmentation_ablation"]
 
@@ -108,7 +108,8 @@ def augmentation_ablation(
         Estimator to fit: a pipeline of an embedder and a head, or an estimator that augments and predicts. It is
         cloned and never changed.
     X : array-like of shape (n, ...)
-        Images. Only rows are selected from it: images keep their shape, and a memory-mapped array stays on the disk.
+        Images. Only rows are selected from it, by position: images keep their shape, and a memory-mapped array stays on
+        the disk.
     y : array-like of shape (n,) or (n, n_outputs)
         Labels or values.
     kinds : str or sequence of str, default=("all", "without", "only", "none")
@@ -155,8 +156,8 @@ def augmentation_ablation(
     ValueError
         Before any fit, if no recipe is found, if there are several and `augment` names none, if the embedder is
         frozen, if no step is active, if `kinds` or `steps` are unknown, if `n_repeats` is not a whole number or less
-        than 1, if lengths differ, if `scoring` is empty, unknown, or names a metric twice or like another column, or
-        if `params` are given while metadata routing is off.
+        than 1, if lengths differ, if a target is missing, if `scoring` is empty, unknown, or names a metric twice or
+        like another column, or if `params` are given while metadata routing is off.
     TypeError
         Before any fit, if `estimator` is not an estimator or has no score, or if it requested none of the `params`.
 
@@ -198,8 +199,7 @@ def augmentation_ablation(
     without crop      True  False   True
     without flip      True   True  False
     """
-    params = dict(params or {})
-    check_experiment(X, y, groups, params, n_repeats)
+    X, y, groups, params = read_experiment(X, y, groups, params, n_repeats)
     recipe, active = _find_recipe(estimator, augment)
     settings = _ablation_settings(active, kinds, steps)
     scorers = name_scorers(scoring, ("setting", *active, "repeat", "fold"))

@@ -1,4 +1,4 @@
-"""Parts shared by the experiments: checks of data, scorers by column, and folds."""
+"""Parts shared by the experiments: data as they come in, scorers by column, and folds."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -8,27 +8,38 @@ import numpy as np
 from sklearn import get_config
 from sklearn.model_selection import check_cv
 
+from skastro.inputs import as_rows, as_target
 from skastro.metrics import get_scorer
 
-__all__ = ["check_experiment", "make_splits", "name_scorers"]
+__all__ = ["make_splits", "name_scorers", "read_experiment"]
 
 
-def check_experiment(X: Any, y: Any, groups: Any, params: Mapping[str, Any], n_repeats: Any) -> None:
-    """Check the input of an experiment.
+def read_experiment(
+    X: Any, y: Any, groups: Any, params: Mapping[str, Any] | None, n_repeats: Any
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Check the input of an experiment, and convert it to what rows are selected from by position.
 
     Parameters
     ----------
     X, y, groups : array-like of shape (n, ...)
         Data, targets, and groups or None.
-    params : mapping of str to array-like
+    params : mapping of str to array-like, or None
         Metadata by name.
     n_repeats : int
         Number of repeats of the experiment.
 
+    Returns
+    -------
+    X, y, groups : DataFrame or ndarray
+        Tables in pandas, everything else in plain arrays.
+    params : dict of str to DataFrame, ndarray or scalar
+        Likewise.
+
     Raises
     ------
     ValueError
-        If lengths differ, there is no repeat, or metadata are given while their routing is off.
+        If lengths differ, a target or group is missing, there is no repeat, or metadata are given while their routing
+        is off.
     """
     if not isinstance(n_repeats, Integral) or n_repeats < 1:
         raise ValueError(f"n_repeats must be a whole number, at least 1; got {n_repeats}.")
@@ -37,7 +48,11 @@ def check_experiment(X: Any, y: Any, groups: Any, params: Mapping[str, Any], n_r
             f"params ({', '.join(params)}) are handed on by metadata routing, which is off: call "
             "sklearn.set_config(enable_metadata_routing=True) and request them where they are needed."
         )
+    X, y = as_rows(X), as_rows(y, "y")
+    params = {name: as_rows(value, name) if np.ndim(value) else value for name, value in (params or {}).items()}
     _check_lengths(X, y, {"groups": groups, **params})
+    as_target(y)
+    return X, y, groups if groups is None else as_target(groups, "groups"), params
 
 
 def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:

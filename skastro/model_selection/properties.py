@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.parallel import Parallel, delayed
 
+from skastro.inputs import as_array, as_table, as_target
 from skastro.metrics import get_scorer
 from skastro.model_selection.experiments import make_splits
 
@@ -43,8 +44,8 @@ def property_scores(
     ----------
     embeddings : mapping of str to array-like of shape (n, d)
         Features by name; their widths may differ.
-    properties : DataFrame of shape (n, n_properties), Series or mapping of str to array-like of shape (n,)
-        Properties to predict, by name.
+    properties : table of shape (n, n_properties), Series or mapping of str to array-like of shape (n,)
+        Properties to predict, by name. Their rows are those of the embeddings by position, whatever their index.
     heads : mapping of str to estimator, default=None
         Regressors by name. None means ``"k-NN"``, the mean of 64 neighbors weighted by their inverse distance, and
         ``"MLP"``, one hidden layer of 32, each on standardized features.
@@ -93,17 +94,16 @@ def property_scores(
     >>> (r2 > 0.7).loc["mass alone"].values.tolist()
     [[False, True], [False, True]]
     """
-    values = properties.to_frame() if isinstance(properties, pd.Series) else pd.DataFrame(properties)
-    arrays = {name: np.asarray(rows) for name, rows in embeddings.items()}
+    values = _read_properties(properties)
+    arrays = {name: as_array(rows, name) for name, rows in embeddings.items()}
     mask = _check(arrays, values)
-    kept = groups if groups is None else np.asarray(groups)[mask]
+    kept = groups if groups is None else as_target(groups, "groups")[mask]
     arrays = {name: rows[mask] for name, rows in arrays.items()}
     scorer = get_scorer(scoring)
     heads = _heads() if heads is None else heads
-    work = list(product(arrays, heads, values.columns))
+    work = list(product(arrays, heads, values))
     fits = (
-        delayed(_scores)(heads[head], arrays[name], values.loc[mask, label].to_numpy(), kept, cv, scorer)
-        for name, head, label in work
+        delayed(_scores)(heads[head], arrays[name], values[label][mask], kept, cv, scorer) for name, head, label in work
     )
     found = Parallel(n_jobs=n_jobs)(fits)
     lines = [
@@ -119,22 +119,39 @@ def _heads() -> dict[str, Any]:
     network = MLPRegressor(
         hidden_layer_sizes=(32,), learning_rate_init=3e-3, early_stopping=True, max_iter=500, random_state=0
     )
-    scaled = TransformedTargetRegressor(network, transformer=StandardScaler())
+    targets = StandardScaler().set_output(transform="default")  # scikit-learn takes no polars back
+    scaled = TransformedTargetRegressor(network, transformer=targets)
     return {
         "k-NN": make_pipeline(StandardScaler(), neighbors),
         "MLP": make_pipeline(StandardScaler(), scaled),
     }
 
 
-def _check(arrays: Mapping[str, np.ndarray], values: pd.DataFrame) -> np.ndarray:
+def _read_properties(properties: Any) -> dict[Any, np.ndarray]:
+    """Return each property by its name, NaN where unknown."""
+    if not isinstance(properties, Mapping):
+        table = as_table(properties)
+        if table is None:  # a Series has a name, and so has a column of astropy
+            name = getattr(properties, "name", None)
+            table = pd.DataFrame(as_array(properties, "properties"))
+            table = table.set_axis([name], axis=1) if name is not None else table
+        properties = table
+    return {name: as_array(values, name) for name, values in properties.items()}
+
+
+def _check(arrays: Mapping[str, np.ndarray], values: Mapping[Any, np.ndarray]) -> np.ndarray:
     """Return the mask of rows that all embeddings have."""
-    if not arrays or values.empty:
+    lengths = {len(column) for column in values.values()}
+    if not arrays or not max(lengths, default=0):
         raise ValueError("There is nothing to compare: give at least one embedding, and one property with its rows.")
+    if len(lengths) > 1:
+        raise ValueError(f"properties must have one length; got {', '.join(map(str, sorted(lengths)))}.")
+    (n,) = lengths
     for name, rows in arrays.items():
-        if rows.ndim != 2 or len(rows) != len(values):
+        if rows.ndim != 2 or len(rows) != n:
             raise ValueError(
-                f"Embedding {name!r} must have one row for each of the {len(values)} objects of properties; its shape "
-                f"is {rows.shape}."
+                f"Embedding {name!r} must have one row for each of the {n} objects of properties; its shape is "
+                f"{rows.shape}."
             )
     mask = ~np.any([np.isnan(rows).all(axis=1) for rows in arrays.values()], axis=0)
     if not mask.any():

@@ -23,7 +23,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from skastro.model_selection.experiments import check_experiment, make_splits, name_scorers
+from skastro.model_selection.experiments import make_splits, name_scorers, read_experiment
 
 __all__ = ["label_sweep"]
 
@@ -66,8 +66,8 @@ def label_sweep(
     methods : mapping of str to estimator
         Estimators to compare, by name. They are cloned and never changed.
     X : array-like of shape (n, ...)
-        Images, spectra or a table. Only rows are selected from it: images keep their shape, and a memory-mapped
-        array stays on the disk.
+        Images, spectra or a table. Only rows are selected from it, by position: images keep their shape, and a
+        memory-mapped array stays on the disk. Methods get a table of any library as a pandas DataFrame.
     y : array-like of shape (n,) or (n, n_outputs)
         Labels or values.
     label_counts : array-like of int
@@ -104,8 +104,8 @@ def label_sweep(
     ------
     ValueError
         Before any fit, if `methods` is empty, if a count is not a whole number, less than 1 or larger than
-        the training set of a fold, if lengths differ, if `scoring` is empty, unknown, or names a metric twice
-        or like another column, or if `params` are given while metadata routing is off.
+        the training set of a fold, if lengths differ, if a target is missing, if `scoring` is empty, unknown, or
+        names a metric twice or like another column, or if `params` are given while metadata routing is off.
     TypeError
         Before any fit, if `methods` is not a mapping, if a method is not an estimator or has no score, or if
         no method requested one of the `params`.
@@ -154,8 +154,7 @@ def label_sweep(
     ['accuracy', 'neg_log_loss', 'seconds']
     """
     counts = _check_counts(label_counts)
-    params = dict(params or {})
-    check_experiment(X, y, groups, params, n_repeats)
+    X, y, groups, params = read_experiment(X, y, groups, params, n_repeats)
     scorers = name_scorers(scoring, (*_KEYS, "seconds"))
     parts = _route(_check_methods(methods, scorers), params)
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from skastro.inputs import as_rows
 from skastro.plotting.style import COLORS, pyplot, score_label
 
 __all__ = ["AblationDisplay"]
@@ -138,10 +139,11 @@ class AblationDisplay:
         ValueError
             If a column is missing, no column is of booleans, or a setting occurs twice in a repeat and fold.
         """
-        _check_frame(self.frame)
-        steps = _steps(self.frame)
-        scores = 100 * (1 - self.frame["score"]) if error else self.frame["score"]
-        self.table_ = _tabulate(self.frame.assign(score=scores))
+        frame = as_rows(self.frame)
+        _check_frame(frame)
+        steps = _steps(frame)
+        scores = 100 * (1 - frame["score"]) if error else frame["score"]
+        self.table_ = _tabulate(frame.assign(score=scores))
         if figure is None:
             size = (4.5 + 0.35 * len(steps), 1.5 + 0.27 * len(self.table_))
             figure = pyplot().figure(figsize=size, layout="constrained")

@@ -98,7 +98,7 @@ class AugmentationDisplay:
             If the images have another shape, NaN or infinite pixels, or other bands than the survey, or are smaller
             than `size`, if the recipe or the survey is unknown, or if `n_views` is less than 1.
         """
-        images = as_array(images, "images")
+        images = as_array(images, "images", cure="cut them to one size")
         check_images(images.shape)
         images = fold(images)
         window = images.shape[2:] if size is None else (size, size)

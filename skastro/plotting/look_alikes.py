@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from skastro.inputs import as_array
 from skastro.plotting.pictures import check_images, draw_image
 from skastro.plotting.style import COLORS, pyplot
 
@@ -104,9 +105,10 @@ class LookAlikesDisplay:
             If images and embedding differ in length, if the images have another shape, if a query is not one of their
             rows, or if there are not as many neighbors.
         """
-        queries = np.atleast_1d(queries)
-        _check_look_alikes(np.shape(images), np.shape(embedding), queries, n_neighbors)
-        embedding = np.asarray(embedding) - np.mean(embedding, axis=0)
+        images, embedding = as_array(images, "images", cure="cut them to one size"), as_array(embedding, "embedding")
+        queries = np.atleast_1d(as_array(queries, "queries"))
+        _check_look_alikes(images.shape, embedding.shape, queries, n_neighbors)
+        embedding = embedding - embedding.mean(axis=0)
         search = NearestNeighbors(n_neighbors=n_neighbors + 1, metric="cosine").fit(embedding)
         distances, found = search.kneighbors(embedding[queries])
         # Identical images may come before the query itself, or displace it from the list.

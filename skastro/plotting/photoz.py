@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from skastro.metrics import delta_z, photoz_bias, photoz_outliers, sigma_mad
+from skastro.metrics.checks import as_numbers
 from skastro.plotting.style import pyplot
 
 __all__ = ["PhotoZDisplay"]
@@ -161,8 +162,8 @@ class PhotoZDisplay:
         """
         if sample is not None and sample < 1:
             raise ValueError(f"sample must be at least 1, or None for all; got {sample}.")
-        residuals = delta_z(self.z_true, self.z_pred)
-        z_true, z_pred = np.asarray(self.z_true, dtype=float), np.asarray(self.z_pred, dtype=float)
+        z_true, z_pred = as_numbers("z_true", self.z_true), as_numbers("z_pred", self.z_pred)
+        residuals = delta_z(z_true, z_pred)
         if figure is None:
             figure = pyplot().figure(figsize=(4.5, 6), layout="constrained")
         self.figure_ = figure

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from skastro.inputs import as_array
+
 __all__ = ["check_images", "draw_image"]
 
 
@@ -67,7 +69,7 @@ def draw_image(
 
 def _pixels(image: Any, bands: Sequence[int] | None) -> np.ndarray:
     """Return the one or three bands to show: (1, height, width) or (3, height, width)."""
-    image = np.asarray(image)
+    image = as_array(image, "image")
     image = image.reshape(-1, *image.shape[-2:])
     if bands is not None:
         image = image[list(bands)]

@@ -10,6 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from skastro.metrics import sbc_ranks, tarp
+from skastro.metrics.checks import as_numbers
 from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
@@ -578,10 +579,10 @@ def _names(names: Sequence[str] | None, k: int) -> Sequence[str]:
 
 def _check_corner(samples: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     """Check draws and the truth; the truth is NaN where unknown."""
-    samples = np.asarray(samples, dtype=float)
+    samples = as_numbers("samples", samples)
     if samples.ndim != 2 or len(samples) < 2 or not np.isfinite(samples).all():
         raise ValueError(f"samples must be at least two finite rows of values; their shape is {samples.shape}.")
-    truth = np.full(samples.shape[1], np.nan) if truth is None else np.asarray(truth, dtype=float)
+    truth = np.full(samples.shape[1], np.nan) if truth is None else as_numbers("truth", truth)
     if truth.shape != samples.shape[1:]:
         raise ValueError(f"truth must have one number for each of the {samples.shape[1]} values; got {truth.shape}.")
     return samples, truth

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from skastro.inputs import as_rows
 from skastro.model_selection import label_sweep
 from skastro.plotting.style import COLORS, MARKERS, pyplot, score_label
 
@@ -192,8 +193,8 @@ class LabelSweepDisplay:
         ValueError
             If a column is missing, or if there are not as many axes as metrics.
         """
-        names = self._names(metric_name)
-        missing = {"method", "n_labels", *names} - set(self.frame.columns)
+        names, frame = self._names(metric_name), as_rows(self.frame)
+        missing = {"method", "n_labels", *names} - set(frame.columns)
         if missing:
             raise ValueError(f"frame lacks {', '.join(sorted(missing))}: give the table that label_sweep returns.")
         axes = _stack_panels(len(names)) if ax is None else np.ravel(ax)
@@ -201,8 +202,8 @@ class LabelSweepDisplay:
             raise ValueError(f"ax must be one Axes for each of the {len(names)} metrics; got {len(axes)}.")
         self.lines_ = []
         for panel, (metric, name) in zip(axes, names.items(), strict=True):
-            scores = 100 * (1 - self.frame[metric]) if error else self.frame[metric]
-            self.lines_ += _draw_sweep(panel, self.frame.assign(score=scores))
+            scores = 100 * (1 - frame[metric]) if error else frame[metric]
+            self.lines_ += _draw_sweep(panel, frame.assign(score=scores))
             panel.set_ylabel(score_label(name, error))
         axes[0].legend(frameon=False)
         self.ax_, self.axes_, self.figure_ = axes[0], axes, axes[0].figure

@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from skastro.metrics import morphology_scores
+from skastro.metrics.checks import as_numbers
 from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["VoteScatterDisplay"]
@@ -135,8 +136,9 @@ class VoteScatterDisplay:
             If lengths differ, if there is more than one answer, if a fraction is not between 0 and 1, or if a
             number of votes is negative.
         """
-        scores = morphology_scores(self.fractions, self.predicted, high_quality=self.high_quality)
-        weights = _vote_weights(self.votes, len(self.fractions))
+        fractions, predicted = as_numbers("fractions", self.fractions), as_numbers("predicted", self.predicted)
+        scores = morphology_scores(fractions, predicted, high_quality=self.high_quality)
+        weights = _vote_weights(self.votes, len(fractions))
         if ax is None:
             _, ax = pyplot().subplots(figsize=(4.75, 4.75), layout="constrained")
         low, high = self.high_quality
@@ -146,7 +148,7 @@ class VoteScatterDisplay:
         # The more points, the more transparent each, so that a crowd shows as a shade.
         opacity = weights * np.clip(30 / np.sqrt(len(weights)), 0.15, 0.8)
         style = {"color": COLORS[0], "linewidths": 0, "rasterized": True}
-        ax.scatter(self.fractions, self.predicted, s=30 * weights, alpha=opacity, **style)
+        ax.scatter(fractions, predicted, s=30 * weights, alpha=opacity, **style)
         box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
         ax.text(low + 0.02, 0.99, _score_text(scores), va="top", linespacing=1.4, bbox=box)
         suffix = f", {self.answer}" if self.answer else ""
@@ -159,7 +161,7 @@ class VoteScatterDisplay:
 
 def _vote_weights(votes: Any, n: int) -> np.ndarray:
     """Return votes relative to the largest number; equal weights without votes."""
-    votes = np.ones(n) if votes is None else np.asarray(votes, dtype=float)
+    votes = np.ones(n) if votes is None else as_numbers("votes", votes)
     if votes.shape != (n,) or not (votes >= 0).all() or not np.isfinite(votes).all():
         raise ValueError(f"votes must be a number, at least 0, for each of the {n} fractions.")
     return votes / max(votes.max(initial=0), 1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
-from skastro.base import BaseEmbedder, restored_on_error, take_names
+from skastro.base import BaseEmbedder, fitting, take_names
 from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
 from skastro.inputs import as_rows
 from skastro.losses import clip_loss
@@ -310,7 +310,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         resolve_device(self.device)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
-        with restored_on_error(self):
+        with fitting(self):
             seed = draw_seed(self.random_state)
             recipes = self._recipes(seed)
             modalities = as_modalities(X, y, len(recipes))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.encoders import ImageEncoder
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.modalities import ImageEmbedder
@@ -90,7 +90,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         Recipe of the views, applied to raw flux: ``"galaxy"``, ``"galaxy-zoo"`` (the paper's) or your own.
     schema : str, VoteSchema or None, default=None
         The questions: a campaign's name, such as ``"gz_evo"``, or your own. None reads them off the names of a
-        DataFrame's columns, and makes plain labels one question with one vote each.
+        table's columns, and makes plain labels one question with one vote each.
     vote_weight : float, default=1.0
         :math:`\lambda` of the loss. Neither the paper nor its code states the value that was used; search it by
         factors. 0 is BYOL, bit for bit.
@@ -212,7 +212,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
             `skastro.augment.InverseVarianceNoise` of a recipe.
         votes : array-like of shape (n, n_answers), default=None
             Counts under `schema`, zeros where nobody was asked and in all columns for an image without labels; a
-            DataFrame's columns are found by name. In a pipeline or a search, ask for them by
+            table's columns are found by name. In a pipeline or a search, ask for them by
             ``set_fit_request(votes=True)``.
 
         Returns
@@ -231,7 +231,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         UserWarning
             If there are no votes, or none that is not zero: this is then BYOL, bit for bit.
         """
-        with restored_on_error(self):
+        with fitting(self):
             self.schema_ = None
             if votes is not None:
                 schema, counts = as_votes(votes, self.schema, _num_samples(X))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skastro._docs import SPECTRA, documented
 from skastro.augment.spectra import segments
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
 from skastro.modalities import SpectrumModality, TrainedModality
@@ -213,7 +213,7 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
         self._validate_params()
         self._training_config()
         resolve_device(self.device)
-        with restored_on_error(self):
+        with fitting(self):
             arrays = self.inputs(X, reset=True, ivar=ivar)
             return self._learn(arrays, lambda generator: Masks(self.n_masks, self.mask_length, generator))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from skastro._docs import documented
-from skastro.base import BaseEmbedder, restored_on_error, take_names
+from skastro.base import BaseEmbedder, fitting, take_names
 from skastro.encoders import AttentionPool, Tokens
 from skastro.missing import scatter
 from skastro.modalities import as_modality, check_all
@@ -180,7 +180,7 @@ class PooledEmbedder(BaseEmbedder):
         self._validate_params()
         self._training_config()
         check_is_fitted(self.embedder.estimator)
-        with restored_on_error(self):
+        with fitting(self):
             arrays, mask = self.arrays(X, ivar=ivar)
             if not mask.any():
                 raise ValueError(f"All {len(mask)} rows are missing: there is nothing to learn from.")

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import clone
 from sklearn.utils import check_array
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from skastro._docs import documented
 from skastro.augment import Augment, one_recipe
-from skastro.base import restored_on_error
+from skastro.base import fitting
 from skastro.encoders import ImageEncoder, VoteHead
+from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
@@ -86,7 +86,7 @@ def as_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteS
     votes : array-like of shape (n, n_answers) or (n,)
         Counts; without a schema also labels, which are one vote each for the answer of that name.
     schema : str, VoteSchema or None
-        What the columns mean. None reads it off the names of a DataFrame's columns, or off the labels.
+        What the columns mean. None reads it off the names of a table's columns, or off the labels.
     n : int
         Number of images.
 
@@ -113,11 +113,11 @@ def as_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteS
     if schema is not None:
         known = clone(get_schema(schema))
         return known, known.validate(votes, n)
-    table = check_array(votes, ensure_2d=False, dtype=None, input_name="votes")
-    if table.ndim == 1 or table.shape[1] == 1:
-        return _read_labels(table.ravel(), n)
-    if not isinstance(votes, pd.DataFrame):
-        raise ValueError(f"votes of {table.shape[1]} columns need schema=, which tells to what questions they belong.")
+    labels = check_array(as_target(votes, "votes"), ensure_2d=False, dtype=None, input_name="votes")
+    if labels.ndim == 1 or labels.shape[1] == 1:
+        return _read_labels(labels.ravel(), n)
+    if as_table(votes) is None:
+        raise ValueError(f"votes of {labels.shape[1]} columns need schema=, which tells to what questions they belong.")
     known = VoteSchema.from_columns(votes)
     return known, known.validate(votes, n)
 
@@ -145,7 +145,7 @@ class VoteEmbedder(ImageEmbedder):
         Recipe of the one view of each image, applied to raw flux.
     schema : str, VoteSchema or None, default=None
         The questions: a campaign's name, such as ``"gz_decals_dr5"``, or your own. None reads them off the names of
-        a DataFrame's columns, and makes plain labels one question with one vote each.
+        a table's columns, and makes plain labels one question with one vote each.
 
     Attributes
     ----------
@@ -241,7 +241,7 @@ class VoteEmbedder(ImageEmbedder):
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
         votes : array-like of shape (n, n_answers), default=None
-            Counts under `schema`, zeros where nobody was asked; a DataFrame's columns are found by name. Images that
+            Counts under `schema`, zeros where nobody was asked; a table's columns are found by name. Images that
             have no vote at all only cost time.
 
         Returns
@@ -258,7 +258,7 @@ class VoteEmbedder(ImageEmbedder):
         given = y if votes is None else votes
         if given is None:
             raise ValueError("VoteEmbedder requires y to be passed, but the target y is None, and so are votes.")
-        with restored_on_error(self):
+        with fitting(self):
             self.schema_, counts = as_votes(given, self.schema, _num_samples(X))
             if not counts.any():
                 raise ValueError(f"votes are zero in all {len(counts)} rows: there is nothing to learn from.")

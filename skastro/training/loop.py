@@ -192,6 +192,7 @@ class Network(NeuralNet):
     draws: Randomness
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
+        torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
         with self.draws.installed():
             return super().infer(x, **fit_params)
 

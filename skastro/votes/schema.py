@@ -13,6 +13,8 @@ from scipy import special
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
+from skastro.inputs import as_array, as_table
+
 __all__ = ["VoteSchema"]
 
 Pair = tuple[str, str]
@@ -100,14 +102,12 @@ class VoteSchema(BaseEstimator):
         self.dependencies = dependencies
 
     @classmethod
-    def from_columns(
-        cls, columns: Iterable[str] | pd.DataFrame, dependencies: Mapping[str, Pair | Sequence[Pair]] | None = None
-    ) -> Self:
+    def from_columns(cls, columns: Any, dependencies: Mapping[str, Pair | Sequence[Pair]] | None = None) -> Self:
         """Create a schema from the names of columns.
 
         Parameters
         ----------
-        columns : iterable of str, or DataFrame
+        columns : iterable of str, or table
             Names ``question_answer``, or a table with such columns and no others. Each is split at its last underscore,
             so questions may contain underscores and answers may not. For answers with underscores, use the constructor.
         dependencies : mapping of str to tuple or list of tuple, default=None
@@ -130,7 +130,8 @@ class VoteSchema(BaseEstimator):
         >>> VoteSchema.from_columns(["has_arms_yes", "has_arms_no"]).questions
         {'has_arms': ['yes', 'no']}
         """
-        names = list(columns)
+        table = as_table(columns)
+        names = list(columns if table is None else table.columns)
         if plain := [name for name in names if not isinstance(name, str) or "_" not in name]:
             raise ValueError(f"columns must be named question_answer; {plain[0]!r} has no underscore.")
         questions: dict[str, list[str]] = {}
@@ -206,9 +207,9 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        votes : array-like of shape (n, n_answers), or DataFrame
-            Counts. The columns of a DataFrame are found by name, in any order; those of an array are in the schema's
-            order.
+        votes : array-like or table of shape (n, n_answers)
+            Counts. The columns of a table (of pandas, polars, pyarrow, astropy or a structured array) are found by
+            name, in any order; those of an array are in the schema's order.
         n : int, default=None
             Expected number of objects; None accepts any number of rows.
 
@@ -247,13 +248,13 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        votes : array-like of shape (n, n_answers), or DataFrame
+        votes : array-like or table of shape (n, n_answers)
             Counts, as in `validate`.
 
         Returns
         -------
         ndarray or DataFrame of shape (n, n_questions), int64
-            Number of volunteers who answered; a DataFrame with its index if votes are a DataFrame.
+            Number of volunteers who answered; a DataFrame if votes are a table, with the index of pandas.
         """
         return _as_given(self._totals(self._counts(votes)), votes, list(self.questions))
 
@@ -262,7 +263,7 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        votes : array-like of shape (n, n_answers), or DataFrame
+        votes : array-like or table of shape (n, n_answers)
             Counts, as in `validate`.
 
         Returns
@@ -279,7 +280,7 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        votes : array-like of shape (n, n_answers), or DataFrame
+        votes : array-like or table of shape (n, n_answers)
             Counts, as in `validate`.
 
         Returns
@@ -296,7 +297,7 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        votes : array-like of shape (n, n_answers), or DataFrame
+        votes : array-like or table of shape (n, n_answers)
             Counts, as in `validate`.
 
         Returns
@@ -315,13 +316,13 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        fractions : array-like of shape (n, n_answers), or DataFrame
-            Observed or predicted fractions of each question; NaN counts as 0.
+        fractions : array-like or table of shape (n, n_answers)
+            Observed or predicted fractions of each question; what is missing counts as 0.
 
         Returns
         -------
         ndarray or DataFrame of shape (n, n_questions), float64
-            Probabilities, given that the object is shown; a DataFrame with its index if fractions are a DataFrame.
+            Probabilities, given that the object is shown; a DataFrame if fractions are a table.
 
         Raises
         ------
@@ -361,7 +362,7 @@ class VoteSchema(BaseEstimator):
 
         Parameters
         ----------
-        values : DataFrame, array or tensor of shape (..., n_answers)
+        values : table, array or tensor of shape (..., n_answers)
             Votes, fractions or other values with a column per answer.
 
         Returns
@@ -374,9 +375,9 @@ class VoteSchema(BaseEstimator):
         ValueError
             If columns are missing or unknown, or their number is wrong.
         """
-        shape = np.shape(values)
-        if isinstance(values, pd.DataFrame):
-            values = self._named(values, "values").iloc
+        table, shape = as_table(values), np.shape(values)
+        if table is not None:
+            values = self._named(table, "values").iloc
         elif not shape or shape[-1] != self.n_answers:
             raise ValueError(f"values must have {self.n_answers} columns; the shape is {tuple(shape)}.")
         starts = self._starts()
@@ -457,10 +458,10 @@ class VoteSchema(BaseEstimator):
 
     def _table(self, values: Any, name: str) -> np.ndarray:
         """Check numbers with a column per answer, NaN allowed."""
-        if isinstance(values, pd.DataFrame):
-            values = self._named(values, name)
+        table = as_table(values)
+        values = values if table is None else self._named(table, name)
         try:
-            array = _numbers(values)
+            array = np.asarray(as_array(values, name), dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be a table of numbers: {error}.") from None
         if array.ndim != 2 or array.shape[1] != self.n_answers:
@@ -574,13 +575,7 @@ def _refuse(bad: np.ndarray, rule: str, columns: Sequence[str]) -> None:
         )
 
 
-def _numbers(values: Any) -> np.ndarray:
-    """Convert to floats, with NaN for values that a table marks as missing."""
-    if isinstance(values, pd.DataFrame):
-        return values.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.asarray(values, dtype=np.float64)
-
-
 def _as_given(values: np.ndarray, given: Any, columns: Sequence[str]) -> np.ndarray | pd.DataFrame:
-    """Return a DataFrame for a DataFrame, an array for everything else."""
-    return pd.DataFrame(values, index=given.index, columns=columns) if isinstance(given, pd.DataFrame) else values
+    """Return a DataFrame for a table, with its index if it has one, an array for everything else."""
+    table = as_table(given)
+    return values if table is None else pd.DataFrame(values, index=table.index, columns=columns)

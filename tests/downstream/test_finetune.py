@@ -518,9 +518,9 @@ def spoilt(array, row, value):
     ("y", "sentence"),
     [
         (Z, r"Unknown label type: continuous"),
-        (spoilt(Z, 3, np.nan), r"Input y contains NaN"),
-        (spoilt(LABELS.astype(object), 3, np.nan), r"Input contains NaN"),
-        (spoilt(SHARES, 3, np.nan), r"Input y contains NaN"),
+        (spoilt(Z, 3, np.nan), r"y has 1 missing values, the first in row 3"),
+        (spoilt(LABELS.astype(object), 3, np.nan), r"y has 1 missing values, the first in row 3"),
+        (spoilt(SHARES, 3, np.nan), r"y has 3 missing values, the first in row 3"),
         (spoilt(SHARES, (3, 1), -0.1), r"1 rows of y are not, the first is row 3"),
         (spoilt(SHARES, [5, 7], 0), r"2 rows of y are not, the first is row 5"),
         (LABELS[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
@@ -536,7 +536,7 @@ def test_labels_that_are_none_are_refused(y, sentence, no_training):
 @pytest.mark.parametrize(
     ("y", "sentence"),
     [
-        (spoilt(Z, 3, np.nan), r"Input y contains NaN|1 of 12 redshifts are NaN or infinite, the first in row 3"),
+        (spoilt(Z, 3, np.nan), r"y has 1 missing values, the first in row 3"),
         (spoilt(Z, 3, np.inf), r"Input y contains infinity|1 of 12 redshifts are NaN or infinite, the first in row 3"),
         (np.ones((12, 2, 2)), r"Found array with dim 3|y should be a 1d array"),
         (Z[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
@@ -554,7 +554,7 @@ def test_values_that_are_none_are_refused(head, y, sentence, no_training):
     [
         (np.zeros(12), r"All rows have sample_weight 0|must contain at least one non-zero number"),
         (spoilt(np.ones(12), 3, -1), r"Negative values in data passed to `sample_weight`"),
-        (spoilt(np.ones(12), 3, np.nan), r"Input sample_weight contains NaN"),
+        (spoilt(np.ones(12), 3, np.nan), r"sample_weight has 1 missing values, the first in row 3"),
         (np.ones(11), r"sample_weight.shape == \(11,\), expected \(12,\)"),
     ],
 )

@@ -299,9 +299,9 @@ def test_concentrations_that_are_none_are_refused(measure, bad):
 
 
 def test_other_bad_input_is_refused():
-    with pytest.raises(ValueError, match="votes and sample_weight must have one length; got 200 and 3"):
+    with pytest.raises(ValueError, match=r"sample_weight\.shape == \(3,\), expected \(200,\)"):
         dirichlet_nll(VOTES, ALPHA, SCHEMA, sample_weight=[1, 1, 1])
-    with pytest.raises(ValueError, match="No galaxy has both votes and a weight"):
+    with pytest.raises(ValueError, match=r"No galaxy has both votes and a weight|at least one non-zero number"):
         dirichlet_nll(VOTES, ALPHA, SCHEMA, sample_weight=np.zeros(200))
     with pytest.raises(ValueError, match="predicted has NaN or infinite values where a question was asked"):
         vote_fraction_rmse(VOTES, PREDICTED * np.nan, SCHEMA)
