@@ -1,4 +1,4 @@
-"""Missing rows and pixels: objects that lack a modality, inverse variances of zero. NumPy only."""
+"""Missing rows and pixels: objects that lack a modality, inverse variances of zero."""
 
 from typing import Any
 

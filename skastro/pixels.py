@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from skastro.images import as_pixels, chunks
+from skastro.outliers import limits, warn_of_far
 
 __all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 CENTER_VALUES = 1 << 21  # pixels used to find what the extremes are measured from
-FEWEST = 10  # images without which nothing is known about what is usual
-# Far outside is ten times as far as what 95 % of the images reach: real surveys, in flux, stay within four times.
-USUAL, FAR = 0.95, 10.0
 # Beyond these, float32 loses squares and products of pixels: other units then.
 SMALL, LARGE = 1e-12, 1e12
 
@@ -155,7 +153,8 @@ def extremes(images: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Returns
     -------
-    low, high : ndarray of shape (n, bands), float64
+    low : ndarray of shape (n, bands), float64
+    high : ndarray of shape (n, bands), float64
 
     Raises
     ------
@@ -215,8 +214,10 @@ def check_pixels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    low, high : ndarray of shape (n, bands), float64
-        Lowest and highest pixel of each band of each image.
+    low : ndarray of shape (n, bands), float64
+        Lowest pixel of each band of each image.
+    high : ndarray of shape (n, bands), float64
+        Highest pixel.
 
     Raises
     ------
@@ -327,56 +328,6 @@ def learn_pixels(images: np.ndarray, stretch: str | None = None) -> dict[str, np
         rows = rows[~far]
     learned |= {"unit": np.full(bands, unit), "center": center, "bound": reach[rows].max(axis=0), "limit": limit}
     return {**_measure(_sample(images, rows, SAMPLE_VALUES, unit), stretch), **learned}
-
-
-def limits(reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find how far rows usually reach, and how far is far outside.
-
-    Parameters
-    ----------
-    reach : ndarray of shape (n, k)
-        How far each row reaches from the middle, in each of k quantities.
-
-    Returns
-    -------
-    usual, limit : ndarray of shape (k,)
-        What 95 % of the rows keep to, and ten times that; infinite where too few rows tell, or most do not vary.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skastro.pixels import limits
-    >>> [value.tolist() for value in limits(np.array([[1.0]] * 19 + [[1e6]]))]
-    [[1.0], [10.0]]
-    """
-    usual = np.quantile(reach, USUAL, axis=0, method="lower")
-    with np.errstate(over="ignore"):
-        return usual, np.where((usual > 0) & (len(reach) >= FEWEST), FAR * usual, np.inf)
-
-
-def warn_of_far(rows: np.ndarray, n: int, unit: str, others: str, stacklevel: int) -> None:
-    """Warn of rows far outside.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-        Their numbers.
-    n : int
-        Number of all rows.
-    unit : str
-        What a row is, in the plural.
-    others : str
-        What they are far outside of.
-    stacklevel : int
-        Frames up to the user's own.
-    """
-    warnings.warn(
-        f"{len(rows)} of {n} {unit} have values more than {FAR:.0f} times as far out as {others}; the first is row "
-        f"{rows[0]}. These are bounded: better mask what is no signal (a saturated star, a cosmic ray), leave out what "
-        "is broken, and convert another unit.",
-        UserWarning,
-        stacklevel=stacklevel,
-    )
 
 
 def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:

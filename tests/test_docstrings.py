@@ -23,7 +23,13 @@ ALLOWED = {
 }
 EXCUSED = {
     (f"skastro.{name}", "YD01"): "a context manager that yields nothing"
-    for name in ("base.fitting", "encoders.patches.hidden_patches", "training.device.local_seed")
+    for name in (
+        "base.fitting",
+        "encoders.patches.hidden_patches",
+        "training.process.local_seed",
+        "training.process.own_state",
+        "training.process.Randomness.installed",
+    )
 }
 WALKED = [module.name for module in pkgutil.walk_packages(skastro.__path__, "skastro.")]
 MODULES = ["skastro", *(name for name in WALKED if "._" not in name)]

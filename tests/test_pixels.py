@@ -9,7 +9,7 @@ import pytest
 from skastro import images as images_module
 from skastro import pixels
 from skastro.images import center_crop, fold
-from skastro.pixels import Pixels, check_finite, check_pixels, learn_pixels, limits, measure_bands, unit_of
+from skastro.pixels import Pixels, check_finite, check_pixels, learn_pixels, measure_bands, unit_of
 
 
 @pytest.fixture
@@ -206,11 +206,6 @@ def test_few_images_say_nothing_about_what_is_usual(n):
     with warnings.catch_warnings(action="error"):
         learned = learn_pixels(stars(100, n=n, rows=(0,)))
     assert (learned["limit"] > 1e38).all()
-
-
-def test_limits_are_ten_times_what_95_percent_reach():
-    usual, limit = limits(np.column_stack([np.arange(101.0), np.zeros(101)]))
-    assert (usual.tolist(), limit.tolist()) == ([95, 0], [950, np.inf])
 
 
 def test_absent_images_are_zeros_whatever_they_hold():

@@ -18,6 +18,7 @@ from skastro.downstream.photoz import RedshiftBins
 from skastro.encoders import VoteHead
 from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
+from skastro.outliers import warn_of_far_targets
 from skastro.votes import VoteSchema
 
 __all__ = ["ClassHead", "DirichletHead", "Head", "LinearHead", "RedshiftHead", "SoftmaxHead", "ValueHead"]
@@ -337,6 +338,7 @@ class LinearHead(ValueHead):
 
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         values = check_array(as_target(y), dtype=np.float64, ensure_2d=False, input_name="y")
+        warn_of_far_targets(values, stacklevel=5)
         self.mean_ = np.asarray(np.average(values, axis=0, weights=weight))
         spread = np.sqrt(np.average((values - self.mean_) ** 2, axis=0, weights=weight))
         self.scale_ = np.where(spread > 0, spread, 1.0)

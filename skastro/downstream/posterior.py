@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from skastro.base import BaseModel, fitting
 from skastro.inputs import as_rows, as_target, column_names
 from skastro.metrics.checks import order_columns
+from skastro.outliers import warn_of_far_targets
 from skastro.training import (
     AsGiven,
     HeldOut,
@@ -432,6 +433,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             ensure_min_samples=FEWEST_ROWS,
         )
         target = as_columns(y)
+        warn_of_far_targets(target, stacklevel=4)
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
         if len(constant):
             raise ValueError(f"Column {constant[0]} of y is constant: there is no posterior to learn.")

@@ -18,7 +18,7 @@ from skastro.encoders import get_spectrum_encoder
 from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
-from skastro.pixels import limits, warn_of_far
+from skastro.outliers import limits, warn_of_far
 from skastro.spectra import pixel_weights, spectrum_levels, standardize
 
 __all__ = ["SpectrumModality", "SpectrumView"]
