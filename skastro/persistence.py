@@ -239,7 +239,9 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         with _one_sentence(path):
             foreign = _foreign(schema, allowed)
         if foreign:
-            raise ValueError(f"{path} holds {foreign}, which load does not trust ({ADMIT}); nothing in it was run.")
+            raise ValueError(
+                f"{path} holds {_short(foreign)}, which load does not trust ({ADMIT}); nothing in it was run."
+            )
         with _one_sentence(path):
             return _construct(file, schema, headers, allowed)
 
@@ -381,8 +383,13 @@ def _one_sentence(path: Any) -> Iterator[None]:
         if type(error) is ImportError:
             raise
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
-        reason = shorten(reason.rstrip(". "), 200, placeholder=" ...")
-        raise ValueError(f"{path} is damaged: its parts do not fit together ({reason}).") from error
+        raise ValueError(f"{path} is damaged: its parts do not fit together ({_short(reason)}).") from error
+
+
+def _short(text: str) -> str:
+    """Make one short line of what a file may have made long, or unreadable."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[:10_000])
+    return shorten(printable.strip(". "), 300, placeholder=" ...")
 
 
 def _refuse_format(about: Mapping[str, Any], path: Any) -> None:
@@ -393,7 +400,9 @@ def _refuse_format(about: Mapping[str, Any], path: Any) -> None:
             "version, or load it with what wrote it."
         )
     if about["format"] > _registry.FORMAT:
-        raise ValueError(f"{path} was written by a newer skastro ({about.get('version')}): upgrade to load it.")
+        raise ValueError(
+            f"{path} was written by a newer skastro ({_short(str(about.get('version')))}): upgrade to load it."
+        )
 
 
 def _node_name(node: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The command line, on the smallest settings."""
 
 import json
+import zipfile
 
 import pytest
 
@@ -27,3 +28,16 @@ def test_info_refuses_in_one_sentence(tmp_path, capsys, content):
         main(["info", str(file)])
     assert "Traceback" not in (told := capsys.readouterr().err)
     assert "model.skastro" in told
+
+
+@pytest.mark.parametrize("content", [None, 3, {"n": 1}, "[" * 100_000], ids=["null", "number", "no node", "nested"])
+def test_info_of_a_damaged_model_is_one_sentence(tmp_path, capsys, content):
+    file = tmp_path / "model.skastro"
+    with zipfile.ZipFile(file, "w") as archive:
+        kind = {"__module__": "sklearn.dummy", "__class__": "DummyClassifier", "__loader__": "DictNode"}
+        schema = kind | {"protocol": 2, "content": {"provenance_": {"__loader__": "JsonNode", "content": content}}}
+        archive.writestr("schema.json", json.dumps(schema))
+    with pytest.raises(SystemExit) as ended:
+        main(["info", str(file)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")

@@ -124,7 +124,7 @@ def _scan(content: bytes) -> None:
             file.readline()
             continue
         argument: Any = opcode.arg.reader(file) if opcode.arg else None
-        if opcode.name in _PLACES.split() and not 0 <= argument <= len(content):
+        if opcode.name in _PLACES and not 0 <= argument <= len(content):
             raise pickle.UnpicklingError(f"it has a part of number or size {argument}, beyond its length.")
         if isinstance(argument, int) and argument.bit_length() > 64:  # a dictionary of such keys could take forever
             raise pickle.UnpicklingError("it has an integer of more than 64 bits.")
@@ -214,8 +214,8 @@ def _scalar(record: _Record) -> Any:
 UNFOLDED = 64  # bytes and values for each byte of a pickle: it names a text again in two bytes
 
 # All opcodes of plain values and arrays; no pickler writes the others for them. The first are numbers of places.
-_PLACES = "PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET FRAME"
-_NEEDED = f"""{_PLACES} STOP MARK PROTO MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
+_PLACES = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "FRAME")
+_NEEDED = f"""{" ".join(_PLACES)} STOP MARK PROTO MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
     NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
     BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 LIST EMPTY_LIST APPEND APPENDS
