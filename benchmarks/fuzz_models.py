@@ -235,9 +235,18 @@ def in_tree(rng, members):
     name = "skastro.json" if rng.random() < 0.03 else "schema.json"
     with contextlib.suppress(Exception):  # changed before
         tree = json.loads(named[name])
+        if rng.random() < 0.8:
+            separate(tree)
         pick(rng, [set_number] * 4 + [set_name, set_field, swap_nodes, share, nest, drop])(rng, tree)
         new = json.dumps(tree).encode()
         return [(key, new if key == name else content) for key, content in members]
+
+
+def separate(tree):
+    """Give equal plain values an identity each, so that one can change without the others."""
+    for number, node in enumerate(nodes(tree), start=1):
+        if "__id__" in node and "file" not in node:
+            node["__id__"] = number
 
 
 def slots(tree):
@@ -283,14 +292,14 @@ def share(rng, tree):
     if rng.random() < 0.5:
         pick(rng, found)["__id__"] = pick(rng, found)["__id__"]
         return
-    part = pick(rng, found)
-    inner = copy.deepcopy(part)
+    node = pick(rng, found)
+    inner = copy.deepcopy(node)
     for level in range(1, int(rng.integers(2, 60))):
         inner = listed(
             [inner, {"__id__": inner.get("__id__", level)} | pick(rng, [{}, {"__loader__": "ListNode"}])], level
         )
-    part.clear()
-    part.update(inner)
+    node.clear()
+    node.update(inner)
 
 
 def nest(rng, tree):
