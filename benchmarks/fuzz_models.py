@@ -1,15 +1,15 @@
 """Load damaged model files, each under limits: every one must end in a load or in one ValueError.
 
-    python benchmarks/fuzz_models.py [--count 10000] [--seed 0] [--first 0]
+    python benchmarks/fuzz_models.py [--count 10000] [--seed 0] [--first 0] [--keep FOLDER]
 
 Each file is one of `models`, saved and then changed by a generator of the seed and the number of the file: bits are
 flipped, members swapped, cut, renamed, arrays enlarged or of another shape and type, numbers, types and loaders in the
 tree of nodes exchanged, nodes nested, shared and dropped. Checksums are written anew: most changes get past them.
 
 A process of its own loads the files one after the other, describes each, and lets what was loaded answer. RLIMIT_DATA,
-which counts every private writable page that is asked for, also before it is touched, is 2 GB; an alarm rings after 10
-seconds. An audit hook reports what is opened for writing, removed, started, connected to or imported. A process that
-dies, or does not answer, counts as a failure of its file; the next one starts after it.
+which counts every private writable page that is asked for, also before it is touched, is 2 GB; an alarm rings when a
+load takes 10 seconds, or an answer. An audit hook reports what is opened for writing, removed, started, connected to or
+imported. A process that dies, or does not answer, counts as a failure of its file; the next one starts after it.
 """
 
 import argparse
@@ -98,17 +98,26 @@ def models():
         "transformer": (UntrainedImageEmbedder("test_vit", random_state=0).fit(images), images),
         "search": (search.set_params(cv=2).fit(images, np.arange(24) % 2), images),
         "fine-tuner": (tuner.fit(images, np.arange(24) % 2), images),
-        "flow": (FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1).fit(table, table[:, :2]), table),
-        "spectra": (MaskedSpectrumEmbedder(short, max_epochs=1).fit(spectra), spectra),
+        "flow": (
+            FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1, random_state=0).fit(table, table[:, :2]),
+            table,
+        ),
+        "spectra": (MaskedSpectrumEmbedder(short, max_epochs=1, random_state=0).fit(spectra), spectra),
         "clip": (clip.fit(table[:24], spectra), table[:24]),
-        "votes": (DirichletClassifier(hidden_layer_sizes=(8,)).fit(table, rng.integers(0, 9, (60, 3))), table),
-        "forest": (make_pipeline(StandardScaler(), RandomForestClassifier(3)).fit(table, classes), table),
+        "votes": (
+            DirichletClassifier(hidden_layer_sizes=(8,), random_state=0).fit(table, rng.integers(0, 9, (60, 3))),
+            table,
+        ),
+        "forest": (
+            make_pipeline(StandardScaler(), RandomForestClassifier(3, random_state=0)).fit(table, classes),
+            table,
+        ),
         "isolation": (IsolationForest(n_estimators=3, random_state=np.random.RandomState(0)).fit(table), table),
         "ball tree": (KNeighborsClassifier(algorithm="ball_tree").fit(table, classes), table),
         "kd tree": (
-            make_pipeline(QuantileTransformer(n_quantiles=9), KNeighborsRegressor(algorithm="kd_tree")).fit(
-                table, table
-            ),
+            make_pipeline(
+                QuantileTransformer(n_quantiles=9, random_state=0), KNeighborsRegressor(algorithm="kd_tree")
+            ).fit(table, table),
             table,
         ),
     }
@@ -120,6 +129,17 @@ def models():
 def members_of(content):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return [(name, archive.read(name)) for name in archive.namelist()]
+
+
+def renumbered(content):
+    """Number identities, which are addresses in memory, by their order: so files are the same in every run."""
+    members = dict(members_of(content))
+    found = dict.fromkeys(re.findall(rb'"__id__": (\d+)', members["schema.json"]))
+    places = {old: b"%d" % number for number, old in enumerate(found, start=1)}
+    schema = re.sub(rb'("__id__": |"file": ")(\d+)', lambda match: match[1] + places[match[2]], members["schema.json"])
+    named = {f"{old.decode()}.npy": f"{new.decode()}.npy" for old, new in places.items()}
+    members = [(named.get(name, name), schema if name == "schema.json" else part) for name, part in members.items()]
+    return archive_of(members)
 
 
 def archive_of(members):
@@ -350,6 +370,7 @@ def refusal(error, path):
 def outcomes(path, rows, watch):
     """Describe a file, load it, and let it answer; what came of each."""
     described, loaded, answers, model = "described", "loaded", "", None
+    signal.alarm(SECONDS)
     with watch.armed() as noted:
         try:
             json.dumps(persistence.describe(path))
@@ -361,12 +382,15 @@ def outcomes(path, rows, watch):
             loaded = refusal(error, path)
     if noted:
         loaded = f"FAILED: {noted[0]}"
+    signal.alarm(SECONDS)
     if loaded == "loaded":
         try:
-            (model.predict if hasattr(model, "predict") else model.transform)(rows)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                (model.predict if hasattr(model, "predict") else model.transform)(rows)
             answers = "answers"
-        except Exception as error:
+        except (Exception, TooSlowError) as error:
             answers = f"answers with {type(error).__name__}"
+    signal.alarm(0)
     return described, loaded, answers
 
 
@@ -411,24 +435,22 @@ def work(folder, seed, numbers, results):
     torch.set_num_threads(1)
     rows = np.load(folder / "rows.npy", allow_pickle=True).item()
     path, watch = folder / f"{os.getpid()}.model", Watch()
+    signal.signal(signal.SIGALRM, ring)
     for name in rows:  # what is imported late is imported now
         path.write_bytes((folder / f"{name}.skastro").read_bytes())
         persistence.load(path)
         result = outcomes(path, rows[name], watch)
         assert result == ("described", "loaded", "answers"), (name, result)
     limit_memory()
-    signal.signal(signal.SIGALRM, ring)
     for number in numbers:
         name, content = make(folder, seed, number)
         path.write_bytes(content)
         results.send((number, name, None, 0.0))
         start = time.perf_counter()
-        signal.alarm(SECONDS)
         try:
             result = outcomes(path, rows[name], watch)
         except TooSlowError:
             result = ("", f"FAILED: more than {SECONDS} s", "")
-        signal.alarm(0)
         results.send((number, name, result, time.perf_counter() - start))
 
 
@@ -465,7 +487,9 @@ def run(folder, seed, first, count):
 def save_models(folder):
     fitted = models()
     for name, (model, _) in fitted.items():
-        persistence.save(model, folder / f"{name}.skastro")
+        path = folder / f"{name}.skastro"
+        persistence.save(model, path)
+        path.write_bytes(renumbered(path.read_bytes()))
     np.save(folder / "rows.npy", {name: rows for name, (_, rows) in fitted.items()}, allow_pickle=True)
 
 
@@ -474,6 +498,7 @@ def main():
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=None, help="folder for the files that fail")
     chosen = parser.parse_args()
     header(f"fuzz: {chosen.count} changed model files from number {chosen.first}, seed {chosen.seed}")
     start, slowest, failures = time.perf_counter(), 0.0, []
@@ -487,6 +512,8 @@ def main():
                 counter["failed" if "FAILED" in part else part] += 1
             if failed:
                 failures.append(number)
+                if chosen.keep is not None:
+                    (chosen.keep / f"{number}.{name}").write_bytes(make(Path(folder), chosen.seed, number)[1])
                 print(f"  number {number}, {name}: {failed[0]}", flush=True)
             slowest = max(slowest, seconds)
     for title, counter in (("load", loads), ("describe", described), ("what was loaded", answers)):

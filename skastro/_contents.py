@@ -12,7 +12,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.ensemble._forest import BaseForest
-from sklearn.neighbors import BallTree, KDTree
+from sklearn.neighbors import BallTree, KDTree, KNeighborsClassifier
+from sklearn.neighbors._base import NeighborsBase
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import NODE_DTYPE, Tree
 
@@ -134,15 +135,18 @@ def check_nodes(schema: dict[str, Any], headers: Headers) -> None:
 
 
 def _check_identities(schema: dict[str, Any], headers: Headers) -> None:
-    """Refuse different things under one identity: skops builds one in place of the other, and a circle of itself."""
+    """Refuse different things under one identity: skops would build the first in place of the others.
+
+    What is left unfolds to no more than is written: nothing holds itself, or names a part in fewer words.
+    """
     numbers: dict[Any, int] = {}  # of everything that is written, equal ones once
-    known: dict[Any, int] = {}
+    known: dict[Any, int] = {}  # by identity
 
     def number(part: Any) -> int:
         key: Any = (type(part), part)
         if isinstance(part, list):
             key = tuple([number(item) for item in part])
-        if isinstance(part, dict):
+        if isinstance(part, dict):  # arrays that look alike are alike here: an estimator copies some when it is saved
             file = part.get("file")
             shown = part | {"file": str(headers.get(file))} if isinstance(file, str) else part
             key = tuple([(name, number(item)) for name, item in shown.items() if name != "__id__"])
@@ -160,11 +164,12 @@ def _check_tree(node: dict[str, Any], headers: Headers) -> None:
         raise ValueError("a decision tree has no state")
     state = node["content"]["content"]
     n_features, classes, n_outputs = node["__reduce__"]["args"]["content"]
-    counts = [_count(number) for number in (state["node_count"], n_outputs, n_features, state["max_depth"])]
+    _count(n_features), _count(state["max_depth"])
+    rows, outputs = _count(state["node_count"]), _count(n_outputs)
     arrays = [_header(array, headers) for array in (state["nodes"], state["values"], classes)]
-    (rows, fields), (values, real), (sizes, whole) = arrays
-    shaped = rows == tuple(counts[:1]) and values[:-1] == tuple(counts[:2]) and sizes == tuple(counts[1:2])
-    if not shaped or fields.names != NODE_DTYPE.names or real.kind != "f" or whole.kind != "i":
+    (nodes_shape, nodes_type), (values_shape, values_type), (classes_shape, classes_type) = arrays
+    shaped = (nodes_shape, values_shape[:-1], classes_shape) == ((rows,), (rows, outputs), (outputs,))
+    if not shaped or (nodes_type.names, values_type.kind, classes_type.kind) != (NODE_DTYPE.names, "f", "i"):
         raise ValueError("a decision tree has arrays of foreign shapes")
 
 
@@ -202,6 +207,8 @@ def check_built(parts: Iterable[Any]) -> None:
         if isinstance(part, BallTree | KDTree):  # the same points make the same tree
             data, _, _, _, leaf_size, *_, metric, _ = part.__getstate__()
             part.__setstate__(type(part)(data, leaf_size=leaf_size, metric=metric).__getstate__())
+        if isinstance(part, NeighborsBase) and hasattr(part, "_fit_X") and not _same_rows(part):
+            raise ValueError("it holds neighbors whose targets are others than their points'")
         if isinstance(part, np.random.RandomState) and not _is_inside(part):
             raise ValueError("it holds a random state whose position is outside it")
 
@@ -219,6 +226,17 @@ def _same_features(part: Any) -> bool:
     chosen = getattr(part, "estimators_features_", [])
     trees = getattr(part, "estimators_", [])
     return all(tree.n_features_in_ == width for tree in trees) and all(len(some) == width for some in chosen)
+
+
+def _same_rows(part: Any) -> bool:
+    """Check that points are as long as the rows to come, and have a target each: votes are counted by known classes."""
+    points = part._fit_X
+    if points.ndim != 2 or points.shape[1] != part.n_features_in_:
+        return False
+    targets = getattr(part, "_y", points)
+    voting = isinstance(part, KNeighborsClassifier) and not part.outputs_2d_
+    known = not voting or (targets.min() >= 0 and targets.max() < len(part.classes_))
+    return len(targets) == len(points) and known
 
 
 def _is_sound(tree: Tree) -> bool:

@@ -4,8 +4,10 @@ import json
 import zipfile
 
 import pytest
+from sklearn.dummy import DummyClassifier
 
 from skastro.cli import main
+from skastro.persistence import save
 
 
 def test_demo_does_the_main_job(tmp_path, capsys):
@@ -41,3 +43,20 @@ def test_info_of_a_damaged_model_is_one_sentence(tmp_path, capsys, content):
         main(["info", str(file)])
     assert ended.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")
+
+
+@pytest.mark.parametrize("depth", range(100, 1000, 50))
+def test_info_of_nested_provenance_is_told_or_refused(tmp_path, capsys, depth):
+    file = tmp_path / "model.skastro"
+    save(DummyClassifier(), file)
+    with zipfile.ZipFile(file) as archive:
+        schema, about = json.loads(archive.read("schema.json")), archive.read("skastro.json")
+    node = {"__loader__": "JsonNode", "content": "[" * depth + "]" * depth}
+    schema["content"]["content"]["provenance_"] = node
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+        archive.writestr("skastro.json", about)
+    try:
+        main(["info", str(file)])
+    except SystemExit:
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")

@@ -900,6 +900,24 @@ def test_a_forest_of_trees_for_more_features_is_refused(estimator, path):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("_fit_X", lambda points: points[:, :5].copy()),
+        ("_fit_X", lambda points: points[0]),
+        ("_y", lambda labels: labels[:-1]),
+        ("_y", lambda labels: labels + 1),
+        ("_y", lambda labels: labels - 1),
+    ],
+)
+def test_neighbors_of_foreign_targets_are_refused(name, change, path):
+    neighbors = KNeighborsClassifier(algorithm="brute").fit(X, y)
+    setattr(neighbors, name, change(getattr(neighbors, name)))
+    dump(neighbors, path)
+    with pytest.raises(ValueError, match="neighbors whose targets are others"):
+        load(path)
+
+
 def test_a_forest_of_some_features_comes_back(path):
     forest = IsolationForest(n_estimators=3, max_features=0.3, random_state=0).fit(X)
     assert_array_equal(again(forest, path).score_samples(X), forest.score_samples(X))
