@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 __all__ = ["Bounds"]
 
-# Building takes more than is kept, such as sketches to look at and tables that are not saved: of timm's networks up to
-# twice the elements and 15 operations for each array, which leaves room for a user's own.
-ELEMENTS, SPARE_ELEMENTS = 4, 1 << 24
+# Building takes more than is kept: mostly twice the elements and 15 operations for each array of a timm network, more
+# where tables that are not saved grow with the image, as in Swin's windows.
+ELEMENTS, SPARE_ELEMENTS = 16, 1 << 24
 STEPS, SPARE_STEPS = 64, 1 << 12
 
 

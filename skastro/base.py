@@ -144,7 +144,7 @@ class BaseModel(BaseEstimator):
             )
         super().__setstate__(state)
         for name, arrays in weights.items():
-            with local_seed(0), Bounds(arrays.values()):
+            with local_seed(0), Bounds(arrays.values()):  # by the class's hook: a state may hold all else of its name
                 network = getattr(type(self), f"build_{name}")(self).eval()
             network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
             setattr(self, f"{name}_", network)
