@@ -6,6 +6,7 @@ decision trees. After: indices that scikit-learn and NumPy follow without lookin
 
 import json
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -24,6 +25,9 @@ __all__ = ["ABOUT", "Headers", "check_built", "check_nodes", "items", "nodes", "
 ABOUT = "skastro.json"  # the member of a file that states its format
 OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
 TWISTER_WORDS = 624
+# Of compiled objects that take a tuple as it is: they look for what it lacks, and follow None.
+COMPILED = {"sklearn.metrics._dist_metrics", "sklearn.neighbors._ball_tree", "sklearn.neighbors._kd_tree"}
+SAMPLE_WEIGHT = 12  # its place in the state of a neighbor tree, where None is in place
 
 Headers = dict[str, tuple[tuple[int, ...], np.dtype]]
 
@@ -132,6 +136,10 @@ def check_nodes(schema: dict[str, Any], headers: Headers) -> None:
             raise ValueError("an array is not in the member of its name")  # else one member could be read many times
         if node["__loader__"] == "TreeNode":
             _check_tree(node, headers)
+        elif node["__loader__"] == "LossNode" and node["content"]["content"]:
+            raise ValueError("a loss has a state, beside its arguments")
+        elif node["__loader__"] == "ObjectNode" and node["__module__"] in COMPILED:
+            _check_state(node, headers)
 
 
 def _check_identities(schema: dict[str, Any], headers: Headers) -> None:
@@ -173,9 +181,20 @@ def _check_tree(node: dict[str, Any], headers: Headers) -> None:
         raise ValueError("a decision tree has arrays of foreign shapes")
 
 
+def _check_state(node: dict[str, Any], headers: Headers) -> None:
+    """Compare the state of a compiled object with that of a new one: as many parts, and arrays for arrays."""
+    kind = getattr(import_module(node["__module__"]), node["__class__"])
+    fresh, parts = kind.__new__(kind).__getstate__(), node["content"]["content"]
+    if node["content"]["__loader__"] != "TupleNode" or len(parts) != len(fresh):
+        raise ValueError(f"a {kind.__name__} has a foreign state")
+    for wanted, part in zip(fresh[:SAMPLE_WEIGHT], parts, strict=False):
+        if isinstance(wanted, np.ndarray) and len(_header(part, headers)[0]) != wanted.ndim:
+            raise ValueError(f"a {kind.__name__} has an array of another number of axes")
+
+
 def _header(node: dict[str, Any], headers: Headers) -> tuple[tuple[int, ...], np.dtype]:
-    if node["__class__"] != "ndarray":
-        raise ValueError(f"a decision tree has a {node['__class__']} in place of an array")
+    if node["__class__"] != "ndarray" or node.get("file") not in headers:
+        raise ValueError(f"a tree or a distance has a {node['__class__']} in place of an array")
     return headers[node["file"]]
 
 

@@ -900,6 +900,40 @@ def test_a_forest_of_trees_for_more_features_is_refused(estimator, path):
         load(path)
 
 
+NULL = {"__loader__": "JsonNode", "__module__": "builtins", "__class__": "str", "content": "null"}
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("algorithm", ["ball_tree", "kd_tree"])
+def test_a_neighbor_tree_without_an_array_is_refused(algorithm, place, path):
+    save(NearestNeighbors(algorithm=algorithm).fit(X[:, :9]), path)
+    name = {"ball_tree": "BallTree", "kd_tree": "KDTree"}[algorithm]
+    rewrite(path, lambda schema: node_of(schema, name)["content"]["content"].__setitem__(place, NULL))
+    with pytest.raises(ValueError, match="in place of an array"):
+        load(path)
+
+
+def test_a_loss_with_a_state_is_refused(path):
+    save(SGDClassifier().fit(X, y), path)
+
+    def fill(schema):
+        loss = next(node for node in nodes(schema) if node["__loader__"] == "LossNode")
+        loss["content"] = {**listed(NULL), "__loader__": "TupleNode", "__class__": "tuple"}
+
+    rewrite(path, fill)
+    with pytest.raises(ValueError, match="a loss has a state"):
+        load(path)
+
+
+@pytest.mark.parametrize("change", [list.pop, list.clear, lambda state: state.append(NULL), list.reverse])
+@pytest.mark.parametrize("name", ["EuclideanDistance64", "KDTree"])
+def test_a_compiled_object_of_a_foreign_state_is_refused(name, change, path):
+    save(NearestNeighbors(algorithm="kd_tree").fit(X[:, :9]), path)
+    rewrite(path, lambda schema: [change(node_of(schema, name)["content"]["content"])] and schema)
+    with pytest.raises(ValueError, match=r"has a foreign state|in place of an array|of another number of axes"):
+        load(path)
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
