@@ -363,7 +363,14 @@ def refusal(error, path):
         return f"FAILED: {type(error).__name__} {text[:200]}"
     if "\n" in text or len(text) > 1000 or not text.endswith("."):
         return f"FAILED: unclear message {text[:200]}"
-    kinds = ["cut short", "which load does not trust", "earlier, unreleased", "newer skastro", "is damaged"]
+    kinds = [
+        "MemoryError",
+        "cut short",
+        "which load does not trust",
+        "earlier, unreleased",
+        "newer skastro",
+        "is damaged",
+    ]
     return "refused: " + next((kind for kind in kinds if kind in text), "FAILED: unknown message")
 
 
