@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from skastro._bounds import Bounds
 from skastro._registry import FORMAT
 from skastro.training import (
     HeldOut,
@@ -148,7 +149,8 @@ class BaseModel(BaseEstimator):
         super().__setstate__(state)
         with local_seed(0):
             for name, arrays in weights.items():
-                network = getattr(self, f"build_{name}")().eval()
+                with Bounds(arrays.values()):  # by the class's hook: a state may hold all else of its name
+                    network = getattr(type(self), f"build_{name}")(self).eval()
                 network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
                 setattr(self, f"{name}_", network)
 

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tell(chosen.file)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    except RecursionError:
+        parser.error(f"{chosen.file} is damaged: what it was trained on is nested too deeply.")
 
 
 def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:

@@ -1,8 +1,9 @@
 """Files that hold a fitted pipeline, and that run nothing when they are read.
 
 A file is what skops writes: the arrays, and ``schema.json``, a tree of nodes that each name a class and the
-loader that rebuilds it. `load` works in three breaths: it reads that tree, audits every node against a closed
-list of (loader, class) pairs, and only then lets skops construct. The list holds this library's estimators
+loader that rebuilds it. `load` works in four breaths: it reads that tree and the headers of the arrays, audits every
+node against a closed list of (loader, class) pairs, compares what the nodes claim with what the file holds, and only
+then lets skops construct, networks within the bounds that their weights set. The list holds this library's estimators
 and those of scikit-learn that its pipelines use, each by its exact name. What it leaves out matters as much:
 
 - callables: no function, method, partial or constructor call. The one exception is metrics, scikit-learn's and ours,
@@ -16,8 +17,7 @@ A user's own estimator classes join the list for one call, by full name in ``tru
 A file also has ``skastro.json``: the number of its format, and our version. One without it, or of another format, is
 refused before its nodes are audited: its classes may have moved since.
 
-All other numbers are taken as they are: a file made in malice can still predict nonsense, crash the process or
-fill the memory.
+All other numbers are taken as they are: a file made in malice can still predict nonsense, or fail when it predicts.
 """
 
 import io
@@ -27,16 +27,15 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, BinaryIO
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZipFile
 
-import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.neighbors import BallTree, KDTree
-from sklearn.tree._tree import Tree
 from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequest
 
 from skastro import __version__, _registry
+from skastro._contents import ABOUT, Headers, check_built, check_nodes, items, nodes, read
 
 __all__ = ["describe", "load", "save"]
 
@@ -120,8 +119,6 @@ TRUSTED = {
     # The types of a dictionary's keys. Not bool: skops reads the key False back as True.
     "TypeNode": NUMBERS | _names({"builtins": "float int str", "numpy": "str_"}),
 }
-OLDEST_PROTOCOL = 2  # of skops: older ones select older, laxer nodes, and no file of ours has them
-ABOUT = "skastro.json"  # the member of a file that states its format
 ADMIT = "trusted= admits by its full name an estimator class whose code you trust"
 
 
@@ -178,9 +175,10 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
         skops.io.dump(estimator, file)
     with ZipFile(file, "a") as archive:
         archive.writestr(ABOUT, json.dumps({"format": _registry.FORMAT, "version": __version__}))
-    if foreign := _foreign(_read(file, path)[0], allowed):
+    schema, _, headers = read(file)
+    if foreign := _foreign(schema, allowed):
         raise TypeError(f"save cannot keep {foreign}: load would not trust it ({ADMIT}; pickle keeps anything).")
-    _construct(file, path, allowed)
+    _construct(file, schema, headers, allowed)
     path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -216,7 +214,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
         If `trusted` is one string, or holds anything but strings.
     ValueError
         If the file is cut short, is not one of ours or of another format, holds a type outside the closed list (it
-        is named, and nothing was run), or holds a tree whose indices lead outside it; if `trusted` names what is no
+        is named, and nothing was run), or is damaged: its parts do not fit together; if `trusted` names what is no
         estimator class.
 
     See Also
@@ -236,14 +234,16 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     """
     allowed = _allowed(trusted)
     with open(path, "rb") as file:
-        schema, about = _read(file, path)
+        schema, about, headers = _read(file, path)
         _refuse_format(about, path)
-        if foreign := _foreign(schema, allowed):
-            raise ValueError(f"{path} holds {foreign}, which load does not trust ({ADMIT}); nothing in it was run.")
-        try:
-            return _construct(file, path, allowed)
-        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
-            raise ValueError(f"{path} is damaged: its parts do not fit together ({error}).") from error
+        with _one_sentence(path):
+            foreign = _foreign(schema, allowed)
+        if foreign:
+            raise ValueError(
+                f"{path} holds {_short(foreign)}, which load does not trust ({ADMIT}); nothing in it was run."
+            )
+        with _one_sentence(path):
+            return _construct(file, schema, headers, allowed)
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut short or is not one of ours.
+        If the file is cut short, is not one of ours, or is damaged.
 
     Examples
     --------
@@ -280,16 +280,16 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     ['sklearn.linear_model._ridge.Ridge']
     """
     with open(path, "rb") as file:
-        schema, about = _read(file, path)
-    nodes = list(_nodes(schema))
+        schema, about, _ = _read(file, path)
     plain = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "TupleNode", "TypeNode"}
-    states = [node["content"] for node in nodes if node["__loader__"] == "DictNode"]
-    return {
-        "classes": sorted({_node_name(node) for node in nodes if node["__loader__"] not in plain}),
-        "provenance": [_plain(state["provenance_"]) for state in states if "provenance_" in state],
-        "skastro": about.get("version"),
-        "skops": schema.get("_skops_version"),
-    }
+    with _one_sentence(path):
+        states = [node["content"] for node in nodes(schema) if node["__loader__"] == "DictNode"]
+        return {
+            "classes": sorted({_node_name(node) for node in nodes(schema) if node["__loader__"] not in plain}),
+            "provenance": [_plain(state["provenance_"]) for state in states if "provenance_" in state],
+            "skastro": about.get("version"),
+            "skops": schema.get("_skops_version"),
+        }
 
 
 def _name(kind: type) -> str:
@@ -314,17 +314,6 @@ def _allowed(trusted: Collection[str]) -> dict[str, frozenset[str]]:
     return TRUSTED | {"ObjectNode": TRUSTED["ObjectNode"].union(names)}
 
 
-def _items(value: Any) -> list[Any]:
-    """List what a container holds; nothing for what is none."""
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return list(value)
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return list(np.asarray(value).flat)
-    return []
-
-
 def _refuse_parameters(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> None:
     """Refuse by name a parameter that `load` would not trust; what was learned is audited once written."""
     if _name(type(estimator)) not in allowed["ObjectNode"]:
@@ -345,7 +334,7 @@ def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         if isinstance(value, tuple) and value and isinstance(value[0], str):  # a step goes by its own name
             name = prefix + value[0]
         yield name, value
-        waiting.extend((name, item) for item in _items(value))
+        waiting.extend((name, item) for item in items(value))
         if hasattr(value, "get_params") and not isinstance(value, type):
             yield from _parameters(value, f"{name}__")
 
@@ -358,7 +347,7 @@ def _parts(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> Iterator[An
         if id(part) not in seen:
             seen[id(part)] = part
             yield part
-            waiting.extend(_items(part))
+            waiting.extend(items(part))
             if _name(type(part)) in allowed["ObjectNode"]:
                 waiting.extend(getattr(part, "__dict__", {}).values())
 
@@ -377,21 +366,30 @@ def _owners_by_name(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> It
             request.owner = owner
 
 
-def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the tree of nodes and what the file states about itself, after every member has passed its checksum."""
+def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any], Headers]:
+    """Read all of a file but its arrays."""
     try:
-        with ZipFile(file) as archive:
-            if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
-                raise BadZipFile("Compressed members can unpack to any size, and save writes none.")
-            if archive.testzip() is not None:
-                raise BadZipFile("A checksum is wrong.")
-            schema = json.loads(archive.read("schema.json"))
-            about = json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else {"format": 1}
-        if schema["protocol"] < OLDEST_PROTOCOL or not isinstance(about["format"], int):
-            raise ValueError("The protocol is too old, or the format no number.")
-    except (BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        return read(file)
+    except Exception as error:  # what is no file of ours may fail in any way
         raise ValueError(f"{path} is cut short or not a skastro file.") from error
-    return schema, about
+
+
+@contextmanager
+def _one_sentence(path: Any) -> Iterator[None]:
+    """Say of whatever fails that the file is damaged, but for a package that is not installed."""
+    try:
+        yield
+    except Exception as error:
+        if type(error) is ImportError:
+            raise
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ValueError(f"{path} is damaged: its parts do not fit together ({_short(reason)}).") from error
+
+
+def _short(text: str) -> str:
+    """Make one short line of what a file may have made long, or unreadable."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[:10_000])
+    return shorten(printable.strip(". "), 300, placeholder=" ...")
 
 
 def _refuse_format(about: Mapping[str, Any], path: Any) -> None:
@@ -402,17 +400,9 @@ def _refuse_format(about: Mapping[str, Any], path: Any) -> None:
             "version, or load it with what wrote it."
         )
     if about["format"] > _registry.FORMAT:
-        raise ValueError(f"{path} was written by a newer skastro ({about.get('version')}): upgrade to load it.")
-
-
-def _nodes(part: Any) -> Iterator[dict[str, Any]]:
-    """Every dictionary that skops could take for a node, wherever it hides."""
-    waiting = [part]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict) and "__loader__" in part:
-            yield part
-        waiting.extend(_items(part))
+        raise ValueError(
+            f"{path} was written by a newer skastro ({_short(str(about.get('version')))}): upgrade to load it."
+        )
 
 
 def _node_name(node: dict[str, Any]) -> str:
@@ -421,8 +411,8 @@ def _node_name(node: dict[str, Any]) -> str:
 
 def _foreign(schema: dict[str, Any], allowed: Mapping[str, frozenset[str]]) -> str:
     """Name the classes that are not to be built."""
-    nodes = ((str(node["__loader__"]), _node_name(node)) for node in _nodes(schema))
-    return ", ".join(sorted({name for loader, name in nodes if name not in allowed.get(loader, ())}))
+    named = ((str(node["__loader__"]), _node_name(node)) for node in nodes(schema))
+    return ", ".join(sorted({name for loader, name in named if name not in allowed.get(loader, ())}))
 
 
 def _plain(node: dict[str, Any]) -> Any:
@@ -437,31 +427,11 @@ def _plain(node: dict[str, Any]) -> Any:
     return _node_name(node)
 
 
-def _construct(file: BinaryIO, path: Any, allowed: Mapping[str, frozenset[str]]) -> Any:
-    """Build what an audited file holds, with sound indices."""
+def _construct(file: BinaryIO, schema: dict[str, Any], headers: Headers, allowed: Mapping[str, frozenset[str]]) -> Any:
+    """Build what an audited file holds, if it holds what it claims."""
     import skops.io
 
+    check_nodes(schema, headers)
     estimator = skops.io.load(file, trusted=sorted(frozenset().union(*allowed.values())))
-    for part in _parts(estimator, allowed):
-        if isinstance(part, Tree) and not _is_sound(part):
-            raise ValueError(f"{path} holds a decision tree whose indices lead outside it.")
-        if isinstance(part, BallTree | KDTree):  # the same points make the same tree
-            data, _, _, _, leaf_size, *_, metric, _ = part.__getstate__()
-            part.__setstate__(type(part)(data, leaf_size=leaf_size, metric=metric).__getstate__())
+    check_built(_parts(estimator, allowed))
     return estimator
-
-
-def _is_sound(tree: Tree) -> bool:
-    """Check the indices that compiled code follows without looking: children come later, features exist."""
-    if not 1 <= tree.node_count == tree.capacity:
-        return False
-    children = np.stack([tree.children_left, tree.children_right])
-    leaf = (children == -1).all(axis=0)
-    later = ((children > np.arange(tree.node_count)) & (children < tree.node_count)).all(axis=0)
-    known = (tree.feature >= 0) & (tree.feature < tree.n_features)
-    if not (leaf | later & known).all():
-        return False
-    depth, level = -1, np.zeros(1, dtype=np.intp)
-    while level.size:
-        depth, level = depth + 1, np.unique(children[:, level[~leaf[level]]])
-    return depth == tree.max_depth

@@ -1,14 +1,17 @@
 """The command line, on the smallest settings."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 from sklearn.utils import Bunch
 
 from skastro import load
 from skastro.cli import main
 from skastro.datasets import load_hubble_deep_field
+from skastro.persistence import save
 
 
 @pytest.fixture
@@ -49,3 +52,33 @@ def test_info_refuses_in_one_sentence(tmp_path, capsys, content):
         main(["info", str(file)])
     assert "Traceback" not in (told := capsys.readouterr().err)
     assert "model.skastro" in told
+
+
+@pytest.mark.parametrize("content", [None, 3, {"n": 1}, "[" * 100_000], ids=["null", "number", "no node", "nested"])
+def test_info_of_a_damaged_model_is_one_sentence(tmp_path, capsys, content):
+    file = tmp_path / "model.skastro"
+    with zipfile.ZipFile(file, "w") as archive:
+        kind = {"__module__": "sklearn.dummy", "__class__": "DummyClassifier", "__loader__": "DictNode"}
+        schema = kind | {"protocol": 2, "content": {"provenance_": {"__loader__": "JsonNode", "content": content}}}
+        archive.writestr("schema.json", json.dumps(schema))
+    with pytest.raises(SystemExit) as ended:
+        main(["info", str(file)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")
+
+
+@pytest.mark.parametrize("depth", range(100, 1000, 50))
+def test_info_of_nested_provenance_is_told_or_refused(tmp_path, capsys, depth):
+    file = tmp_path / "model.skastro"
+    save(DummyClassifier(), file)
+    with zipfile.ZipFile(file) as archive:
+        schema, about = json.loads(archive.read("schema.json")), archive.read("skastro.json")
+    node = {"__loader__": "JsonNode", "content": "[" * depth + "]" * depth}
+    schema["content"]["content"]["provenance_"] = node
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+        archive.writestr("skastro.json", about)
+    try:
+        main(["info", str(file)])
+    except SystemExit:
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")

@@ -2,18 +2,22 @@
 
 A pickle is a program, and allowing it only NumPy's functions is not enough: a forged dtype makes NumPy follow addresses
 written in the file (tried: NumPy 2.4 crashes). Here every name in a pickle stands for an inert record. Only when the
-whole file has been read do records become arrays, made from a checked type, a shape and bytes.
+whole file has been read do records become arrays, made from a checked type, a shape and bytes. Nor may a file take
+more time and memory than its length stands for: its opcodes are scanned first, and what it holds is counted before it
+unfolds.
 """
 
 import io
 import pickle
+import pickletools
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from skastro._arrays import array_header
 
 __all__ = ["read_npz", "read_pickle"]
 
@@ -51,14 +55,14 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     ...     read_npz(Path(folder, "sky.npz"), "flux")
     {'flux': array([1., 1., 1.])}
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            missing = [name for name in names if f"{name}.npy" not in archive.namelist()]
-        if not missing:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or not an archive of plain arrays: {error}") from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                missing = [name for name in names if f"{name}.npy" not in archive.namelist()]
+                if not missing:
+                    return {name: _read_array(archive, archive.getinfo(f"{name}.npy")) for name in names}
+        except Exception as error:  # a damaged archive may fail in any way
+            raise ValueError(f"{path} is damaged or not an archive of plain arrays: {error}") from error
     raise ValueError(f"{path} lacks the arrays {', '.join(missing)}.")
 
 
@@ -96,9 +100,36 @@ def read_pickle(path: Path) -> Any:
     """
     content = path.read_bytes()
     try:
-        return _plain(_Reader(io.BytesIO(content), encoding="latin1").load())
+        _scan(content)
+        value = _Reader(io.BytesIO(content), encoding="latin1").load()
+        if _weight(value, {}) > UNFOLDED * len(content):
+            raise pickle.UnpicklingError("it names its parts so often that they would fill the memory.")
+        return _plain(value)
     except Exception as error:  # a damaged pickle may fail in any way
         raise pickle.UnpicklingError(f"{path} was not read: {error}") from error
+
+
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as file:
+        array_header(file, member.file_size)
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _scan(content: bytes) -> None:
+    """Refuse a pickle by its opcodes, of which none is run: those no array needs, and numbers beyond the file."""
+    file = io.BytesIO(content)
+    while (opcode := _OPCODES.get(file.read(1).decode("latin1"))) is not None and opcode.name != "STOP":
+        if opcode.name == "STRING":  # of Python 2, which pickletools reads as ASCII
+            file.readline()
+            continue
+        argument: Any = opcode.arg.reader(file) if opcode.arg else None
+        if opcode.name in _PLACES and not 0 <= argument <= len(content):
+            raise pickle.UnpicklingError(f"it has a part of number or size {argument}, beyond its length.")
+        if isinstance(argument, int) and argument.bit_length() > 64:  # a dictionary of such keys could take forever
+            raise pickle.UnpicklingError("it has an integer of more than 64 bits.")
+    if opcode is None:
+        raise pickle.UnpicklingError("it ends early, or has an opcode that no array needs.")
 
 
 class _Record:
@@ -122,6 +153,20 @@ class _Reader(pickle.Unpickler):
         if meaning is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array; nothing in it was run.")
         return type(name, (_Record,), {"meaning": meaning})
+
+
+def _weight(value: Any, known: dict[int, int]) -> int:
+    """Count what a value unfolds to, its parts as often as they are named, without unfolding it."""
+    if id(value) not in known:
+        known[id(value)] = 0  # where it holds itself
+        parts: Iterable[Any] = value if isinstance(value, list | tuple) else []
+        if isinstance(value, dict):
+            parts = [*value.keys(), *value.values()]
+        if isinstance(value, _Record):
+            parts = [value.arguments, getattr(value, "state", None)]
+        length = len(value) if isinstance(value, str | bytes | bytearray) else 0
+        known[id(value)] = 1 + length + sum(_weight(part, known) for part in parts)
+    return known[id(value)]
 
 
 def _plain(value: Any) -> Any:
@@ -165,6 +210,17 @@ def _scalar(record: _Record) -> Any:
     dtype, raw = record.arguments
     return _array(raw, dtype, (), "C").item()
 
+
+UNFOLDED = 64  # bytes and values for each byte of a pickle: it names a text again in two bytes
+
+# All opcodes of plain values and arrays; no pickler writes the others for them. The first are numbers of places.
+_PLACES = ("PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "FRAME")
+_NEEDED = f"""{" ".join(_PLACES)} STOP MARK PROTO MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD
+    NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8
+    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 LIST EMPTY_LIST APPEND APPENDS
+    DICT EMPTY_DICT SETITEM SETITEMS TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_TUPLE"""
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes if opcode.name in _NEEDED.split()}
 
 # All names in a pickled array; NumPy 1 spells `numpy._core` without the underscore.
 _MEANINGS: dict[str, Callable[[_Record], Any]] = {

@@ -16,6 +16,7 @@ __all__ = ["load_mirabest"]
 # standard, 1 double-double, 2 wide-angle tail, 4 head-tail).
 _CODES = np.array([100, 102, 104, 110, 112, 200, 201, 210, 300, 310])
 _NAMES = np.array(["FRI", "FRII", "hybrid"])
+_LONGEST_NAME = 255  # letters of a file's name; in an array, every name takes the room of the longest
 _FILENAME = re.compile(r"\d{3}_(\d+\.\d+)([+-]\d+\.\d+)_(\d+\.\d+)_(\d+\.\d+)")
 _DESCR = """\
 MiraBest
@@ -154,8 +155,8 @@ def _batch(file: Path) -> dict[str, np.ndarray]:
         content = {_text(key): batch[key] for key in batch}
         images = np.asarray(content["data"]).reshape(-1, 150, 150)
         labels = np.asarray(content["labels"], int)
-        names = np.array([_text(name) for name in content["filenames"]])
-    except (TypeError, ValueError, LookupError) as error:
+        names = np.array(_short_names(content["filenames"]))
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise ValueError(f"{file} is not laid out as a batch of MiraBest: {error!r}.") from error
     if images.dtype != np.uint8:
         raise ValueError(f"{file} is not laid out as a batch of MiraBest: its pixels are {images.dtype}, not uint8.")
@@ -165,6 +166,13 @@ def _batch(file: Path) -> dict[str, np.ndarray]:
             f"(0 to 9 expected) and {len(names)} file names."
         )
     return {"images": images, "label10": labels, "batch": np.full(len(names), file.name), "filename": names}
+
+
+def _short_names(values: list[str | bytes]) -> list[str]:
+    names = [_text(value) for value in values]
+    if any(len(name) > _LONGEST_NAME for name in names):
+        raise ValueError(f"a file name has more than {_LONGEST_NAME} letters")
+    return names
 
 
 def _text(value: str | bytes) -> str:

@@ -78,14 +78,17 @@ class Learner(nn.Module):
         Module from views (and targets by name) to a loss.
     views : callable
         Function from the arrays of the batch named by its ``inputs`` to a sequence of views.
+    draws : Randomness
+        Source of what the objective draws.
     bf16 : bool
         If True, run the objective under bfloat16 autocast.
     """
 
-    def __init__(self, objective: Objective, views: Any, bf16: bool) -> None:
+    def __init__(self, objective: Objective, views: Any, draws: Randomness, bf16: bool) -> None:
         super().__init__()
         self.objective = objective
         self.views = views
+        self.draws = draws
         self.bf16 = bf16
 
     def forward(self, **batch: Tensor) -> Tensor:
@@ -103,10 +106,12 @@ class Learner(nn.Module):
         """
         device = next(iter(batch.values())).device
         taken = {name: batch.pop(name) for name in self.views.inputs if name in batch}
-        with torch.no_grad():
-            views = self.views(**taken)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            return self.objective(*views, **batch)
+        torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
+        with self.draws.installed():
+            with torch.no_grad():
+                views = self.views(**taken)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                return self.objective(*views, **batch)
 
 
 class AsGiven(nn.Module):
@@ -186,17 +191,6 @@ def ema_update(target: nn.Module, online: nn.Module, rate: float) -> None:
     )
 
 
-class Network(NeuralNet):
-    """skorch's loop over steps, of which the forward pass draws random numbers of one fit."""
-
-    draws: Randomness
-
-    def infer(self, x: Any, **fit_params: Any) -> Any:
-        torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
-        with self.draws.installed():
-            return super().infer(x, **fit_params)
-
-
 def auto_epochs(images: int, steps: int) -> int:
     """Return the number of passes over the images: enough to show 32,000, within about 1,000 steps, but at least ten.
 
@@ -274,11 +268,11 @@ def train(
     callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose else []
     callbacks += clone(training.callbacks or [], safe=False)
     if held_out is not None:  # last, because it may end the epoch for the callbacks after it
-        learner = Learner(objective, held_out.views, bf16=False)
+        learner = Learner(objective, held_out.views, draws, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
-    net = Network(
-        Learner(objective, views, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
+    net = NeuralNet(
+        Learner(objective, views, draws, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
         optimizer=make_optimizer,
         optimizer__name=training.optimizer,
@@ -301,7 +295,6 @@ def train(
         compile=training.compile,
         verbose=0,
     )
-    net.draws = draws
     net.initialize()
     net.notify("on_train_begin", X=dataset, y=None)
     try:

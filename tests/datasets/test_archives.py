@@ -1,6 +1,8 @@
 """Laws of reading other people's archives: what is an array is read, and nothing is run."""
 
+import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -107,6 +109,51 @@ def test_cut_pickle_is_refused(tmp_path, length):
         read_pickle(_written(tmp_path, pickle.dumps(ARRAYS)[:length]))
 
 
+def shared(levels):
+    value = [1]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+def circle():
+    value = []
+    value.append(value)
+    return value
+
+
+LONG = pickle.dumps(["galaxy" * 1000] * 1000)
+HOSTILE = {
+    "shared lists": pickle.dumps(shared(40)),
+    "a long text, often": LONG,
+    "a circle": pickle.dumps(circle()),
+    "deep": b"]" * 10_000 + b"a" * 9_999 + b".",
+    "a memo of gigabytes": b"\x80\x02Nr\xff\xff\xff\x0f.",
+    "a memo of gigabytes, in text": b"Np999999999\n.",
+    "a frame beyond the end": b"\x80\x04\x95\xff\xff\xff\xff\xff\x00\x00\x00N.",
+    "bytes beyond the end": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x00N.",
+    "keys that collide": pickle.dumps({number * (2**61 - 1): 0 for number in range(99)}),
+    "an instance of Python 2": b"(ios\nsystem\n.",
+    "a set": pickle.dumps({1}, 4),
+    "a copy of the top": b"K\x012.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_time_and_memory_beyond_the_length_are_refused(tmp_path, name):
+    with pytest.raises(pickle.UnpicklingError, match="batch was not read"):
+        read_pickle(_written(tmp_path, HOSTILE[name]))
+
+
+def test_what_is_named_often_is_read(tmp_path):
+    labels = ["confident wide-angle tail"] * 1000
+    assert read_pickle(_written(tmp_path, pickle.dumps(labels))) == labels
+
+
+def test_text_of_python_2_is_read(tmp_path):
+    assert read_pickle(_written(tmp_path, b"(S'\\xff\\n'\nS\"it's\"\nl.")) == ["ÿ\n", "it's"]
+
+
 def test_missing_files_are_said_to_be_missing(tmp_path):
     for reader in (read_npz, read_pickle):
         with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
@@ -147,6 +194,16 @@ def test_other_file_is_refused(archive):
     archive.write_text("nothing of the kind")
     with pytest.raises(ValueError, match=r"sky\.npz is damaged or not an archive"):
         read_npz(archive, "flux")
+
+
+@pytest.mark.parametrize("shape", [(10**12,), (2,), ()])
+def test_an_array_of_another_size_than_its_member_is_refused(tmp_path, shape):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"shape": shape, "fortran_order": False, "descr": "<f8"})
+    with zipfile.ZipFile(tmp_path / "sky.npz", "w") as archive:
+        archive.writestr("flux.npy", file.getvalue() + bytes(24))
+    with pytest.raises(ValueError, match=r"sky\.npz is damaged or not an archive"):
+        read_npz(tmp_path / "sky.npz", "flux")
 
 
 def test_python_objects_in_an_archive_are_refused(tmp_path):

@@ -68,6 +68,8 @@ def test_subset_without_any_source_is_empty(release):
         {"labels": ["a", "b", "c"]},
         {"filenames": []},
         {"filenames": 3},
+        {"filenames": ["a" * 256, "b", "c"]},
+        {"labels": [5, 6, 2**63]},
     ],
 )
 def test_other_layouts_are_refused(tmp_path, change):
