@@ -179,7 +179,7 @@ def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     >>> [start for start, chunk in chunks(np.zeros((3, 1, 2, 2)))]
     [0]
     """
-    step = max(1, CHUNK_VALUES // max(1, images[:1].size))
+    step = max(1, CHUNK_VALUES // max(1, images.size // len(images)))
     for start in range(0, len(images), step):
         yield start, images[start : start + step]
 

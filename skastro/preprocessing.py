@@ -8,7 +8,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skastro.inputs import as_array, check_rows
+from skastro.inputs import as_array, as_rows, check_rows
 from skastro.surveys import Survey, get_survey
 
 __all__ = ["Deredden"]
@@ -198,11 +198,10 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_fluxes(self, X: Any, extinction: np.ndarray | None, reset: bool) -> np.ndarray:
-        fluxes = check_rows(
-            self, X, reset=reset, dtype=[np.float32, np.float64], allow_nd=True, ensure_all_finite=False
-        )
-        if extinction is not None:
-            _check_bands(fluxes.shape, len(extinction))
+        rows, kinds = as_rows(X), [np.float32, np.float64]
+        if extinction is not None and np.ndim(rows) > 1:
+            _check_bands(np.shape(rows), len(extinction))
+        fluxes = check_rows(self, rows, reset=reset, dtype=kinds, allow_nd=True, ensure_all_finite=False)
         if fluxes.ndim > 2:
             validate_data(self, fluxes, reset=reset, skip_check_array=True)
         return fluxes

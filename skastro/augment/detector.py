@@ -40,6 +40,8 @@ class LevelStep(PixelStep):
 
     sigma: Any
 
+    unit_ = 1.0
+
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
         self.unit_ = unit_of(images)
         self.sigma_ = self._numbers("sigma", images, noise)

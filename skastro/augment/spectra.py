@@ -107,6 +107,7 @@ class InverseVarianceNoise(PixelStep):
         "p": [PROBABILITY],
     }
     metadata: ClassVar[tuple[str, ...]] = ("ivar",)
+    unit_ = 1.0
 
     def __init__(
         self,
@@ -133,11 +134,7 @@ class InverseVarianceNoise(PixelStep):
     def draw(  # noqa: D102
         self, shape: tuple[int, ...], generator: torch.Generator, ivar: Tensor | None = None
     ) -> dict[str, Tensor]:
-        given = (
-            ivar
-            if self.ivar is None
-            else torch.as_tensor(np.asarray(self.ivar, dtype=float) * getattr(self, "unit_", 1.0) ** 2)
-        )
+        given = ivar if self.ivar is None else torch.as_tensor(np.asarray(self.ivar, dtype=float) * self.unit_**2)
         if given is None:
             raise ValueError(
                 "InverseVarianceNoise needs the inverse variance of the batch: call the Augment with ivar=, or give "

@@ -59,7 +59,7 @@ class ImageModality(BaseEmbedder, Modality):
     survey_: Survey | None
     image_shape_: tuple[int, int, int]
     size_: tuple[int, int]
-    bands_axis: int | None
+    bands_axis: int | None = None  # also of a subclass whose constructor does not offer it
     provenance_: dict[str, Any]
 
     def transform(self, X: Any) -> np.ndarray:

@@ -101,29 +101,25 @@ def local_seed(seed: int) -> Iterator[None]:
 
 
 class _Shared:
-    """Settings that all threads of a process share: the first of us to come changes them, the last restores them."""
+    """The default dtype, which all threads of a process share: the first of us changes it, the last restores it."""
 
     def __init__(self) -> None:
         self.users = 0
-        self.before: dict[Any, Any] = {}
+        self.before: torch.dtype | None = None
 
-    def enter(self, threads: int | None) -> None:
+    def enter(self) -> None:
         with _lock:
             self.users += 1
-            self._set(torch.get_default_dtype, torch.set_default_dtype, torch.float32)
-            self._set(torch.get_num_threads, torch.set_num_threads, threads)
+            if (dtype := torch.get_default_dtype()) != torch.float32:
+                self.before = dtype
+                torch.set_default_dtype(torch.float32)
 
     def leave(self) -> None:
         with _lock:
             self.users -= 1
-            while self.before and not self.users:
-                put, value = self.before.popitem()
-                put(value)
-
-    def _set(self, get: Any, put: Any, value: Any) -> None:
-        if value is not None and get() != value:
-            self.before.setdefault(put, get())
-            put(value)
+            if self.before is not None and not self.users:
+                torch.set_default_dtype(self.before)
+                self.before = None
 
 
 _shared = _Shared()
@@ -149,9 +145,13 @@ def own_state(threads: int | None = None) -> Iterator[None]:
     (torch.float32, torch.float64)
     >>> torch.set_default_dtype(torch.float32)
     """
-    _shared.enter(threads)
+    _shared.enter()
     try:
         with ExitStack() as stack:
+            own = torch.get_num_threads()
+            if threads not in (None, own):
+                stack.callback(torch.set_num_threads, own)
+                torch.set_num_threads(threads)
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
             if torch.is_autocast_enabled("cpu"):

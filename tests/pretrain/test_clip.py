@@ -793,7 +793,10 @@ REFUSALS = [
     (lambda s: (s.images, changed(s.spectra, np.inf), None), "infinity"),
     (lambda s: (s.images, s.spectra, s.ivar[:, :30]), r"ivar of shape \(24, 30\) does not go with X"),
     (lambda s: (s.images, s.spectra, changed(s.ivar, -1.0)), "ivar has 1 values that are negative"),
-    (lambda s: (s.images, [*s.spectra[:23], s.spectra[0, :40]], None), "X has spectra of 40 to 60 pixels"),
+    (
+        lambda s: (s.images, [*s.spectra[:23], s.spectra[0, :40]], None),
+        r"y has rows of several shapes, such as \(40,\) and \(60,\): resample",
+    ),
     (lambda s: (s.images[:, :1], s.spectra, None), "X has 1 bands, but 2 were learned"),
     (lambda s: (s.images, s.spectra[:, :40], None), "X has 40 features, but MaskedSpectrumEmbedder is expecting 60"),
 ]

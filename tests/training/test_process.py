@@ -41,16 +41,17 @@ def test_the_last_of_several_users_restores_the_state():
     entered, leave = threading.Event(), threading.Event()
 
     def other():
-        with own_state(threads=1):
+        with own_state():
             entered.set()
             leave.wait()
 
     try:
-        with own_state(threads=2):
+        with own_state(threads=3):
             beside = threading.Thread(target=other)
             beside.start()
             entered.wait()
         assert torch.get_default_dtype() == torch.float32  # the other still computes
+        assert torch.get_num_threads() == threads
         leave.set()
         beside.join()
         assert torch.get_default_dtype() == torch.float64

@@ -716,7 +716,7 @@ def test_the_loss_of_rows_held_out_is_weighted_and_does_not_depend_on_the_batche
 
     rng, watched = np.random.default_rng(0), torch.tensor([3, 1, 4, 15, 9])
     images, weight = rng.normal(size=(20, 1, 2, 3)).astype(np.float32), rng.uniform(0, 3, 20).astype(np.float32)
-    learner = Learner(Weighted().train(), AsRows(), bf16=False)
+    learner = Learner(Weighted().train(), AsRows(), Randomness(0), bf16=False)
     rows = torch.from_numpy(images)[watched].flatten(1)
     each = ((learner.objective.encoder(rows) - rows[:, :2]) ** 2).mean(dim=1).detach().numpy()
     for more, slow in (({}, each.mean()), ({"weight": weight}, np.average(each, weights=weight[watched]))):
