@@ -83,7 +83,7 @@ def warn_of_far_targets(y: np.ndarray, stacklevel: int) -> None:
     >>> import warnings
     >>> import numpy as np
     >>> from skastro.outliers import warn_of_far_targets
-    >>> with warnings.catch_warnings(record=True) as told:
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
     ...     warn_of_far_targets(np.append(np.linspace(0, 1, 30), -9999.0), stacklevel=2)
     >>> print(told[0].message)
     1 of 31 targets lie more than 10 times as far out as most others; the first is in row 30: is it a mark for missing?

@@ -90,6 +90,15 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        """Read all for a method of arrays, such as ``max``, which a step of an augmentation may ask for."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(name)
+        return getattr(self[:], name)
+
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         chunk = self.images[rows]
         if chunk.dtype == np.uint8:

@@ -7,7 +7,7 @@ from skastro.training.device import draw_seed, resolve_device, uses_bf16
 from skastro.training.inference import Inference
 from skastro.training.loop import AsGiven, Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
 from skastro.training.optimizer import make_optimizer
-from skastro.training.process import Randomness, free_threads, local_seed, own_state
+from skastro.training.process import Randomness, bfloat16, free_threads, local_seed, own_state
 from skastro.training.validation import HeldOut, hold_out, mean_loss
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "as_batch",
     "auto_epochs",
     "base_lr",
+    "bfloat16",
     "draw_seed",
     "ema_update",
     "free_threads",

@@ -11,7 +11,7 @@ from torch import nn
 
 from skastro.pixels import Pixels
 from skastro.training.batches import as_batch
-from skastro.training.process import own_state
+from skastro.training.process import bfloat16, own_state
 
 __all__ = ["Inference"]
 
@@ -91,11 +91,7 @@ class Inference:
             few = {name: array[consecutive] for name, array in arrays.items()}
             if check is not None:
                 check(few, chosen)
-            with (
-                own_state(self.threads),
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16),
-            ):
+            with own_state(self.threads), torch.inference_mode(), bfloat16(self.device, self.bf16):
                 batch = as_batch(few, slice(None), self.device)
                 outputs = [network(*view(**batch)) for view in views]
             yield chosen, outputs

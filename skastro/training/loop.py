@@ -19,7 +19,7 @@ from skastro.training.callbacks import EarlyStopping, Monitor, Progress, Schedul
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
-from skastro.training.process import Randomness
+from skastro.training.process import Randomness, bfloat16
 from skastro.training.validation import HeldOut, mean_loss
 
 __all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "train"]
@@ -106,11 +106,11 @@ class Learner(nn.Module):
         """
         device = next(iter(batch.values())).device
         taken = {name: batch.pop(name) for name in self.views.inputs if name in batch}
-        torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
         with self.draws.installed():
+            torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
             with torch.no_grad():
                 views = self.views(**taken)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            with bfloat16(device, self.bf16):
                 return self.objective(*views, **batch)
 
 

@@ -12,7 +12,7 @@ import joblib
 import psutil
 import torch
 
-__all__ = ["Randomness", "free_threads", "local_seed", "own_state"]
+__all__ = ["Randomness", "bfloat16", "free_threads", "local_seed", "own_state"]
 
 RENEWED = 60.0  # seconds for which the load of the machine is believed
 LOOKED_AT = 0.1  # seconds over which it is measured
@@ -97,6 +97,24 @@ def local_seed(seed: int) -> Iterator[None]:
     True
     """
     with Randomness(seed).installed():
+        yield
+
+
+@contextmanager
+def bfloat16(device: torch.device, enabled: bool) -> Iterator[None]:
+    """Compute in bfloat16 by autocast; threads take turns, because they share its cache of weights.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device of the computation.
+    enabled : bool
+        If False, nothing changes.
+    """
+    if not enabled:
+        yield
+        return
+    with _lock, torch.autocast(device.type, torch.bfloat16):
         yield
 
 
