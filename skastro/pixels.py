@@ -15,7 +15,7 @@ from skastro.outliers import limits, warn_of_far
 __all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
-CENTER_VALUES = 1 << 21  # pixels used to find what the extremes are measured from
+CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
 # Beyond these, float32 loses squares and products of pixels: other units then.
 SMALL, LARGE = 1e-12, 1e12
 

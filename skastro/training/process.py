@@ -225,8 +225,8 @@ def free_threads() -> int:
     >>> 1 <= free_threads() <= torch.get_num_threads()
     True
     """
-    threads = min(torch.get_num_threads(), joblib.cpu_count())
-    return threads if threads == 1 else max(1, min(threads, round(joblib.cpu_count() - _load())))
+    own = torch.get_num_threads()
+    return own if own == 1 else max(1, min(own, round(joblib.cpu_count() - _load())))
 
 
 def _forked() -> None:
