@@ -2,10 +2,13 @@ import os
 from pathlib import Path
 
 import pytest
+import scipy.linalg  # noqa: F401 loads its BLAS, which then is told
 import torch
+from threadpoolctl import threadpool_limits
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: a thread each
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 @pytest.fixture(scope="session")
