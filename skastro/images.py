@@ -225,6 +225,13 @@ def check_shape(
                 f"X of shape {(n, height, width)} looks like one image with its bands last: give X[np.newaxis] with "
                 "bands_axis=-1 (or bands_axis=1, if these are images of few columns)."
             )
+    if bands is None and bands_axis == -1 and height <= FEW_BANDS and height < min(came, width):
+        raise ValueError(
+            f"bands_axis=-1, but X of shape {(n, height, width, came)} looks to have its bands first: "
+            "leave bands_axis=None."
+        )
+    if bands is not None and came == 1 < bands == n:
+        raise ValueError(f"X of shape {(n, height, width)} looks like one image of {bands} bands: give X[np.newaxis].")
     if bands is not None and came != bands:
         hint = " Its last axis looks like the bands: give np.moveaxis(X, -1, 1)." if width == bands else ""
         raise ValueError(f"X has {came} bands, but {bands} were learned in fit.{hint}")

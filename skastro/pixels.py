@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from skastro.images import as_pixels, chunks
-from skastro.outliers import limits, warn_of_far
+from skastro.outliers import FAR, limits, warn_of_far
 
 __all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
+FLAT = 1e-3  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
+LARGEST = 1e38  # what is said to be usual beyond this is not known
 # Beyond these, float32 loses squares and products of pixels: other units then.
 SMALL, LARGE = 1e-12, 1e12
 
@@ -66,6 +68,9 @@ class Pixels:
         self.mask = None if mask is None or mask.all() else mask
         self.told = told
         self.far: dict[int, None] = {}
+        # What is usual, where it is known, and the widest range of an image read beside it.
+        self.usual, self.known = learned["limit"] / FAR, learned["limit"] < LARGEST * self.unit
+        self.widest = 0.0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,6 +112,7 @@ class Pixels:
         if self.mask is not None:
             chunk = np.where(self.mask[numbers, np.newaxis, np.newaxis, np.newaxis], chunk, 0)
         low, high = extremes(chunk, numbers)
+        self.widest = max(self.widest, ((high - low) / self.usual)[:, self.known].max(initial=0.0))
         far = np.flatnonzero(((low < self.low) | (high > self.high)).any(axis=1))
         if len(far):
             chunk = chunk.astype(np.float64)
@@ -115,15 +121,24 @@ class Pixels:
         return as_pixels(chunk if self.unit == 1 else chunk / np.float64(self.unit))
 
     def report(self) -> None:
-        """Warn once of the images read so far that are far outside what was learned.
+        """Warn once of the images read so far that are far outside what was learned, or if all are flat beside it.
 
         Warns
         -----
         UserWarning
-            With their number and the first of them.
+            With the number of images far outside and the first of them.
         """
-        if self.far and not self.told:
+        if self.told:
+            return
+        if self.far:
             warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
+            self.told = True
+        elif self.known.any() and 0 < self.widest < FLAT:
+            warnings.warn(
+                "No image varies by a thousandth of what those learned from do: are these in another unit?",
+                UserWarning,
+                stacklevel=3,
+            )
             self.told = True
 
 

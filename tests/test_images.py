@@ -94,6 +94,12 @@ def test_check_shape_accepts():
         ((10, 64, 48, 3), None, None, r"shape \(10, 64, 48, 3\) looks to have its bands last: .* bands_axis=-1"),
         ((10, 48, 64, 9), None, None, r"shape \(10, 48, 64, 9\) looks to have its bands last"),
         ((10, 64, 63, 4), None, None, r"shape \(10, 64, 63, 4\) looks to have its bands last"),
+        (
+            (3, 1, 64, 64),
+            3,
+            None,
+            r"X of shape \(3, 64, 64\) looks like one image of 3 bands: give X\[np\.newaxis\]\.$",
+        ),
         ((64, 1, 48, 3), None, None, r"shape \(64, 48, 3\) looks like one image with its bands last"),
         ((10, 64, 64, 3), 3, None, r"X has 64 bands, but 3 were learned in fit\. .*give np\.moveaxis\(X, -1, 1\)\.$"),
         ((10, 5, 64, 64), 3, None, r"X has 5 bands, but 3 were learned in fit\.$"),
@@ -104,6 +110,13 @@ def test_check_shape_accepts():
 def test_check_shape_refuses(shape, bands, size, sentence):
     with pytest.raises(ValueError, match=sentence):
         check_shape(shape, bands, size)
+
+
+def test_bands_said_to_be_last_that_look_first_are_refused():
+    with pytest.raises(
+        ValueError, match=r"bands_axis=-1, but X of shape \(10, 3, 64, 60\) looks to have its bands first"
+    ):
+        check_shape(fold(np.zeros((10, 3, 64, 60)), bands_axis=-1).shape, None, None, -1)
 
 
 # ---------------------------------------------------------------- pixels
