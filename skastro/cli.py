@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import Bunch
+from threadpoolctl import threadpool_limits
 
 __all__ = ["demo", "main"]
 
@@ -66,10 +67,13 @@ def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:
     galaxies : int, default=1000
         Size of the simulated survey.
     """
+    from skastro.training import free_threads
+
     out.mkdir(parents=True, exist_ok=True)
     start = perf_counter()
-    real_galaxies(out, epochs)
-    simulated_survey(out, epochs, galaxies)
+    with threadpool_limits(free_threads()):  # of the heads too
+        real_galaxies(out, epochs)
+        simulated_survey(out, epochs, galaxies)
     print(f"\nDone in {perf_counter() - start:.0f} s. Pictures and the model are in {out}/.")
 
 
