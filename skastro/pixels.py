@@ -109,11 +109,13 @@ class Pixels:
         if chunk.dtype == np.uint8:
             return chunk
         numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
-        if self.mask is not None:
-            chunk = np.where(self.mask[numbers, np.newaxis, np.newaxis, np.newaxis], chunk, 0)
+        present = np.ones(len(numbers), dtype=bool) if self.mask is None else self.mask[numbers]
+        if not present.all():
+            chunk = np.where(present[:, np.newaxis, np.newaxis, np.newaxis], chunk, 0)
         low, high = extremes(chunk, numbers)
-        self.widest = max(self.widest, ((high - low) / self.usual)[:, self.known].max(initial=0.0))
-        far = np.flatnonzero(((low < self.low) | (high > self.high)).any(axis=1))
+        with np.errstate(over="ignore"):
+            self.widest = max(self.widest, ((high - low) / self.usual)[:, self.known].max(initial=0.0))
+        far = np.flatnonzero(present & ((low < self.low) | (high > self.high)).any(axis=1))
         if len(far):
             chunk = chunk.astype(np.float64)
             chunk[far] = np.clip(chunk[far], *self.bounds)

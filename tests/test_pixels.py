@@ -177,6 +177,13 @@ def test_a_star_changes_nothing_that_is_learned_from_the_others(times, stretch):
         np.testing.assert_allclose(learned[name], without[name], rtol=1e-12)
 
 
+def test_the_widest_range_of_all_is_no_error():
+    images = stars(1)
+    reader = Pixels(np.concatenate([images[:1], [images[0] * 0 + [[-1.7e308, 1.7e308] * 4]]]), learn_pixels(images))
+    assert np.isfinite(reader[:]).all()
+    assert list(reader.far) == [1]
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(5, 9), np.array([9, 7, 1]), np.array([7])])
 def test_what_is_far_outside_is_bounded_to_the_brightest_of_the_others(rows):
     images = stars(1e3)
@@ -228,11 +235,12 @@ def test_few_images_say_nothing_about_what_is_usual(n):
 
 
 def test_absent_images_are_zeros_whatever_they_hold():
-    images = stars(1)
+    images = stars(1) + 1e4  # of which zero is far outside
     images[3] = np.nan
     mask = np.arange(60) != 3
     reader = Pixels(images, learn_pixels(images[mask]), mask)
     assert not reader[np.array([3])].any()
+    assert not reader.far
     np.testing.assert_array_equal(reader[2:4], [images[2].astype("f4"), np.zeros((2, 8, 8))])
 
 
