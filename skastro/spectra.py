@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["pixel_weights", "spectrum_levels", "standardize"]
+__all__ = ["peak_shares", "pixel_weights", "spectrum_levels", "standardize"]
 
 
 def pixel_weights(flux: np.ndarray, ivar: np.ndarray | None = None) -> np.ndarray:
@@ -73,6 +73,33 @@ def spectrum_levels(flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, 
     seen = np.where(weights > 0, flux, 0.0)
     mean = np.sum(weights * seen, axis=1) / total
     return mean, np.sqrt(np.sum(weights * (seen - mean[:, np.newaxis]) ** 2, axis=1) / total)
+
+
+def peak_shares(flux: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Compute the share of each spectrum's variance that its most outlying pixel holds.
+
+    Parameters
+    ----------
+    flux, weights : ndarray of shape (n, n_wavelengths)
+        Flux, and weights that are zero in missing pixels.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        From 0 to 1; 0 if a spectrum is constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.spectra import peak_shares
+    >>> struck = np.array([[1.0, -1.0, 1.0, -1.0], [1.0, -1.0, 1.0, 1e6]])
+    >>> peak_shares(struck, np.ones((2, 4))).round(2).tolist()
+    [0.25, 0.75]
+    """
+    mean, std = spectrum_levels(flux, weights)
+    seen = np.where(weights > 0, flux, mean[:, np.newaxis])
+    largest = np.max(weights * (seen - mean[:, np.newaxis]) ** 2, axis=1)
+    return largest / np.where(std > 0, weights.sum(axis=1) * std**2, np.inf)
 
 
 def standardize(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

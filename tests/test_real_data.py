@@ -133,6 +133,17 @@ def test_accuracy_with_a_star_is_that_without(sky):
     assert min(accuracy(with_star(X, times)) for times in (10, 1000)) >= 0.97
 
 
+def test_a_cosmic_ray_that_flattens_its_spectrum_is_told(spectra, sky):
+    flux = sky.flux.copy()
+    flux[[4, 9], 11] = 1e5
+    with warnings.catch_warnings(record=True, action="always") as told:
+        fitted(spectra, flux, sky)
+    assert any("2 of 40 spectra have one pixel" in str(w.message) and "row 4" in str(w.message) for w in told)
+    flux[[4, 9], 11] = np.nan
+    with warnings.catch_warnings(action="error"):
+        fitted(spectra, flux, sky)
+
+
 # ---------------------------------------------------------------- missing
 
 

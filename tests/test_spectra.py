@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skastro.missing import check_ivar
-from skastro.spectra import pixel_weights, spectrum_levels, standardize
+from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standardize
 
 
 @pytest.fixture
@@ -63,3 +63,12 @@ def test_an_inverse_variance_of_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"ivar of shape \(5, 29\) does not go with X of shape \(5, 30\)"):
         check_ivar(np.ones((5, 29)), (5, 30))
     assert check_ivar(None, (5, 30)) is None
+
+
+def test_the_share_of_one_pixel_is_that_of_its_weighted_square(observed):
+    flux, ivar = observed
+    weights = pixel_weights(flux, ivar)
+    mean, _ = spectrum_levels(flux, weights)
+    squares = np.nan_to_num(weights * (flux - mean[:, None]) ** 2)
+    np.testing.assert_allclose(peak_shares(flux, weights), squares.max(axis=1) / squares.sum(axis=1))
+    assert peak_shares(np.ones((1, 9)), np.ones((1, 9))).tolist() == [0]

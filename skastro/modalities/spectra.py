@@ -1,5 +1,6 @@
 """Spectra as a modality: how flux and inverse variance come in, standardized spectrum by spectrum."""
 
+import warnings
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -19,11 +20,12 @@ from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
 from skastro.outliers import limits, warn_of_far
-from skastro.spectra import pixel_weights, spectrum_levels, standardize
+from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standardize
 
 __all__ = ["SpectrumModality", "SpectrumView"]
 
 CHUNK = 4096  # spectra standardized in one go
+STRUCK = 0.9  # share of the variance that no line on a grid fit for it leaves to one pixel
 
 
 class SpectrumView(nn.Module):
@@ -250,6 +252,14 @@ class SpectrumModality(BaseEmbedder, Modality):
         _, std = spectrum_levels(flux, weights)
         if flux.shape[1] > 1 and not std.any():
             raise ValueError(f"All {len(flux)} spectra are constant: there is nothing to learn from.")
+        struck = np.flatnonzero((peak_shares(flux, weights) > STRUCK) & (np.count_nonzero(weights, axis=1) >= 20))
+        if len(struck):
+            warnings.warn(
+                f"{len(struck)} of {len(flux)} spectra have one pixel that holds nearly all of their variance; the "
+                f"first is row {struck[0]}. The rest is flat beside it: mark it as missing, if it is a cosmic ray.",
+                UserWarning,
+                stacklevel=5,
+            )
         self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
         levels = np.column_stack(as_level(*self._levels(flux, weights)))
         center = np.median(levels, axis=0)
