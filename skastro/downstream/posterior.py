@@ -453,7 +453,8 @@ class FlowPosterior(RegressorMixin, BaseModel):
         overrides = {"precision": "fp32"} if precision == "auto" else {}  # bfloat16 blurs the knots of the splines
         view, monitor = AsGiven("features"), Monitor()
         arrays = {"features": features, "target": target}
-        draws, held_out = Randomness(seed), HeldOut(watched, view, self.n_iter_no_change)
+        draws = Randomness(seed, resolve_device(self.device))
+        held_out = HeldOut(watched, view, self.n_iter_no_change)
         with draws.installed():
             flow = build_flow(self.n_outputs_, self.n_features_in_, **size, kind=self._kind)
         objective = NegativeLogProbability(flow)
