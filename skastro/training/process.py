@@ -16,6 +16,7 @@ __all__ = ["Randomness", "bfloat16", "free_threads", "local_seed", "own_state"]
 
 RENEWED = 60.0  # seconds for which the load of the machine is believed
 LOOKED_AT = 0.1  # seconds over which it is measured
+BUSY = ("user", "nice", "system", "irq", "softirq", "steal")  # of a processor's times, by psutil's names
 
 _lock = threading.RLock()
 
@@ -202,8 +203,8 @@ class _Load:
         own = psutil.Process()
         allowed = set(own.cpu_affinity()) if hasattr(own, "cpu_affinity") else None
         times = [t for place, t in enumerate(psutil.cpu_times(percpu=True)) if allowed is None or place in allowed]
-        idle = sum(t.idle + getattr(t, "iowait", 0.0) for t in times)
-        return len(times) * time.monotonic() - idle - sum(own.cpu_times()[:2])
+        # Not what idle time leaves: in some containers all counters stand still.
+        return sum(getattr(t, kind, 0.0) for t in times for kind in BUSY) - sum(own.cpu_times()[:2])
 
 
 _load = _Load()

@@ -3,6 +3,7 @@
 import os
 import threading
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +89,14 @@ def test_the_load_is_that_of_others_and_believed_for_a_while(monkeypatch):
 
 def test_the_load_counts_other_work_on_the_processors_allowed():
     assert 0 <= process._Load()() <= os.cpu_count() + 1
+
+
+def test_what_others_use_is_all_busy_time_of_the_processors_allowed_but_ones_own(monkeypatch):
+    cpus = [SimpleNamespace(user=5.0, system=2.0, steal=1.0, idle=99.0), SimpleNamespace(user=400.0, idle=1.0)]
+    own = SimpleNamespace(cpu_affinity=lambda: [0], cpu_times=lambda: (3.0, 0.5, 70.0))
+    monkeypatch.setattr(process.psutil, "cpu_times", lambda percpu: cpus)
+    monkeypatch.setattr(process.psutil, "Process", lambda: own)
+    assert process._Load()._used() == 4.5
 
 
 def test_training_takes_the_threads_asked_for(monkeypatch):
