@@ -32,7 +32,7 @@ def filled_ivar(ivar: Any) -> Any:
     >>> filled_ivar(np.ma.masked_equal([[4.0, -1.0]], -1.0)).tolist()
     [[4.0, 0.0]]
     """
-    return np.ma.filled(ivar, 0) if np.ma.isMaskedArray(ivar) else as_array(ivar, "ivar", RAGGED)
+    return ivar.filled(0) if hasattr(ivar, "filled") else as_array(ivar, "ivar", RAGGED)
 
 
 def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray | None:

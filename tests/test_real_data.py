@@ -84,10 +84,6 @@ def answer(model, X, **metadata):
     return (model.predict_proba if is_classifier(model) else model.predict)(X, **metadata)
 
 
-def encoder_of(model):
-    return model.encoder_
-
-
 def in_new_process(code, **env):
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | env, capture_output=True, text=True, check=False
@@ -111,7 +107,7 @@ def test_a_saturated_star_is_told_and_harms_neither_statistics_nor_batch_norm(im
     assert len([w for w in caught if "far out" in str(w.message)]) == 1
     plain = fitted(images, sky.X, sky)
     for (name, star), ordinary in zip(
-        encoder_of(model).named_buffers(), dict(encoder_of(plain).named_buffers()).values(), strict=True
+        model.encoder_.named_buffers(), dict(plain.encoder_.named_buffers()).values(), strict=True
     ):
         if name.endswith("running_var"):
             assert float((star.median() / ordinary.median()).clamp(min=1)) < 2

@@ -68,7 +68,8 @@ def test_an_inverse_variance_of_another_shape_is_refused():
 def test_the_share_of_one_pixel_is_that_of_its_weighted_square(observed):
     flux, ivar = observed
     weights = pixel_weights(flux, ivar)
-    mean, _ = spectrum_levels(flux, weights)
+    mean, std = spectrum_levels(flux, weights)
     squares = np.nan_to_num(weights * (flux - mean[:, None]) ** 2)
-    np.testing.assert_allclose(peak_shares(flux, weights), squares.max(axis=1) / squares.sum(axis=1))
-    assert peak_shares(np.ones((1, 9)), np.ones((1, 9))).tolist() == [0]
+    np.testing.assert_allclose(peak_shares(flux, weights, mean, std), squares.max(axis=1) / squares.sum(axis=1))
+    ones = np.ones((1, 9))
+    assert peak_shares(ones, ones, *spectrum_levels(ones, ones)).tolist() == [0]

@@ -249,10 +249,12 @@ class SpectrumModality(BaseEmbedder, Modality):
     def _learn_levels(self, flux: np.ndarray, ivar: np.ndarray | None) -> Self:
         """Learn what scale is too small to divide by, and how far the levels of spectra spread."""
         weights = pixel_weights(flux, ivar)
-        _, std = spectrum_levels(flux, weights)
+        mean, std = spectrum_levels(flux, weights)
         if flux.shape[1] > 1 and not std.any():
             raise ValueError(f"All {len(flux)} spectra are constant: there is nothing to learn from.")
-        struck = np.flatnonzero((peak_shares(flux, weights) > STRUCK) & (np.count_nonzero(weights, axis=1) >= 20))
+        struck = np.flatnonzero(
+            (peak_shares(flux, weights, mean, std) > STRUCK) & (np.count_nonzero(weights, axis=1) >= 20)
+        )
         if len(struck):
             warnings.warn(
                 f"{len(struck)} of {len(flux)} spectra have one pixel that holds nearly all of their variance; the "
@@ -261,7 +263,7 @@ class SpectrumModality(BaseEmbedder, Modality):
                 stacklevel=5,
             )
         self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
-        levels = np.column_stack(as_level(*self._levels(flux, weights)))
+        levels = np.column_stack(as_level(mean, self._scale(std)))
         center = np.median(levels, axis=0)
         reach = np.abs(levels - center)
         _, limit = limits(reach)
@@ -279,7 +281,11 @@ class SpectrumModality(BaseEmbedder, Modality):
 
     def _levels(self, flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, std = spectrum_levels(flux, weights)
-        return mean, np.maximum(std, self.floor_)
+        return mean, self._scale(std)
+
+    def _scale(self, std: np.ndarray) -> np.ndarray:
+        """Choose what spectra of these standard deviations are divided by."""
+        return np.maximum(std, self.floor_)
 
     def _bounded(self, levels: np.ndarray) -> np.ndarray:
         """Bound levels that are far outside those learned from."""

@@ -4,11 +4,14 @@ import os
 import threading
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from skorch.callbacks import Callback
 
-from skastro import Training
+from skastro import SimCLREmbedder, Training
 from skastro.training import Randomness, free_threads, local_seed, own_state, process
 from skastro.training.device import resolve_device
 
@@ -99,11 +102,23 @@ def test_what_others_use_is_all_busy_time_of_the_processors_allowed_but_ones_own
     assert process._Load()._used() == 4.5
 
 
-def test_training_takes_the_threads_asked_for(monkeypatch):
-    seen = []
-    with own_state(3):
-        seen.append(torch.get_num_threads())
-    assert seen == [3]
+class Threads(Callback):
+    """Note the number of threads in each step."""
+
+    seen: ClassVar[list[int]] = []
+
+    def on_batch_end(self, net, **kwargs):
+        self.seen.append(torch.get_num_threads())
+
+
+def test_training_takes_the_threads_asked_for_and_gives_them_back():
+    own = torch.get_num_threads()
+    X = np.random.default_rng(0).normal(size=(16, 1, 32, 32))
+    SimCLREmbedder("test_resnet", max_epochs=1, batch_size=8, training=Training(threads=3, callbacks=[Threads()])).fit(
+        X
+    )
+    assert Threads.seen == [3, 3]
+    assert torch.get_num_threads() == own
 
 
 def test_a_device_that_a_fork_broke_is_refused(monkeypatch):
