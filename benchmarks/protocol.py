@@ -5,6 +5,8 @@ python benchmarks/protocol.py [--data mirabest gz1] [--methods simclr byol] [--s
 Every run goes into one tidy file as soon as it is scored, and one that is in it already is not repeated: stop when you
 like, and start again. Embeddings see every image without its label, probes the labels of the training folds alone.
 The published test batch of MiraBest stays closed, unless mirabest-published is named; settings are not chosen by it.
+Half of the 10,758 galaxies are for choosing settings (galaxies-development); what is reported is measured on the labels
+of the other half (galaxies, and galaxies-1000 and -3000 for embeddings that see fewer images).
 """
 
 import argparse
@@ -14,6 +16,7 @@ import itertools
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +28,23 @@ import pandas as pd
 import torch
 from machine import header
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from skastro import BarlowTwinsEmbedder, BYOLEmbedder, MoCoEmbedder, SimCLREmbedder, VICRegEmbedder
+from skastro import (
+    BarlowTwinsEmbedder,
+    BYOLEmbedder,
+    DINOEmbedder,
+    FineTuneClassifier,
+    MoCoEmbedder,
+    SimCLREmbedder,
+    VICRegEmbedder,
+)
 from skastro.datasets import load_galaxy_zoo1, load_hubble_deep_field, load_mirabest, make_survey
 from skastro.metrics import sigma_mad
 from skastro.training import ScheduleCallback
@@ -43,8 +55,9 @@ METHODS = {
     "simclr": SimCLREmbedder,
     "vicreg": VICRegEmbedder,
     "barlow": BarlowTwinsEmbedder,
+    "dino": DINOEmbedder,
 }
-FLOORS = ("rings", "untrained")
+FLOORS = ("rings", "untrained", "supervised")
 VIEWS = {"plain": None, "averaged": "dihedral"}
 FRACTIONS = (0.1, 0.3, 1.0)  # of a run, where its weights are looked at
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -60,7 +73,8 @@ class Task:
     target: np.ndarray
     score: Any
     label_counts: tuple[int, ...] = ()
-    is_test: np.ndarray | None = None  # of `rows`, where the split is given: then embeddings do not see those either
+    is_test: np.ndarray | None = None  # of `rows`, where the split is given
+    probe: str = "ridge"
 
     @property
     def is_regression(self) -> bool:
@@ -76,58 +90,103 @@ class Task:
         return [(train, test[piece]) for _, piece in folds.split(test, self.target[test])]
 
 
-def mirabest(published: bool = False) -> tuple[np.ndarray, dict[str, Task]]:
-    """Radio galaxies: the training side alone, or also the published test side."""
+@dataclass
+class Data:
+    """Images, of which embeddings see some (all, where None), and questions about them."""
+
+    images: np.ndarray
+    tasks: dict[str, Task]
+    seen: np.ndarray | None = None
+
+
+def mirabest(published: bool = False) -> Data:
+    """Radio galaxies: the training side alone, or also the published test side, which embeddings do not see."""
     sources = load_mirabest(FOLDER, hybrids=True)
     is_test = sources.batch == "test_batch"
     kept = published | ~is_test
     rows = np.flatnonzero((sources.confident & (sources.target < 2))[kept])
     split = is_test[kept][rows] if published else None
     task = Task(rows, sources.target[kept][rows], accuracy_score, (36, 72, 145, 291), split)
-    return sources.images[kept, :, 40:110, 40:110], {"FRI/FRII": task}
+    seen = np.flatnonzero(~is_test) if published else None
+    return Data(sources.images[kept, :, 40:110, 40:110], {"FRI/FRII": task}, seen)
 
 
-def gz1() -> tuple[np.ndarray, dict[str, Task]]:
+def galaxies(n_images: int | None = None, reported: bool = True) -> Data:
+    """Ten thousand SDSS galaxies: five clean classes for some, Galaxy Zoo 1's four for others, and which are odd.
+
+    One half, without near-duplicates of the other, is for development; the labels to learn from are always its own.
+    """
+    kaggle, zoo = np.load(FOLDER / "galaxies_gz2kaggle.npz"), np.load(FOLDER / "galaxies_gz1.npz")
+    none = {name: np.full(len(table["images"]), -1) for name, table in (("kaggle", kaggle), ("zoo", zoo))}
+    four = np.array([0, 1, 1, 2, -1, 3])[zoo["label"]]  # clockwise and anticlockwise are one, "don't know" is none
+    labels = {
+        "Kaggle, 5 classes": np.concatenate([np.maximum(kaggle["label5"], -1), none["zoo"]]),
+        "GZ1, 4 classes": np.concatenate([none["kaggle"], four]),
+        "odd or not": np.concatenate([kaggle["odd_spiral"], none["zoo"]]),
+    }
+    group = np.concatenate([kaggle["dup_group"], zoo["dup_group"]])
+    alone = group < 0
+    group[alone] = group.max() + 1 + np.arange(alone.sum())
+    is_test = np.random.default_rng(0).random(group.max() + 1)[group] < 0.5
+    broken = np.concatenate([kaggle["flag"], zoo["flag"]]) & 32 > 0
+    tasks = {}
+    for name, target in labels.items():
+        rows = np.flatnonzero((target >= 0) & ~broken & (reported | ~is_test))
+        split = is_test[rows] if reported else None
+        tasks[name] = Task(rows, target[rows], balanced_accuracy_score, (20, 50, 100, 200, 500), split, "logistic")
+    images = np.moveaxis(np.concatenate([kaggle["images"], zoo["images"]]), -1, 1)
+    seen = np.random.default_rng(1).permutation(np.flatnonzero(~broken))[:n_images]
+    return Data(images, tasks, np.sort(seen))
+
+
+def gz1() -> Data:
     zoo = load_galaxy_zoo1(FOLDER, unlabeled=True)
     four, three = np.arange(len(zoo.images)), np.flatnonzero(zoo.target < 3)
     tasks = {
         "4 classes": Task(four, zoo.target, balanced_accuracy_score),
         "3 classes": Task(three, zoo.target[three], balanced_accuracy_score),
     }
-    return np.concatenate([zoo.images, zoo.unlabeled_images]), tasks
+    return Data(np.concatenate([zoo.images, zoo.unlabeled_images]), tasks)
 
 
-def hubble() -> tuple[np.ndarray, dict[str, Task]]:
+def hubble() -> Data:
     field = load_hubble_deep_field()
     every = np.arange(len(field.images))
     names = ("color", "radius", "ellipticity")
-    return field.images, {name: Task(every, field.properties[name].to_numpy(), r2_score) for name in names}
+    return Data(field.images, {name: Task(every, field.properties[name].to_numpy(), r2_score) for name in names})
 
 
-def survey() -> tuple[np.ndarray, dict[str, Task]]:
+def survey() -> Data:
     """Simulated: 10,000 galaxies, of which 2,000 have labels."""
-    galaxies = make_survey(10_000, bands="grz", size=48, random_state=0)
+    sky = make_survey(10_000, bands="grz", size=48, random_state=0)
     rows = np.arange(2_000)
     tasks = {
-        "kind": Task(rows, galaxies.target[rows], balanced_accuracy_score),
-        "redshift": Task(rows, galaxies.redshift[rows], r2_score),
+        "kind": Task(rows, sky.target[rows], balanced_accuracy_score),
+        "redshift": Task(rows, sky.redshift[rows], r2_score),
     }
-    return galaxies.images, tasks
+    return Data(sky.images, tasks)
 
 
-def ugriz() -> tuple[np.ndarray, dict[str, Task]]:
+def ugriz() -> Data:
     """Simulated, as the cutouts of Hayat et al. (2021): 107 pixels, so that windows of 64 can turn and shift."""
-    galaxies = make_survey(2_000, size=107, random_state=0)
-    every = np.arange(len(galaxies.images))
-    return galaxies.images, {"photo-z": Task(every, galaxies.redshift, negative_sigma_mad)}
+    sky = make_survey(2_000, size=107, random_state=0)
+    every = np.arange(len(sky.images))
+    return Data(sky.images, {"photo-z": Task(every, sky.redshift, negative_sigma_mad)})
 
 
 def negative_sigma_mad(truth: np.ndarray, answers: np.ndarray) -> float:
     return -sigma_mad(truth, answers)
 
 
-OPEN = {"mirabest": mirabest, "gz1": gz1, "hubble": hubble, "survey": survey}
-DATA = OPEN | {"mirabest-published": functools.partial(mirabest, published=True), "ugriz": ugriz}
+OPEN = {"mirabest": mirabest, "galaxies": galaxies, "hubble": hubble, "survey": survey}
+DATA = OPEN | {
+    "galaxies-1000": functools.partial(galaxies, 1_000),
+    "galaxies-3000": functools.partial(galaxies, 3_000),
+    "galaxies-development": functools.partial(galaxies, reported=False),
+    "mirabest-published": functools.partial(mirabest, published=True),
+    "gz1": gz1,
+    "ugriz": ugriz,
+}
 load = functools.lru_cache(lambda name: DATA[name]())
 
 
@@ -163,25 +222,29 @@ def embeddings(
     fractions: Sequence[float] = FRACTIONS,
     views: Sequence[str] = tuple(VIEWS),
 ):
-    """Yield step, CPU minutes and the labeled images' embeddings, plain and averaged, at each checkpoint."""
-    images, tasks = load(data)
-    labeled = images[: 1 + max(task.rows.max() for task in tasks.values())]
+    """Yield step, CPU minutes and the embeddings of the rows asked for, plain and averaged, at each checkpoint."""
+    images, seen = load(data).images, load(data).seen
+    labeled = images[asked(data)]
     if method == "rings":
         yield 0, 0.0, {"plain": rings(labeled)}
         return
-    hidden = [task.rows[task.is_test] for task in tasks.values() if task.is_test is not None]
-    seen = np.delete(images, np.concatenate(hidden), axis=0) if hidden else images
     embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**settings)
     if method == "untrained":
         embedder.set_params(max_epochs=0)
     with TemporaryDirectory() as folder:
-        embedder.set_params(training__callbacks=[Checkpoints(folder, fractions)]).fit(seen)
+        embedder.set_params(training__callbacks=[Checkpoints(folder, fractions)])
+        embedder.fit(images if seen is None else images[seen])
         for path in sorted(Path(folder).iterdir()):
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])
             yield kept["step"], kept["minutes"], looks(embedder, labeled, views)
     if method == "untrained":
         yield 0, 0.0, looks(embedder, labeled, views)
+
+
+def asked(data: str) -> np.ndarray:
+    """Rows that some task asks about."""
+    return np.unique(np.concatenate([task.rows for task in load(data).tasks.values()]))
 
 
 def looks(embedder: Any, images: np.ndarray, views: Sequence[str]) -> dict[str, np.ndarray]:
@@ -196,28 +259,57 @@ def rings(images: np.ndarray) -> np.ndarray:
     return np.concatenate([np.concatenate([p.mean(2), p.std(2), p.max(2)], axis=1) for p in pixels], axis=1)
 
 
-def make_probe(method: str, is_regression: bool) -> Any:
-    """A forest for rings; for embeddings ridge regression, whose penalty the training labels choose by themselves."""
+def make_probe(method: str, task: Task) -> Any:
+    """A forest for rings; for embeddings ridge regression, whose penalty the training labels choose by themselves.
+
+    Of galaxies logistic regression, which knew more of embeddings, trained or not, on the development side.
+    """
     if method == "rings":
-        if is_regression:
+        if task.is_regression:
             return RandomForestRegressor(200, max_features=0.33, random_state=0)
         return RandomForestClassifier(500, class_weight="balanced", random_state=0)
+    if task.probe == "logistic":
+        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", tol=1e-3))
     penalties = np.logspace(1, 5, 9)
-    head = RidgeCV(penalties) if is_regression else RidgeClassifierCV(penalties, class_weight="balanced")
+    head = RidgeCV(penalties) if task.is_regression else RidgeClassifierCV(penalties, class_weight="balanced")
     return make_pipeline(StandardScaler(), head)
+
+
+def make_network(seed: int) -> FineTuneClassifier:
+    """The network of the embeddings, trained from scratch with the labels alone."""
+    return FineTuneClassifier("resnet10t", average="dihedral", class_weight="balanced", random_state=seed)
 
 
 def score(method: str, task: Task, features: np.ndarray, count: int | None) -> list[float]:
     """Score each fold of a task, with so many of its labels, drawn once per fold for all methods."""
-    found, features = [], features[task.rows]
+    found = []
     for fold, (train, test) in enumerate(task.folds()):
         if count:
             train = train_test_split(train, train_size=count, stratify=task.target[train], random_state=fold)[0]
-        probe = make_probe(method, task.is_regression).fit(features[train], task.target[train])
+        probe = make_probe(method, task)
+        with warnings.catch_warnings():  # at this tolerance the last steps of a logistic regression change nothing
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(features[train], task.target[train])
         answers = probe.predict(features[test])
         if task.is_regression:  # one image unlike all others must not decide: no answer beyond those seen
             answers = answers.clip(task.target[train].min(), task.target[train].max())
         found.append(round(task.score(task.target[test], answers), 4))
+    return found
+
+
+def supervised(task: Task, images: np.ndarray, seed: int, count: int | None) -> list[float]:
+    """Score the network that learns from labels alone, on five folds: those of a given split share one network.
+
+    It is dear, so that it sees one draw of the labels.
+    """
+    found, fitted = [], {}
+    for fold, (train, test) in enumerate(task.folds()[:5]):
+        if count:
+            train = train_test_split(train, train_size=count, stratify=task.target[train], random_state=0)[0]
+        key = train.tobytes()
+        if key not in fitted:
+            fitted[key] = make_network(seed).fit(images[task.rows[train]], task.target[train])
+        found.append(round(task.score(task.target[test], fitted[key].predict(images[task.rows[test]])), 4))
     return found
 
 
@@ -229,16 +321,34 @@ def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int,
     key = [data, method, json.dumps(settings, sort_keys=True), seed]
     if file.exists() and (pd.read_csv(file)[KEYS] == key).all(axis=1).any():
         return
+    if method == "supervised":
+        append(file, key, supervised_rows(data, seed))
+        return
     looked = list(embeddings(data, method, settings, seed, *(((1.0,), ("plain",)) if brief else ())))
     rows = []
     for step, minutes, views in looked:
-        for view, (name, task) in itertools.product(views, load(data)[1].items()):
+        for view, (name, task) in itertools.product(views, load(data).tasks.items()):
+            features = views[view][np.searchsorted(asked(data), task.rows)]
             for count in (None, *task.label_counts) if step == looked[-1][0] and not brief else (None,):
-                found = score(method, task, views[view], count)
-                rows += [
-                    [*key, step, round(minutes, 2), view, name, count, fold, value] for fold, value in enumerate(found)
-                ]
-    table = pd.DataFrame(rows, columns=[*KEYS, *COLUMNS]).astype({"n_labels": "Int64"})
+                found = score(method, task, features, count)
+                rows += [[step, round(minutes, 2), view, name, count, *scored] for scored in enumerate(found)]
+    append(file, key, rows)
+
+
+def supervised_rows(data: str, seed: int) -> list[list[Any]]:
+    rows = []
+    for name, task in load(data).tasks.items():
+        for count in (None, *task.label_counts[-2:-1]):
+            start = time.process_time()
+            found = supervised(task, load(data).images, seed, count)
+            minutes = round((time.process_time() - start) / 60, 2)
+            rows += [[0, minutes, "averaged", name, count, *scored] for scored in enumerate(found)]
+    return rows
+
+
+def append(file: Path, key: list[Any], rows: list[list[Any]]) -> None:
+    """Append scored folds to the tidy file."""
+    table = pd.DataFrame([[*key, *row] for row in rows], columns=[*KEYS, *COLUMNS]).astype({"n_labels": "Int64"})
     table.to_csv(file, mode="a", header=not file.exists(), index=False)
 
 

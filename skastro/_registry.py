@@ -33,6 +33,7 @@ EXPORTED = {
 
 # Classes that files may hold, imported from their own modules.
 FURTHER = {
+    "skastro.augment.aperture": "Aperture",
     "skastro.augment.base": "Augment",
     "skastro.augment.detector": "Background BandDropout GaussianNoise HotPixels SatelliteTrail",
     "skastro.augment.distributions": "HalfNormal LogNormal Uniform",

@@ -1,5 +1,6 @@
 """Batched augmentations of astronomical images and spectra."""
 
+from skastro.augment.aperture import Aperture
 from skastro.augment.base import Augment
 from skastro.augment.detector import Background, BandDropout, GaussianNoise, HotPixels, SatelliteTrail
 from skastro.augment.distributions import HalfNormal, LogNormal, Uniform
@@ -12,6 +13,7 @@ from skastro.augment.spectra import ContiguousMask, ContinuumTilt, InverseVarian
 
 __all__ = [
     "RECIPES",
+    "Aperture",
     "Augment",
     "Background",
     "BandDropout",

@@ -11,8 +11,10 @@ from skastro.plotting import AugmentationDisplay
 from skastro.surveys import get_survey
 
 VOCABULARY = {
+    "aperture",
+    "background",
     *("extinction", "psf", "noise", "rotate", "flip", "shift", "zoom"),
-    *("crop", "color", "grayscale", "blur", "background", "artifact", "bands"),
+    *("crop", "color", "grayscale", "blur", "aperture", "background", "artifact", "bands"),
 }
 SURVEYS = {"sdss": "sdss", "sdss-all": "sdss", "legacy": "legacy", "astrodino": "legacy"}
 each_recipe = pytest.mark.parametrize("name", RECIPES)
@@ -51,7 +53,7 @@ def test_the_object_in_the_table_is_never_handed_out(name):
     assert joblib.hash(copy) == before
     copy, _ = copy.views((32, 32))[0]
     copy.set_params(rotate__p=0.1, noise=Flip(), edge="border")
-    copy.steps[-1][1].p = 0.5
+    copy.steps[-1][1].p = 0.123
     assert joblib.hash(RECIPES[name]) == before
 
 
@@ -118,17 +120,21 @@ def test_views_of_the_default_recipe_see_half_of_a_galaxy_or_more():
     """What is learned depends on the crop more than on any other step."""
     recipe = get_recipe("galaxy")
     params = recipe.get_params()
-    assert active(params) == ["noise", "rotate", "shift", "crop", "flip", "color", "blur"]
+    moved, changed = ["rotate", "shift", "crop", "flip"], ["color", "grayscale", "blur", "aperture", "background"]
+    assert active(params) == ["noise", *moved, *changed]
     assert (params["crop__scale"], params["crop__ratio"]) == ((0.5, 1.0), (1.0, 1.0))
-    assert (params["noise__scale"], params["rotate__degrees"], params["shift__pixels"]) == ((0.0, 1.0), 180, 2)
-    assert (params["flip__p"], params["color__p"], params["blur__p"]) == (0.5, 0.8, 0.1)
-    assert (params["color__brightness"], params["color__contrast"], params["color__saturation"]) == (0.4, 0.4, 0.2)
+    assert (params["noise__scale"], params["rotate__degrees"], params["shift__pixels"]) == ((0.0, 2.0), 180, 2)
+    assert [params[f"{name}__p"] for name in ("flip", *changed)] == [0.5, 0.8, 0.3, 0.5, 0.8, 1.0]
+    assert (params["color__brightness"], params["color__contrast"], params["color__saturation"]) == (0.6, 0.6, 0.8)
+    assert (params["blur__sigma"], params["aperture__radius"]) == ((0.1, 1.5), (0.5, 1.0))
+    assert params["background__scale"] == (-1.0, 1.0)
     first, second, *local = get_recipe("galaxy-crops").views((32, 32))
     assert [size for _, size in local] == [(16, 16)] * 4
     for view, _ in (first, second):
         assert joblib.hash(view) == joblib.hash(recipe)
     params = local[0][0].get_params()
     assert (params["zoom__scale"], params["crop__scale"]) == ((0.5, 0.5), (0.1, 0.5))
+    assert active(params) == ["noise", "rotate", "zoom", "crop", "flip", "color", "grayscale", "blur", "background"]
 
 
 def test_views_to_learn_labels_from_keep_the_flux():

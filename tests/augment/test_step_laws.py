@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 import skastro.augment
 from skastro.augment import (
+    Aperture,
     Augment,
     Background,
     BandDropout,
@@ -39,6 +40,7 @@ from skastro.persistence import load, save
 from skastro.surveys import Survey
 
 STEPS = [
+    Aperture(),
     Background(sigma=0.2),
     BandDropout(p=0.5),
     ColorJitter(p=1.0),
