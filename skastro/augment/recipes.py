@@ -78,8 +78,8 @@ def galaxy(local: bool = False) -> Augment:
             ("color", ColorJitter(brightness=0.6, contrast=0.6, saturation=0.8, p=0.8)),
             ("grayscale", Grayscale(p=0.3)),
             ("blur", GaussianBlur(sigma=(0.1, 1.5), radius=3, p=0.5)),
-            *([] if local else [("aperture", Aperture(radius=(0.5, 1.0), p=0.8))]),
-            ("background", Background(scale=(-1.0, 1.0))),
+            *([] if local else [("aperture", Aperture())]),
+            ("background", Background()),
         ]
     )
 

@@ -205,7 +205,7 @@ def test_recipes_by_name(images, augment):
     display = AugmentationDisplay.from_recipe(images, augment, random_state=0)
     names = [ax.get_title() for ax in display.axes_[0]]
     assert (names[0], names[-1]) == ("original", "recipe")
-    assert len(names) == {"galaxy": 9, "radio": 7, None: 2}[augment]
+    assert len(names) == {"galaxy": 12, "radio": 7, None: 2}[augment]
     if augment is None:
         assert_array_equal(display.views[0][1], images)
 
