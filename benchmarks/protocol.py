@@ -186,7 +186,15 @@ def supervised(data: str, seed: int) -> list[list[Any]]:
     return rows
 
 
-def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int, brief: bool = False) -> None:
+def run(
+    file: Path,
+    data: str,
+    method: str,
+    settings: dict[str, Any],
+    seed: int,
+    fractions: Sequence[float] = FRACTIONS,
+    brief: bool = False,
+) -> None:
     """Score one run at its checkpoints, and its end with fewer labels, unless the file knows it.
 
     A brief look is at the end alone, plain, with all labels.
@@ -197,7 +205,7 @@ def run(file: Path, data: str, method: str, settings: dict[str, Any], seed: int,
     if method == "supervised":
         append(file, key, supervised(data, seed))
         return
-    looked = list(embeddings(data, method, settings, seed, *(((1.0,), ("plain",)) if brief else ())))
+    looked = list(embeddings(data, method, settings, seed, *(((1.0,), ("plain",)) if brief else (fractions,))))
     rows = []
     for step, minutes, views in looked:
         for view, (name, task) in itertools.product(views, load(data).tasks.items()):
@@ -257,6 +265,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=[*FLOORS, *METHODS], default=[*FLOORS, *METHODS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters other than the defaults")
+    parser.add_argument("--fractions", nargs="+", type=float, default=FRACTIONS, help="of a run, to look at")
     parser.add_argument("--file", type=Path, default=Path(__file__).with_name("protocol.csv"))
     parser.add_argument("--table", action="store_true", help="only print what the file holds")
     chosen = parser.parse_args()
@@ -264,7 +273,7 @@ def main() -> None:
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     for data, method, seed in itertools.product(chosen.data, chosen.methods, chosen.seeds):
         if not chosen.table and (method != "rings" or seed == 0):
-            run(chosen.file, data, method, settings if method in METHODS else {}, seed)
+            run(chosen.file, data, method, settings if method in (*METHODS, "untrained") else {}, seed, chosen.fractions)
     table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
     print(report(table[table["data"].isin(chosen.data)]).to_string(index=False))
 
