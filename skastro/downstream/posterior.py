@@ -195,8 +195,12 @@ class FlowPosterior(RegressorMixin, BaseModel):
     `predict` and `predict_interval` average the same quasi-random points for every row, so that a row's answer depends
     on that row alone; `sample` draws independently.
 
-    The paper takes ten flows; five cost half, and on 5,000 simulated pairs with a Gaussian posterior ten were only
-    0.002 better in log-probability. Its text has coupling transforms, its code independent splines that miss all
+    A new flow is a normal distribution, and its networks are smooth: posteriors that change smoothly with the features
+    are learned from fewer rows. On 5,000 simulated pairs with a Gaussian posterior, the mean log-probability of the
+    defaults was 0.02 below that of the true posterior.
+
+    The paper takes ten flows; five cost half, and on 5,000 such pairs ten were only 0.002 better (before the
+    networks were smooth). Its text has coupling transforms, its code independent splines that miss all
     correlations of the values; the default is autoregressive. ``skastro.published("parker2024-posterior")`` is the
     paper's.
 
