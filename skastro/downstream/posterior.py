@@ -42,7 +42,7 @@ CHUNK = 1 << 13  # points that pass through a flow in one go: what caches hold
 def build_flow(
     n_outputs: int, n_features: int, n_transforms: int, hidden_dim: int, kind: str = "autoregressive"
 ) -> nn.Module:
-    """Make a neural spline flow with random weights.
+    """Make a neural spline flow with random weights that changes nothing yet: it begins as a normal distribution.
 
     Parameters
     ----------
@@ -73,7 +73,18 @@ def build_flow(
     except ImportError as error:
         raise ImportError("FlowPosterior needs zuko: pip install skastro[flows]") from error
     passes = 2 if kind == "coupling" else None  # of the inverse: as many as there are steps of dependence
-    return NSF(n_outputs, n_features, transforms=n_transforms, hidden_features=(hidden_dim, hidden_dim), passes=passes)
+    flow = NSF(
+        n_outputs,
+        n_features,
+        transforms=n_transforms,
+        hidden_features=(hidden_dim, hidden_dim),
+        activation=nn.ELU,
+        passes=passes,
+    )
+    for transform in flow.transform.transforms:
+        for parameter in transform.hyper[-1].parameters():
+            nn.init.zeros_(parameter)
+    return flow
 
 
 class NegativeLogProbability(Objective):
@@ -136,11 +147,12 @@ class FlowPosterior(RegressorMixin, BaseModel):
     n_iter_no_change : int, default=20
         Epochs without a new highest log-probability of the held-out rows after which training stops; the best epoch
         is restored.
-    max_epochs : int, default=100
-        Passes over the rows, at most.
+    max_epochs : int, default=40
+        Passes over the rows, at most. The learning rate falls to zero over all of them, and the last passes, where it
+        is low, gain much: patience is for flows that learn their rows by heart before.
     batch_size : int, default=256
         Largest batch in training.
-    lr : float, default=1e-3
+    lr : float, default=3e-3
         Peak learning rate.
     training : Training, default=None
         Configuration of the training. ``precision="auto"`` is float32 here.
@@ -183,8 +195,12 @@ class FlowPosterior(RegressorMixin, BaseModel):
     `predict` and `predict_interval` average the same quasi-random points for every row, so that a row's answer depends
     on that row alone; `sample` draws independently.
 
-    The paper takes ten flows; five cost half, and on 5,000 simulated pairs with a Gaussian posterior ten were only
-    0.002 better in log-probability. Its text has coupling transforms, its code independent splines that miss all
+    A new flow is a normal distribution, and its networks are smooth: posteriors that change smoothly with the features
+    are learned from fewer rows. On 5,000 simulated pairs with a Gaussian posterior, the mean log-probability of the
+    defaults was 0.02 below that of the true posterior.
+
+    The paper takes ten flows; five cost half, and on 5,000 such pairs ten were only 0.002 better (before the
+    networks were smooth). Its text has coupling transforms, its code independent splines that miss all
     correlations of the values; the default is autoregressive. ``skastro.published("parker2024-posterior")`` is the
     paper's.
 
@@ -233,9 +249,9 @@ class FlowPosterior(RegressorMixin, BaseModel):
         hidden_dim: int | tuple[int, int] = (32, 128),
         validation_fraction: float = 0.2,
         n_iter_no_change: int = 20,
-        max_epochs: int = 100,
+        max_epochs: int = 40,
         batch_size: int = 256,
-        lr: float = 1e-3,
+        lr: float = 3e-3,
         training: Training | None = None,
         device: str = "auto",
         verbose: int = 0,

@@ -84,6 +84,24 @@ def test_a_gaussian_posterior_is_recovered(gaussian):
     assert_allclose(width, 2 * stats.norm.ppf(0.84) * sigma, rtol=0.12)
 
 
+def test_a_narrow_gaussian_posterior_is_recovered():
+    """Values linear in three features, and noise of a quarter of their spread: one flow, as the defaults train it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(6000, 3))
+    y = X @ MIXING + 0.3 * rng.normal(size=(6000, 2))
+    model = FlowPosterior(1, n_transforms=2, hidden_dim=64, max_epochs=20, random_state=0).fit(X[:5000], y[:5000])
+    best = stats.norm(X[5000:] @ MIXING, 0.3).logpdf(y[5000:]).sum(axis=1).mean()
+    assert model.score(X[5000:], y[5000:]) == pytest.approx(best, abs=0.05)
+
+
+def test_a_flow_begins_as_a_normal_distribution():
+    for kind in ("autoregressive", "coupling"):
+        flow = posterior.build_flow(3, 2, 2, 8, kind)
+        with torch.no_grad():
+            density = flow(torch.ones(5, 2)).log_prob(torch.eye(5, 3))
+        assert_allclose(density, stats.norm.logpdf(np.eye(5, 3)).sum(axis=1), rtol=1e-5)
+
+
 def test_coverage_passes_on_it_and_fails_on_one_made_narrower(gaussian):
     X, y = pairs(1000, seed=2)
     draws = gaussian.sample(X, 60)
@@ -144,6 +162,8 @@ def test_halves_look_at_halves(k):
     for kind in ("autoregressive", "coupling"):
         with local_seed(0):
             flow = posterior.build_flow(k, 2, 2, 64, kind).double()
+            for parameter in flow.parameters():  # a new flow lets no value depend on any other
+                torch.nn.init.normal_(parameter)
         values = torch.randn(k, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         for place in range(2):
             transform = flow.transform.transforms[place](torch.zeros(2, dtype=torch.float64))
