@@ -40,7 +40,7 @@ VIEWS = {"plain": None, "averaged": "dihedral"}
 KEYS = ["side", "method", "n_labels", "seed"]
 IMAGES = {"encoder": "resnet10t", "normalize": "standard"}
 PRETRAINING = SimCLREmbedder(
-    **IMAGES, augment=get_recipe("radio").set_params(crop__scale=(0.5, 1.0)), max_epochs=30, random_state=0
+    **IMAGES, augment=get_recipe("radio").set_params(crop__scale=(0.5, 1.0)), max_epochs=25, random_state=0
 )
 TUNING = {
     "augment": "radio-finetune",
@@ -94,8 +94,10 @@ def tuned(embedder: Any, sources: Sources, train: np.ndarray, seed: int) -> dict
     start = IMAGES if embedder is None else {"encoder": FrozenEstimator(embedder)}
     model = FineTuneClassifier(**start, **TUNING, max_epochs=round(1080 / len(train) ** 0.5), random_state=seed)
     model.fit(sources.images[train], sources.target[train])
-    looks = {name: model.set_params(average=average) for name, average in VIEWS.items()}
-    return {name: looked.predict_proba(sources.images[sources.test])[:, 1] for name, looked in looks.items()}
+    answers = {}
+    for name, average in VIEWS.items():
+        answers[name] = model.set_params(average=average).predict_proba(sources.images[sources.test])[:, 1]
+    return answers
 
 
 def run(file: Path, weights: Path, side: str, method: str, count: int | None, seed: int) -> None:
