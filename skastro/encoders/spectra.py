@@ -16,6 +16,8 @@ from skastro.encoders.lines import ConvAttention
 __all__ = ["ConvSpectrumEncoder", "SpectrumEncoder", "SpectrumTransformer", "get_spectrum_encoder"]
 
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+POOLS = ("avgmax", "avg", "regions")
+REGIONS = 32  # into which "regions" divides a spectrum
 
 
 class SpectrumEncoder(BaseEstimator):
@@ -37,9 +39,11 @@ class SpectrumEncoder(BaseEstimator):
         Length :math:`B` of a token in pixels; a shorter spectrum is padded to this length.
     stride : int, default=10
         Number of pixels :math:`A` from one token to the next.
-    pool : {"avgmax", "avg"}, default="avgmax"
-        Pooling: mean and maximum over tokens, with twice `width` features, or the mean alone. Tokens without a present
-        pixel are ignored.
+    pool : {"avgmax", "avg", "regions"}, default="avgmax"
+        Pooling: mean and maximum over tokens, with twice `width` features, or the mean alone; both ignore tokens
+        without a present pixel. ``"regions"`` keeps where in the spectrum something is: side by side the token in front
+        and the means of up to 32 stretches of tokens, with 33 times `width` features. Missing pixels count as what the
+        network makes of them from the rest. For spectra at rest, whose lines stay in their places.
 
     References
     ----------
@@ -61,7 +65,7 @@ class SpectrumEncoder(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: [AT_LEAST_ONE] for name in ("depth", "width", "heads", "token", "stride")},
-        "pool": [StrOptions({"avgmax", "avg"})],
+        "pool": [StrOptions(set(POOLS))],
     }
 
     def __init__(
@@ -210,7 +214,7 @@ class SpectrumTransformer(nn.Module):
         Number of blocks, of features, and of attention heads.
     token, stride : int
         Length of a token and distance to the next, in pixels.
-    pool : {"avgmax", "avg"}
+    pool : {"avgmax", "avg", "regions"}
         Pooling, as in `SpectrumEncoder`.
 
     Notes
@@ -230,7 +234,7 @@ class SpectrumTransformer(nn.Module):
         self.positions = nn.Parameter(sinusoidal_positions(n_tokens + 1, width))
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
-        self.pool = MaskedPool(maximum=pool == "avgmax")
+        self.pool = RegionPool(REGIONS) if pool == "regions" else MaskedPool(maximum=pool == "avgmax")
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=(2 * module.in_features * depth) ** -0.5)
@@ -250,8 +254,8 @@ class SpectrumTransformer(nn.Module):
 
         Returns
         -------
-        Tensor of shape (n, 2 * width) or (n, width)
-            Features pooled over the token in front and the tokens with a present pixel.
+        Tensor of shape (n, 2 * width), (n, width) or (n, (1 + n_regions) * width)
+            Features pooled over the token in front and the tokens with a present pixel, or over regions.
         """
         return self.pool(*self.tokens(flux, seen, level))
 
@@ -352,6 +356,38 @@ class MaskedPool(nn.Module):
         if not self.maximum:
             return mean
         return torch.cat([mean, tokens.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
+
+
+class RegionPool(nn.Module):
+    """Pool the tokens of each stretch of a spectrum by their mean, and keep the stretches apart.
+
+    Parameters
+    ----------
+    n_regions : int
+        Number of stretches, of about as many tokens each; at most one per token.
+    """
+
+    def __init__(self, n_regions: int) -> None:
+        super().__init__()
+        self.n_regions = n_regions
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Pool tokens.
+
+        Parameters
+        ----------
+        tokens : Tensor of shape (n, 1 + t, width)
+            Tokens of n spectra, with the token in front.
+        mask : Tensor of bool of shape (n, 1 + t)
+            Without effect: a token of missing pixels holds what the others tell of them.
+
+        Returns
+        -------
+        Tensor of shape (n, (1 + n_regions) * width)
+        """
+        first, rest = tokens.split([1, tokens.shape[1] - 1], dim=1)
+        stretches = rest.tensor_split(min(self.n_regions, rest.shape[1]), dim=1)
+        return torch.cat([part.mean(dim=1) for part in (first, *stretches)], dim=1)
 
 
 def sinusoidal_positions(n: int, width: int) -> Tensor:

@@ -92,8 +92,30 @@ def test_tokens_that_hold_nothing_do_not_count_in_the_pool(pool):
         assert [row.nonzero()[:, 0].tolist() for row in mask] == [counted] * 2
 
 
-def test_rows_do_not_depend_on_their_neighbors():
-    network = small().build(80).eval()
+@pytest.mark.parametrize(("pixels", "regions"), [(20, 1), (60, 5), (330, 32), (1000, 32)])
+def test_regions_keep_their_places(pixels, regions):
+    """The token in front, then means of stretches in order; none is longer than another by more than a token."""
+    network = small(pool="regions").build(pixels).eval()
+    arrays = inputs(3, pixels)
+    rows, (tokens, _) = network(*arrays).reshape(3, 1 + regions, 16), network.tokens(*arrays)
+    torch.testing.assert_close(rows[:, 0], tokens[:, 0])
+    stretches = np.array_split(tokens[:, 1:].detach().numpy(), regions, axis=1)
+    np.testing.assert_allclose(rows[:, 1:].detach(), np.stack([part.mean(axis=1) for part in stretches], 1), atol=1e-6)
+
+
+def test_a_region_without_pixels_is_told_from_the_others():
+    network = small(pool="regions").build(80).eval()
+    flux, seen, level = inputs(2, 80, missing=0.0)
+    seen[:, 40:] = False
+    brighter = flux.clone()
+    brighter[:, :40] += 1
+    dark, bright = (network(pixels * seen, seen, level).reshape(2, 8, 16)[:, -1] for pixels in (flux, brighter))
+    assert not torch.allclose(dark, bright, atol=1e-4)
+
+
+@pytest.mark.parametrize("pool", ["avgmax", "regions"])
+def test_rows_do_not_depend_on_their_neighbors(pool):
+    network = small(pool=pool).build(80).eval()
     flux, seen, level = inputs(5, 80)
     rows = network(flux, seen, level)
     some = torch.tensor([3, 1])

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from skastro import MaskedSpectrumEmbedder, SpectrumEncoder, Training, load, save
+from skastro import FineTuneClassifier, MaskedSpectrumEmbedder, SpectrumEncoder, Training, load, save
 from skastro.pretrain.masked import MaskedSpectrum, Masks
 
 TINY = {"n_masks": 2, "mask_length": 15, "max_epochs": 1, "batch_size": 8, "random_state": 0}
@@ -246,6 +246,22 @@ def test_state_is_numbers_and_files_and_pickles_answer_the_same(embedder, sky, t
         np.testing.assert_array_equal(again.transform(sky.X), rows)
         np.testing.assert_array_equal(again.reconstruct(sky.X), filled)
     assert joblib.hash(pickle.loads(pickle.dumps(embedder))) == joblib.hash(embedder)
+
+
+def test_regions_tell_where_a_line_is_and_survive_a_file(sky, tmp_path):
+    """The pooling takes no part in training: the same weights, other features, also in fine-tuning and files."""
+    flux, ivar, y = sky.X, sky.ivar, sky.y
+    encoder = SpectrumEncoder(depth=1, width=16, pool="regions")
+    embedder = MaskedSpectrumEmbedder(encoder, **TINY).fit(flux, ivar=ivar)
+    usual = MaskedSpectrumEmbedder(clone(encoder).set_params(pool="avgmax"), **TINY).fit(flux, ivar=ivar)
+    weights = zip(embedder.encoder_.parameters(), usual.encoder_.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in weights)
+    rows = embedder.transform(flux, ivar=ivar)
+    assert rows.shape == (24, 10 * 16)
+    save(embedder, tmp_path / "regions.skastro")
+    np.testing.assert_array_equal(load(tmp_path / "regions.skastro").transform(flux, ivar=ivar), rows)
+    tuned = FineTuneClassifier(FrozenEstimator(embedder), max_epochs=1, random_state=0).fit(flux, y, ivar=ivar)
+    assert tuned.predict_proba(flux, ivar=ivar).shape == (24, 2)
 
 
 def test_pickle_answers_the_same_in_a_new_process_on_other_threads(embedder, sky, tmp_path):
