@@ -4,7 +4,8 @@ python benchmarks/hybrid_rings.py [--real] [--methods votes cosine] [--passes 6]
 
 Every run goes into one tidy file as soon as it is scored, and one that is in it already is not repeated. `--passes` are
 those over the galaxies with votes: of "votes", which learn from these alone, of BYOL and of the hybrids ("cosine" and
-"loss", their scalings), which see as many galaxies without. `--steps` gives "votes" the steps of a BYOL of `--passes`.
+"loss", their scalings), which see the others as often; "often" sees those six times. `--steps` gives "votes" the steps
+of a BYOL of `--passes`.
 
 Simulated: 2,000 galaxies of 32 pixels, some shown to 5 to 10 volunteers, with questions that do not give rings away;
 scored on 1,500 others of the same sky, of which 1,000 are never trained on. Real (`--real`): SDSS galaxies, whose
@@ -66,7 +67,9 @@ SLOAN = VoteSchema(
 GZ1_ANSWER = np.array([0, 1, 1, 2, -1, 3])  # elliptical, clockwise, anticlockwise, edge-on, don't know, merger
 N_SIMULATED, N_SCORED, N_TESTED = 2000, 1500, 1000
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
-METHODS = ("untrained", "direct", "votes", "byol", "cosine", "loss")
+METHODS = ("untrained", "direct", "votes", "byol", "cosine", "loss", "often")
+HYBRIDS = ("cosine", "loss", "often")
+OFTEN_EPOCHS = 6
 KEYS = ["data", "encoder", "method", "passes", "voted", "seed"]
 
 
@@ -129,8 +132,12 @@ def pretrain(method: str, sky: Sky, passes: float, encoder: str, seed: int) -> A
         return embedder.fit(sky.images[voted], votes=sky.votes[voted])
     if method == "byol":
         return BYOLEmbedder(encoder, **settings).fit(sky.images)
+    rows = np.arange(len(sky.images))
+    if method == "often":
+        settings["max_epochs"], method = OFTEN_EPOCHS, "cosine"
+        rows = np.repeat(rows, np.where(sky.votes.any(axis=1), round(passes / OFTEN_EPOCHS), 1))
     embedder = HybridBYOLEmbedder(encoder, schema=sky.schema, vote_scaling=method, **settings)
-    return embedder.fit(sky.images, votes=sky.votes)
+    return embedder.fit(sky.images[rows], votes=sky.votes[rows])
 
 
 def draws(sky: Sky, real: bool, counts: list[int], repeats: int, seed: int) -> Iterator[tuple[int, int, Any, Any]]:
@@ -182,7 +189,7 @@ def differences(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Each hybrid minus each other way: mean over seeds, standard error and how many, over seeds that both have."""
     by = ["data", "encoder", "voted", "n_labels", "seed"]
     means = table.groupby([*by, "method", "passes"])[metric].mean().reset_index()
-    hybrids, others = (means[means["method"].isin(names)] for names in (["cosine", "loss"], METHODS))
+    hybrids, others = (means[means["method"].isin(names)] for names in (HYBRIDS, METHODS))
     spread = means["voted"].unique()
     common = others[others["voted"] == -1]
     others = pd.concat([others[others["voted"] != -1], *(common.assign(voted=voted) for voted in spread if voted >= 0)])
@@ -201,7 +208,7 @@ def power(folder: Path, table: pd.DataFrame, counts: list[int]) -> pd.DataFrame:
         told[way] = np.mean([np.load(file) for file in files if file.exists()] or [np.nan], axis=0)
     lines = []
     for way, other in product(told, told):
-        if way[0] in ("cosine", "loss") and way != other and other[1] in (-1, way[1]):
+        if way[0] in HYBRIDS and way != other and other[1] in (-1, way[1]):
             for count, rows in zip(counts, told[way] - told[other], strict=True):
                 mean, error = np.nanmean(rows), np.nanstd(rows) / len(rows) ** 0.5
                 lines.append((*way, *other, count, mean, error, round(len(rows) * (2 * error / mean) ** 2)))
