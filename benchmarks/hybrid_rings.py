@@ -210,7 +210,7 @@ def power(folder: Path, table: pd.DataFrame, counts: list[int]) -> pd.DataFrame:
     for way, other in product(told, told):
         if way[0] in HYBRIDS and way != other and other[1] in (-1, way[1]):
             for count, rows in zip(counts, told[way] - told[other], strict=True):
-                mean, error = np.nanmean(rows), np.nanstd(rows) / len(rows) ** 0.5
+                mean, error = np.nanmean(rows), np.nanstd(rows) / np.isfinite(rows).sum() ** 0.5
                 lines.append((*way, *other, count, mean, error, round(len(rows) * (2 * error / mean) ** 2)))
     other = ["method_other", "voted_other", "passes_other", "n_labels", "difference", "error", "needed"]
     return pd.DataFrame(lines, columns=["method", "voted", "passes", *other])
