@@ -88,15 +88,16 @@ def walmsley2022() -> HybridBYOLEmbedder:
     a rate of 0.001 and betas of 0.9 and 0.999, training to convergence.
 
     Only in the code: views, 400 epochs, batches of 512, a rate of 0.99 for the target network, heads of 1,024 and 256,
-    dropout of 0.2 before the head for votes, and no faster predictor. Its settings file has a learning rate of 0.06 and
+    dropout of 0.2 before the head for votes, no faster predictor, and votes that are scaled by \|cos\|, which rises
+    from 0 to 1 as the views agree. Its settings file has a learning rate of 0.06 and
     a weight decay of 5e-4, which are not the printed ones.
 
     Nowhere: :math:`\lambda`, here 1.
 
-    What differs: the loss is 2 − 2 cos, so that the votes are scaled by what falls to 0 as views agree, where the code
-    scales them by \|cos\|, which rises to 1. Gradients of the contrastive half are twice the code's. The target's
-    batch-norm statistics move with its weights, after the step, where the code moves weights alone, before it. Colors
-    are not shifted in hue. Images come at 128 pixels, where the code scales larger ones inside a view.
+    What differs: the loss is twice the code's, plus 2, which Adam does not feel. Features are normalized before the
+    head for votes, where the code takes them as they are. The target's batch-norm statistics move with its weights,
+    after the step, where the code moves weights alone, before it. Colors are not shifted in hue. Images come at 128
+    pixels, where the code scales larger ones inside a view.
 
     References
     ----------
@@ -109,6 +110,7 @@ def walmsley2022() -> HybridBYOLEmbedder:
         normalize="standard",
         schema="gz_evo",
         vote_weight=1.0,
+        vote_scaling="cosine",
         hidden_dim=1024,
         projection_dim=256,
         predictor_lr_factor=1.0,

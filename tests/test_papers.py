@@ -38,6 +38,7 @@ TABLE = {
         "hidden_dim": 1024,
         "projection_dim": 256,
         "predictor_lr_factor": 1,
+        "vote_scaling": "cosine",
         "training__schedule": "constant",
         "training__warmup": 0,
         "training__ema": 0.99,

@@ -75,33 +75,43 @@ def dirichlet_multinomial_nll(
     return _reduce(_log_choices(total, alpha @ questions) - answers, total > 0, concentrations, reduction)
 
 
-def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tensor:
-    r"""Add a supervised loss to a contrastive one, scaled to the size of the contrastive loss.
+def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float, *, scaling: str = "cosine") -> Tensor:
+    r"""Add a supervised loss to a contrastive one, brought to a size that the contrastive one sets.
 
-    .. math:: L = L_c + \lambda\,\frac{\operatorname{sg}|L_c|}{\operatorname{sg} L_s}\,L_s
+    .. math:: L = L_c + \lambda\,\frac{\operatorname{sg} s}{\operatorname{sg} L_s}\,L_s, \qquad
+              s = \begin{cases} |2 - L_c| = 2\,|\cos| & \text{cosine} \\ |L_c| & \text{loss} \end{cases}
 
-    where sg stops the gradient. The second term always has the value :math:`\lambda |L_c|`; only the direction of the
+    where sg stops the gradient. The second term always has the value :math:`\lambda s`; only the direction of the
     gradient of :math:`L_s` matters. A supervised loss of 0, from a batch without labels, adds nothing.
 
     Parameters
     ----------
     contrastive : Tensor
-        :math:`L_c`, a scalar.
+        :math:`L_c`, a scalar; for ``"cosine"`` that of `byol_loss`, :math:`2 - 2\cos`.
     supervised : Tensor
         :math:`L_s`, a scalar, not negative.
     weight : float
         :math:`\lambda`.
+    scaling : {"cosine", "loss"}, default="cosine"
+        What sets the size: how far the views agree, so that the labels count the more the better they do; or the
+        contrastive loss, so that the labels fade as it falls.
 
     Returns
     -------
     Tensor
         A scalar.
 
+    Raises
+    ------
+    ValueError
+        If the scaling is invalid.
+
     Notes
     -----
     Equation 3 of the paper divides by :math:`L_c`, which is negative if it is minus a cosine, and does not mention
-    gradients; this function follows its code. There the contrastive loss is :math:`-\cos`, from -1 to 1. `byol_loss` is
-    :math:`2 - 2\cos`, from 0 to 4, so weights do not carry over from one to the other.
+    gradients. Its code has :math:`-\cos + \lambda\,\operatorname{sg}|\cos|\,L_s / \operatorname{sg} L_s`, and
+    ``"cosine"`` is twice that, plus 2: the halves balance as there at the same :math:`\lambda`, which does not carry
+    over to ``"loss"``.
 
     References
     ----------
@@ -112,10 +122,16 @@ def hybrid_loss(contrastive: Tensor, supervised: Tensor, weight: float) -> Tenso
     --------
     >>> import torch
     >>> from skastro.losses import hybrid_loss
-    >>> hybrid_loss(torch.tensor(2.0), torch.tensor(50.0), weight=0.5).item()
-    3.0
+    >>> agreeing = torch.tensor(0.5)                                # a cosine of 0.75
+    >>> hybrid_loss(agreeing, torch.tensor(50.0), weight=1.0).item()
+    2.0
+    >>> hybrid_loss(agreeing, torch.tensor(50.0), weight=1.0, scaling="loss").item()
+    1.0
     """
-    size, unit = contrastive.detach().abs(), supervised.detach()
+    if scaling not in ("cosine", "loss"):
+        raise ValueError(f"scaling must be 'cosine' or 'loss'; got {scaling!r}.")
+    size, unit = contrastive.detach(), supervised.detach()
+    size = (2 - size if scaling == "cosine" else size).abs()
     return contrastive + weight * torch.where(unit > 0, size / unit, 0.0) * supervised
 
 

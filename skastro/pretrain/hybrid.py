@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import torch
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
@@ -38,14 +38,19 @@ class HybridBYOL(Objective):
         Answers of each question.
     weight : float
         Of the supervised half.
+    scaling : {"cosine", "loss"}, default="cosine"
+        What sets the size of the supervised half.
     """
 
-    def __init__(self, byol: BYOL, head: nn.Module, sizes: Sequence[int], weight: float) -> None:
+    def __init__(
+        self, byol: BYOL, head: nn.Module, sizes: Sequence[int], weight: float, scaling: str = "cosine"
+    ) -> None:
         super().__init__()
         self.byol = byol
         self.head = head.requires_grad_(weight > 0)
         self.sizes = sizes
         self.weight = weight
+        self.scaling = scaling
 
     def forward(self, first: Tensor, second: Tensor, votes: Tensor) -> Tensor:
         """Compute the loss of a batch, and leave its two parts.
@@ -68,7 +73,7 @@ class HybridBYOL(Objective):
             "contrastive_loss": contrastive.detach(),
             "vote_loss": torch.where((votes > 0).any(), supervised.detach(), torch.nan),
         }
-        return hybrid_loss(contrastive, supervised, self.weight)
+        return hybrid_loss(contrastive, supervised, self.weight, scaling=self.scaling)
 
     def lr_scales(self) -> dict[str, float]:  # noqa: D102
         return {f"byol.{name}": scale for name, scale in self.byol.lr_scales().items()}
@@ -82,7 +87,10 @@ class HybridBYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
 
     BYOL compares two views of every image. Beside its projector, a second head predicts the votes from what the encoder
-    sees of the first view, as in `VoteEmbedder`. One loss holds both; see `skastro.losses.hybrid_loss`.
+    sees of the first view, as in `VoteEmbedder`. One loss holds both; see `skastro.losses.hybrid_loss`:
+
+    .. math:: L = L_c + \lambda\,\frac{\operatorname{sg} s}{\operatorname{sg} L_s}\,L_s, \qquad
+              L_c = 2 - 2\cos, \qquad s = 2\,|\cos| \text{ or } L_c
 
     Parameters
     ----------
@@ -94,6 +102,9 @@ class HybridBYOLEmbedder(ImageEmbedder):
     vote_weight : float, default=1.0
         :math:`\lambda` of the loss. Neither the paper nor its code states the value that was used; search it by
         factors. 0 is BYOL, bit for bit.
+    vote_scaling : {"cosine", "loss"}, default="cosine"
+        What sets the size :math:`s` of the votes' half: ``"cosine"``, as in the paper's code, lets them count the more
+        the better the views agree, from 0 at first; ``"loss"`` lets them fade as the views come to agree.
     hidden_dim : int, default=1024
         Hidden width of projector and predictor.
     projection_dim : int, default=256
@@ -123,8 +134,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", equation 3; Grill et
-    al. (2020), "Bootstrap your own latent".
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_, equation 3 and its code; Grill et al. (2020), "Bootstrap your own latent".
 
     Examples
     --------
@@ -143,6 +154,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "schema": [str, VoteSchema, None],
         "vote_weight": [Interval(Real, 0, None, closed="left")],
+        "vote_scaling": [StrOptions({"cosine", "loss"})],
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
         "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
@@ -166,6 +178,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         average: str | int | None = None,
         schema: str | VoteSchema | None = None,
         vote_weight: float = 1.0,
+        vote_scaling: str = "cosine",
         hidden_dim: int = 1024,
         projection_dim: int = 256,
         predictor_lr_factor: float = 10.0,
@@ -187,6 +200,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         self.average = average
         self.schema = schema
         self.vote_weight = vote_weight
+        self.vote_scaling = vote_scaling
         self.hidden_dim = hidden_dim
         self.projection_dim = projection_dim
         self.predictor_lr_factor = predictor_lr_factor
@@ -246,4 +260,4 @@ class HybridBYOLEmbedder(ImageEmbedder):
         if self.schema_ is None:
             return byol
         head = make_vote_head(self._n_features_out, self.schema_.n_answers)
-        return HybridBYOL(byol, head, self.schema_.sizes, self.vote_weight)
+        return HybridBYOL(byol, head, self.schema_.sizes, self.vote_weight, self.vote_scaling)

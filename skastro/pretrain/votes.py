@@ -61,8 +61,8 @@ class VotePretraining(Objective):
         return dirichlet_multinomial_nll(self.head(self.encoder(view)), votes, self.sizes)
 
 
-def make_vote_head(width: int, n_answers: int) -> VoteHead:
-    """Make the head for votes inside a seeded block, without drawing from the generators that were seeded.
+def make_vote_head(width: int, n_answers: int) -> nn.Module:
+    """Make the norm and head for votes inside a seeded block, without drawing from the generators that were seeded.
 
     Parameters
     ----------
@@ -73,9 +73,12 @@ def make_vote_head(width: int, n_answers: int) -> VoteHead:
 
     Returns
     -------
-    VoteHead
+    nn.Module
+        From features of any size to concentrations: without the norm, features of a hundred drive the sigmoid into
+        its flat ends, where it learns nothing.
     """
-    return VoteHead(width, n_answers, torch.Generator().manual_seed(torch.initial_seed() + 1))
+    head = VoteHead(width, n_answers, torch.Generator().manual_seed(torch.initial_seed() + 1))
+    return nn.Sequential(nn.LayerNorm(width), head)
 
 
 def as_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteSchema, np.ndarray]:
@@ -135,8 +138,8 @@ def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
 class VoteEmbedder(ImageEmbedder):
     r"""Learn an embedding of images from volunteers' votes.
 
-    A head predicts from the features of each image the concentrations of a Dirichlet distribution for each question,
-    and encoder and head are trained together on the likelihood of the votes; see
+    A head predicts from the normalized features of each image the concentrations of a Dirichlet distribution for each
+    question, and encoder and head are trained together on the likelihood of the votes; see
     `skastro.losses.dirichlet_multinomial_nll`. The head is then left behind.
 
     Parameters

@@ -9,7 +9,13 @@ from scipy import stats
 from scipy.special import log_softmax, rel_entr
 
 from skastro.encoders import VoteHead
-from skastro.losses import dirichlet_multinomial_nll, hybrid_loss, multinomial_nll, soft_label_cross_entropy
+from skastro.losses import (
+    byol_loss,
+    dirichlet_multinomial_nll,
+    hybrid_loss,
+    multinomial_nll,
+    soft_label_cross_entropy,
+)
 
 SIZES = (2, 3, 6)
 GOLDEN = [
@@ -237,24 +243,58 @@ def test_what_does_not_fit_is_refused(family, votes, change, sentence):
 # ---------------------------------------------------------------- both halves
 
 
-@pytest.mark.parametrize("contrastive", [2.0, -0.7, 0.0])
+SCALINGS = {"cosine": lambda contrastive: abs(2 - contrastive), "loss": abs}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("contrastive", [3.5, 2.0, 0.1, -0.7, 0.0])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1e3])
-def test_the_supervised_half_has_the_size_of_the_contrastive_one(contrastive, weight):
+def test_the_supervised_half_has_the_size_that_the_contrastive_one_sets(contrastive, weight, scaling):
+    size = SCALINGS[scaling](contrastive)
     point = torch.tensor([0.3, -1.2], dtype=torch.float64, requires_grad=True)
     first, second = contrastive + point[0] - 0.3, 40 + 7 * point[1] ** 2
-    loss = hybrid_loss(first, second, weight)
-    assert loss.item() == pytest.approx(contrastive + weight * abs(contrastive))
+    loss = hybrid_loss(first, second, weight, scaling=scaling)
+    assert loss.item() == pytest.approx(contrastive + weight * size)
     loss.backward()
     # No gradient flows through the ratio: the first half teaches as it does alone, the second in its own direction.
     assert point.grad[0].item() == 1
-    assert point.grad[1].item() == pytest.approx(weight * abs(contrastive) / second.item() * 14 * -1.2)
+    assert point.grad[1].item() == pytest.approx(weight * size / second.item() * 14 * -1.2)
 
 
-def test_without_labels_the_contrastive_half_stands_alone():
+def slow_cosine(p, z):
+    return sum(a * b for a, b in zip(p, z, strict=True)) / math.sqrt(sum(a * a for a in p) * sum(b * b for b in z))
+
+
+@pytest.mark.parametrize("agreement", [-0.8, 0.0, 0.3, 5.0])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 10.0])
+def test_the_hybrid_equals_the_formula_of_either_scaling(agreement, weight):
+    """Of the published code it is twice the loss, plus 2: minus the mean cosine and, of its size, the votes."""
+    rng = np.random.default_rng(0)
+    targets = rng.normal(size=(2, 5, 4))
+    predictions = agreement * targets + rng.normal(size=(2, 5, 4))
+    cosine = np.mean(
+        [[slow_cosine(*pair) for pair in zip(p, z, strict=True)] for p, z in zip(predictions, targets, strict=True)]
+    )
+    forth, back = (byol_loss(*pair) for pair in zip(torch.tensor(predictions), torch.tensor(targets), strict=True))
+    contrastive, supervised = (forth + back) / 2, torch.tensor(7.0)
+    published = -cosine + weight * abs(cosine)
+    cosine_loss = hybrid_loss(contrastive, supervised, weight, scaling="cosine")
+    assert cosine_loss.item() == pytest.approx(2 * published + 2, rel=1e-5)
+    loss = hybrid_loss(contrastive, supervised, weight, scaling="loss")
+    assert loss.item() == pytest.approx((1 + weight) * (2 - 2 * cosine), rel=1e-5)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_without_labels_the_contrastive_half_stands_alone(scaling):
     point = torch.tensor(0.5, requires_grad=True)
-    loss = hybrid_loss(2 * point, 0 * point, weight=1e6)
+    loss = hybrid_loss(2 * point, 0 * point, weight=1e6, scaling=scaling)
     loss.backward()
     assert (loss.item(), point.grad.item()) == (1.0, 2.0)
+
+
+def test_an_unknown_scaling_is_refused():
+    with pytest.raises(ValueError, match="scaling must be 'cosine' or 'loss'; got 'votes'"):
+        hybrid_loss(torch.tensor(1.0), torch.tensor(1.0), 1.0, scaling="votes")
 
 
 # ---------------------------------------------------------------- head

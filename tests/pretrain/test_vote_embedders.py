@@ -1,6 +1,7 @@
 """What is learned from votes, alone and beside BYOL: the laws of the hybrid loss, routing, files, refusals."""
 
 import pickle
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +23,7 @@ from skastro.augment import MultiView, get_recipe
 from skastro.encoders import VoteHead
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.hybrid import HybridBYOL
-from skastro.pretrain.votes import VotePretraining, as_votes
+from skastro.pretrain.votes import VotePretraining, as_votes, make_vote_head
 
 TINY = {"encoder": "test_resnet", "max_epochs": 1, "batch_size": 8, "random_state": 0}
 SCHEMA = VoteSchema({"shape": ["round", "barred"], "bar": ["strong", "weak", "none"]}, {"bar": ("shape", "barred")})
@@ -76,9 +77,14 @@ def assert_same_fit(first, second):
 # ---------------------------------------------------------------- the limits of the hybrid
 
 
+SCALINGS = {"cosine": lambda contrastive: abs(2 - contrastive), "loss": abs}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("training", [None, Training(clip=0.1), Training(optimizer="sgd", precision="fp32")])
-def test_weight_0_is_byol_bit_for_bit(hybrid, byol, sky, training):
-    hybrid.set_params(vote_weight=0.0, training=training, max_epochs=2).fit(sky.X, votes=sky.votes)
+def test_weight_0_is_byol_bit_for_bit(hybrid, byol, sky, training, scaling):
+    hybrid.set_params(vote_weight=0.0, vote_scaling=scaling, training=training, max_epochs=2)
+    hybrid.fit(sky.X, votes=sky.votes)
     assert_same_fit(hybrid, byol.set_params(training=training, max_epochs=2).fit(sky.X))
     np.testing.assert_array_equal(hybrid.transform(sky.X), byol.transform(sky.X))
     np.testing.assert_array_equal(hybrid.history_["contrastive_loss"], byol.history_["loss"])
@@ -111,7 +117,7 @@ def objectives():
     return SimpleNamespace(
         encoder=encoder,
         byol=byol,
-        hybrid=lambda weight: HybridBYOL(byol, head, (2, 3), weight),
+        hybrid=lambda weight, *scaling: HybridBYOL(byol, head, (2, 3), weight, *scaling),
         supervised=VotePretraining(encoder, head, (2, 3)),
         first=first,
         second=second,
@@ -140,9 +146,10 @@ def test_a_large_weight_teaches_in_the_direction_of_the_votes(objectives):
 def test_the_loss_is_that_of_the_formula(objectives):
     o = objectives
     contrastive = o.byol(o.first, o.second).item()
-    for weight in (0.0, 0.3, 10.0):
-        hybrid = o.hybrid(weight)
-        assert hybrid(o.first, o.second, votes=o.votes).item() == pytest.approx(contrastive * (1 + weight))
+    for weight, scaling in product((0.0, 0.3, 10.0), SCALINGS):
+        hybrid = o.hybrid(weight, scaling)
+        expected = contrastive + weight * SCALINGS[scaling](contrastive)
+        assert hybrid(o.first, o.second, votes=o.votes).item() == pytest.approx(expected)
         assert hybrid.parts["contrastive_loss"].item() == pytest.approx(contrastive)
         assert hybrid.parts["vote_loss"].item() == pytest.approx(o.supervised(o.first, o.votes).item())
 
@@ -174,10 +181,13 @@ def test_comparing_is_the_forward_of_byol_with_the_features(objectives):
 # ---------------------------------------------------------------- what is learned
 
 
-def test_history_tells_both_halves(hybrid, sky):
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_history_tells_both_halves(hybrid, sky, scaling):
     votes = np.tile(sky.votes[:2], (12, 1))
-    history = hybrid.set_params(vote_weight=0.5, max_epochs=3).fit(sky.X, votes=votes).history_
-    np.testing.assert_allclose(history["loss"], 1.5 * history["contrastive_loss"], rtol=1e-5)
+    hybrid.set_params(vote_weight=0.5, vote_scaling=scaling, max_epochs=3, batch_size=24).fit(sky.X, votes=votes)
+    history = hybrid.history_
+    expected = history["contrastive_loss"] + 0.5 * SCALINGS[scaling](history["contrastive_loss"])
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
     assert history["vote_loss"].shape == (3,)
     assert (history["vote_loss"] > 0).all()
 
@@ -201,6 +211,16 @@ def test_the_likelihood_of_the_votes_rises(embedder, sky):
     embedder.set_params(max_epochs=12, lr=1e-3, augment=None).fit(sky.X, votes=sky.votes)
     loss = embedder.history_["vote_loss" if isinstance(embedder, HybridBYOLEmbedder) else "loss"]
     assert loss[-1] < 0.8 * loss[0]
+
+
+def test_votes_are_told_from_features_of_any_size():
+    """The pooled features of a trained network reach 140: as they are, they end the learning of the head."""
+    torch.manual_seed(0)
+    head = make_vote_head(64, 5).eval()
+    rows = torch.randn(32, 64)
+    torch.testing.assert_close(head(140 * rows + 30), head(rows), rtol=1e-3, atol=1e-2)
+    logits = torch.logit((head(140 * rows) - 1) / 100)
+    assert logits.abs().max() < 5
 
 
 def test_the_order_of_a_tables_columns_does_not_matter(embedder, sky):
@@ -418,6 +438,11 @@ def test_votes_alone_need_a_vote(sky):
 def test_the_weight_is_a_number_from_0(hybrid, sky, weight):
     with pytest.raises(ValueError, match="The 'vote_weight' parameter"):
         hybrid.set_params(vote_weight=weight).fit(sky.X, votes=sky.votes)
+
+
+def test_the_scaling_goes_by_name(hybrid, sky):
+    with pytest.raises(ValueError, match="The 'vote_scaling' parameter"):
+        hybrid.set_params(vote_scaling="votes").fit(sky.X, votes=sky.votes)
 
 
 def test_a_refused_refit_loses_nothing(embedder, sky):
