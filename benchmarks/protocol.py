@@ -273,7 +273,9 @@ def main() -> None:
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     for data, method, seed in itertools.product(chosen.data, chosen.methods, chosen.seeds):
         if not chosen.table and (method != "rings" or seed == 0):
-            run(chosen.file, data, method, settings if method in (*METHODS, "untrained") else {}, seed, chosen.fractions)
+            run(
+                chosen.file, data, method, settings if method in (*METHODS, "untrained") else {}, seed, chosen.fractions
+            )
     table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
     print(report(table[table["data"].isin(chosen.data)]).to_string(index=False))
 
