@@ -350,7 +350,7 @@ def test_images_pass_as_arrays_whatever_container_rows_come_in(container, sky):
         assert isinstance(told[0].transform(sky.X, ebv=ebv), np.ndarray)
     with config_context(enable_metadata_routing=True, transform_output=container):
         model = pipe().fit(sky.X, sky.y, ebv=ebv)
-        np.testing.assert_allclose(model.predict_proba(sky.X, ebv=ebv), plain, rtol=1e-5)
+        np.testing.assert_allclose(model.predict_proba(sky.X, ebv=ebv), answers, rtol=1e-5)
         rows = Deredden("legacy").set_output(transform=container).fit(sky.X[:, :, 0, 0])
         assert type(rows.transform(sky.X[:, :, 0, 0], ebv=ebv)).__module__.startswith(container)
 
