@@ -1,6 +1,6 @@
 """Questions about images, with the splits of their answers: the data sets of the protocol.
 
-Half of the 10,758 galaxies are for choosing settings; what is reported is measured on the labels of the other half.
+Half of the 10,758 galaxies are for choosing settings; the labels of the other half are for what is reported.
 """
 
 import functools
@@ -68,7 +68,8 @@ def mirabest(published: bool = False) -> Data:
 def galaxies(n_images: int | None = None, reported: bool = True) -> Data:
     """Ten thousand SDSS galaxies: five clean classes for some, Galaxy Zoo 1's four for others, and which are odd.
 
-    One half, without near-duplicates of the other, is for development; the labels to learn from are always its own.
+    One half, without near-duplicates of the other, is for development; the labels to learn from are always its own. The
+    views of 2026-11-28 were chosen on another half, which half of the reported galaxies were part of.
     """
     kaggle, zoo = np.load(FOLDER / "galaxies_gz2kaggle.npz"), np.load(FOLDER / "galaxies_gz1.npz")
     none = {name: np.full(len(table["images"]), -1) for name, table in (("kaggle", kaggle), ("zoo", zoo))}

@@ -44,7 +44,7 @@ args = parser.parse_args()
 # One row per fold: the data and the question, the method, its seed, how far it had come, and whether the embedding was
 # averaged. Folds, and the labels drawn in them, are the same for all.
 
-ALL = 1180, 2253, 583  # labels to learn from: Kaggle's five classes, Galaxy Zoo 1's four, radio galaxies
+ALL = 1184, 2211, 583  # labels to learn from: Kaggle's five classes, Galaxy Zoo 1's four, radio galaxies
 NAMES = {
     ("rings", "{}"): "rings + forest",
     ("untrained", "{}"): "untrained",
@@ -66,8 +66,8 @@ at_end = found[found["step"] == found.groupby(["data", "method", "settings", "se
 # Against labels, and against time
 # --------------------------------
 #
-# Embeddings are averaged over flips and quarter turns. Labels are drawn ten times; the galaxies that are scored chose
-# nothing. The last panel has all labels, and each curve begins at the untrained network.
+# Embeddings are averaged over flips and quarter turns. Labels are drawn ten times, from galaxies that are not
+# scored. The last panel has all labels, and each curve begins at the untrained network.
 
 figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
 *panels, last = axes.flat
