@@ -44,12 +44,12 @@ from skastro import (
     AstroCLIPEmbedder,
     DirichletClassifier,
     FineTuneClassifier,
+    FixedImageEmbedder,
     FlowPosterior,
     ImageEncoder,
     MaskedSpectrumEmbedder,
     SimCLREmbedder,
     SpectrumEncoder,
-    UntrainedImageEmbedder,
     persistence,
 )
 from skastro._contents import nodes
@@ -95,7 +95,7 @@ def models():
     clip = AstroCLIPEmbedder(StandardScaler(), short, embedding_dim=8, max_epochs=1, random_state=0)
     return {
         "embedder": (embedder, images),
-        "transformer": (UntrainedImageEmbedder("test_vit", random_state=0).fit(images), images),
+        "transformer": (FixedImageEmbedder("test_vit", random_state=0).fit(images), images),
         "search": (search.set_params(cv=2).fit(images, np.arange(24) % 2), images),
         "fine-tuner": (tuner.fit(images, np.arange(24) % 2), images),
         "flow": (

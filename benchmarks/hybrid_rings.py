@@ -34,8 +34,8 @@ from sklearn.preprocessing import StandardScaler
 from skastro import (
     BYOLEmbedder,
     FineTuneClassifier,
+    FixedImageEmbedder,
     HybridBYOLEmbedder,
-    UntrainedImageEmbedder,
     VoteEmbedder,
     VoteSchema,
 )
@@ -124,7 +124,7 @@ def pretrain(method: str, sky: Sky, passes: float, encoder: str, seed: int) -> A
     """An embedder that never heard of the new question."""
     settings = {**sky.settings, "random_state": seed}
     if method == "untrained":
-        return UntrainedImageEmbedder(encoder, **settings).fit(sky.images)
+        return FixedImageEmbedder(encoder, **settings).fit(sky.images)
     settings["max_epochs"] = round(passes)
     if method == "votes":
         voted = sky.votes.any(axis=1)

@@ -15,7 +15,7 @@ EXPORTED = {
     "skastro.downstream.posterior": "FlowPosterior",
     "skastro.encoders.images": "ImageEncoder",
     "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
-    "skastro.modalities.untrained": "UntrainedImageEmbedder UntrainedSpectrumEmbedder",
+    "skastro.modalities.fixed": "FixedImageEmbedder FixedSpectrumEmbedder",
     "skastro.pretrain.barlow": "BarlowTwinsEmbedder",
     "skastro.pretrain.byol": "BYOLEmbedder",
     "skastro.pretrain.clip": "AstroCLIPEmbedder",

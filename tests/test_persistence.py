@@ -71,12 +71,12 @@ import skastro
 from skastro import (
     DirichletClassifier,
     FineTuneRegressor,
+    FixedImageEmbedder,
+    FixedSpectrumEmbedder,
     FlowPosterior,
     ImageEncoder,
     PhotoZRegressor,
     SpectrumEncoder,
-    UntrainedImageEmbedder,
-    UntrainedSpectrumEmbedder,
     persistence,
 )
 from skastro._contents import nodes
@@ -811,9 +811,9 @@ def networks(tmp_path_factory):
     spectra, images = rng.random((9, 40)) + 1, rng.random((9, 3, 16, 16), dtype=np.float32)
     bins = FineTuneRegressor(ImageEncoder("test_resnet"), head="redshift-bins", max_epochs=1, augment=None)
     fitted = {
-        "spectra": UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)).fit(spectra),
-        "images": UntrainedImageEmbedder("test_resnet").fit(images),
-        "vit": UntrainedImageEmbedder(ImageEncoder("test_vit", patch=8)).fit(images),
+        "spectra": FixedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)).fit(spectra),
+        "images": FixedImageEmbedder("test_resnet").fit(images),
+        "vit": FixedImageEmbedder(ImageEncoder("test_vit", patch=8)).fit(images),
         "flow": FlowPosterior(1, n_transforms=1, hidden_dim=8, max_epochs=1).fit(rng.random((9, 2)), rng.random(9)),
         "bins": bins.fit(images, np.linspace(0.1, 0.3, 9)),
     }
@@ -1014,7 +1014,7 @@ def test_one_array_is_not_read_again_and_again(path):
 
 
 def test_what_is_shared_is_saved_twice_and_comes_back(path):
-    embedder = UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)).fit(X[:, :20] + 1)
+    embedder = FixedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)).fit(X[:, :20] + 1)
     pipe = make_pipeline(FrozenEstimator(embedder), RidgeClassifier())
     search = GridSearchCV(pipe, {"ridgeclassifier__alpha": [1, 2]}, cv=2).fit(X[:, :20] + 1, y)
     assert_array_equal(again(search, path).predict(X[:, :20] + 1), search.predict(X[:, :20] + 1))

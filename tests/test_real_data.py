@@ -26,12 +26,12 @@ from skastro import (
     AstroCLIPEmbedder,
     FineTuneClassifier,
     FineTuneRegressor,
+    FixedImageEmbedder,
+    FixedSpectrumEmbedder,
     FlowPosterior,
     ImageEncoder,
     MaskedSpectrumEmbedder,
     Training,
-    UntrainedImageEmbedder,
-    UntrainedSpectrumEmbedder,
 )
 from skastro.preprocessing import Deredden
 
@@ -43,8 +43,8 @@ TUNERS = [
     FineTuneClassifier(ENCODER, max_epochs=1, batch_size=32, random_state=0),
     FineTuneRegressor(ENCODER, max_epochs=1, batch_size=32, random_state=0),
 ]
-OF_IMAGES = [*(tiny(cls, random_state=0) for cls in [*IMAGE_EMBEDDERS, UntrainedImageEmbedder]), *TUNERS]
-OF_SPECTRA = [tiny(cls, random_state=0) for cls in (MaskedSpectrumEmbedder, UntrainedSpectrumEmbedder)]
+OF_IMAGES = [*(tiny(cls, random_state=0) for cls in [*IMAGE_EMBEDDERS, FixedImageEmbedder]), *TUNERS]
+OF_SPECTRA = [tiny(cls, random_state=0) for cls in (MaskedSpectrumEmbedder, FixedSpectrumEmbedder)]
 
 
 def name_of(estimator):
@@ -235,7 +235,7 @@ CONTAINERS = {
 
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
 def test_any_container_gives_the_same(container, sky):
-    images, spectra = (tiny(cls, random_state=0) for cls in (UntrainedImageEmbedder, UntrainedSpectrumEmbedder))
+    images, spectra = (tiny(cls, random_state=0) for cls in (FixedImageEmbedder, FixedSpectrumEmbedder))
     flux = sky.flux.astype(np.float32)
     for estimator, X in ((images, sky.X), (spectra, flux), (TUNERS[0], sky.X)):
         plain, other = fitted(estimator, X, sky), fitted(estimator, container(X), sky)

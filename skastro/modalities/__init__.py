@@ -1,18 +1,20 @@
 """Modalities: the protocol that every embedder fulfills, and images and spectra as two implementations."""
 
 from skastro.modalities.base import Modality, RowModality, TrainedModality, as_modality, check_all, feature_width
-from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
-from skastro.modalities.spectra import SpectrumModality, SpectrumView
-from skastro.modalities.untrained import (
-    UntrainedImageEmbedder,
-    UntrainedSpectrumEmbedder,
+from skastro.modalities.fixed import (
+    FixedImageEmbedder,
+    FixedSpectrumEmbedder,
     as_embedder,
     as_specification,
     is_specification,
 )
+from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
+from skastro.modalities.spectra import SpectrumModality, SpectrumView
 
 __all__ = [
     "IMAGE_CONSTRAINTS",
+    "FixedImageEmbedder",
+    "FixedSpectrumEmbedder",
     "ImageEmbedder",
     "ImageModality",
     "Modality",
@@ -20,8 +22,6 @@ __all__ = [
     "SpectrumModality",
     "SpectrumView",
     "TrainedModality",
-    "UntrainedImageEmbedder",
-    "UntrainedSpectrumEmbedder",
     "as_embedder",
     "as_modality",
     "as_specification",

@@ -27,9 +27,9 @@ from skastro import (
     BYOLEmbedder,
     FineTuneClassifier,
     FineTuneRegressor,
+    FixedImageEmbedder,
     ImageEncoder,
     Training,
-    UntrainedImageEmbedder,
     label_sweep,
     load,
     save,
@@ -298,7 +298,7 @@ def test_any_source_is_used_and_stays_as_it_was(tuner, source):
     assert tuner.encoder is given
 
 
-class Weighing(UntrainedImageEmbedder):
+class Weighing(FixedImageEmbedder):
     """A modality whose array has the name that fine-tuning has for the weights of rows."""
 
     def inputs(self, X, mask=None, *, reset=False, **metadata):

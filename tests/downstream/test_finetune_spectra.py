@@ -20,11 +20,11 @@ from skastro import (
     ConvSpectrumEncoder,
     FineTuneClassifier,
     FineTuneRegressor,
+    FixedSpectrumEmbedder,
     HybridBYOLEmbedder,
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
     Training,
-    UntrainedSpectrumEmbedder,
     VoteEmbedder,
     load,
     save,
@@ -62,7 +62,7 @@ SOURCES = {
     "convolutions": ConvSpectrumEncoder(),
     "frozen": FrozenEstimator(clone(MASKED).fit(X, ivar=IVAR)),
     "bare": MASKED,
-    "untrained": UntrainedSpectrumEmbedder(SMALL, random_state=3),
+    "untrained": FixedSpectrumEmbedder(SMALL, random_state=3),
 }
 each_source = pytest.mark.parametrize("source", SOURCES)
 
@@ -147,7 +147,7 @@ def test_a_bare_embedder_is_fitted_with_the_inverse_variance_first():
 
 def test_a_specification_learns_the_levels_of_the_spectra_it_is_tuned_on():
     model = tiny(max_epochs=0).fit(X, LABELS, ivar=IVAR)
-    level = UntrainedSpectrumEmbedder(SMALL).fit(X, ivar=IVAR).level_
+    level = FixedSpectrumEmbedder(SMALL).fit(X, ivar=IVAR).level_
     np.testing.assert_array_equal(model.embedder_.level_, level)
 
 
@@ -214,7 +214,7 @@ def test_spectra_that_cannot_be_used_are_refused_before_training(source, change,
 
 def test_spectra_of_another_length_are_refused():
     model = tiny(max_epochs=0).fit(X, LABELS)
-    with pytest.raises(ValueError, match="X has 50 features, but UntrainedSpectrumEmbedder is expecting 60"):
+    with pytest.raises(ValueError, match="X has 50 features, but FixedSpectrumEmbedder is expecting 60"):
         model.predict(X[:, :50])
     with pytest.raises(ValueError, match="X has 50 features, but MaskedSpectrumEmbedder is expecting 60"):
         tiny("frozen").fit(X[:, :50], LABELS)

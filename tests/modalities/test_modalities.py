@@ -15,12 +15,12 @@ from torch import nn
 from skastro import (
     BYOLEmbedder,
     ConvSpectrumEncoder,
+    FixedImageEmbedder,
+    FixedSpectrumEmbedder,
     ImageEncoder,
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
     Training,
-    UntrainedImageEmbedder,
-    UntrainedSpectrumEmbedder,
     load,
     save,
 )
@@ -92,7 +92,7 @@ def through(embedder, arrays, view=None):
 
 
 def test_every_embedder_of_ours_is_of_a_modality():
-    assert {"BYOLEmbedder", "MaskedSpectrumEmbedder", "UntrainedImageEmbedder"} <= set(map(named, MODALITIES))
+    assert {"BYOLEmbedder", "MaskedSpectrumEmbedder", "FixedImageEmbedder"} <= set(map(named, MODALITIES))
     assert set(MODALITIES) == {*IMAGES, *SPECTRA}
 
 
@@ -189,7 +189,7 @@ def test_pixels_that_are_no_numbers_are_refused_with_the_numbers_of_their_rows(c
 
 
 def test_images_to_learn_from_must_not_be_constant(sky):
-    model = UntrainedImageEmbedder("test_resnet").fit(sky.images)
+    model = FixedImageEmbedder("test_resnet").fit(sky.images)
     with pytest.raises(ValueError, match="All 3 images are constant: there is nothing to learn from"):
         model.check_training(model.inputs(np.ones_like(sky.images[:3])))
     with pytest.warns(UserWarning, match="1 of 24 images are constant"):
@@ -199,7 +199,7 @@ def test_images_to_learn_from_must_not_be_constant(sky):
 # ---------------------------------------------------------------- augmentation
 
 
-@pytest.mark.parametrize("cls", [UntrainedImageEmbedder, BYOLEmbedder], ids=named)
+@pytest.mark.parametrize("cls", [FixedImageEmbedder, BYOLEmbedder], ids=named)
 def test_a_view_of_images_with_a_recipe_draws(cls, sky):
     model = made(cls).fit(sky.images)
     arrays = model.inputs(sky.images)
@@ -241,7 +241,7 @@ def test_recipes_of_spectra_work_in_units_of_their_scale_and_see_the_mean(sky):
             self.got = spectra
             return 2 * spectra
 
-    model, recipe = UntrainedSpectrumEmbedder(SMALL).fit(sky.spectra), Double()
+    model, recipe = FixedSpectrumEmbedder(SMALL).fit(sky.spectra), Double()
     flux, seen, _ = shown(model, sky.spectra)
     doubled, same, _ = shown(model, sky.spectra, recipe)
     mean, std = np.nanmean(sky.spectra, axis=1), np.nanstd(sky.spectra, axis=1)
@@ -292,7 +292,7 @@ def test_any_other_transformer_is_rows_of_numbers(sky):
 
 
 def test_an_encoder_must_give_rows(sky):
-    model = UntrainedImageEmbedder(nn.Conv2d(3, 4, 3))
+    model = FixedImageEmbedder(nn.Conv2d(3, 4, 3))
     with pytest.raises(ValueError, match=r"one row of features for each of the images, .* it gave \(1, 4, 34, 34\)"):
         model.fit(sky.images)
 
@@ -313,7 +313,7 @@ def test_an_encoder_must_give_rows(sky):
 def test_names_stand_for_specifications(given, meant):
     assert repr(as_specification(given)) == repr(meant)
     assert is_specification(given)
-    kind = UntrainedImageEmbedder if isinstance(meant, ImageEncoder) else UntrainedSpectrumEmbedder
+    kind = FixedImageEmbedder if isinstance(meant, ImageEncoder) else FixedSpectrumEmbedder
     embedder = as_embedder(given, random_state=3, device="cpu")
     assert type(embedder) is kind
     assert (embedder.random_state, embedder.device) == (3, "cpu")
@@ -345,13 +345,13 @@ def test_a_seed_is_given_to_what_has_none_of_its_own():
 
 def test_untrained_is_untrained(sky):
     """The weights are those that the seed draws, and equal a pretrainer's that takes no step."""
-    untrained = UntrainedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
+    untrained = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
     still = BYOLEmbedder("test_resnet", max_epochs=0, random_state=0).fit(sky.images)
     np.testing.assert_array_equal(untrained.transform(sky.images), still.transform(sky.images))
     turned = clone(untrained).set_params(average="dihedral").fit(sky.images)
     flipped = turned.transform(sky.images[..., ::-1])
     np.testing.assert_allclose(flipped, turned.transform(sky.images), rtol=1e-3, atol=1e-4)
-    spectrum = UntrainedSpectrumEmbedder(SMALL, random_state=0).fit(sky.spectra, ivar=sky.ivar)
+    spectrum = FixedSpectrumEmbedder(SMALL, random_state=0).fit(sky.spectra, ivar=sky.ivar)
     masked = MaskedSpectrumEmbedder(SMALL, max_epochs=0, random_state=0).fit(sky.spectra, ivar=sky.ivar)
     rows = spectrum.transform(sky.spectra, ivar=sky.ivar)
     np.testing.assert_array_equal(rows, masked.transform(sky.spectra, ivar=sky.ivar))
@@ -362,8 +362,8 @@ def test_untrained_is_untrained(sky):
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_a_batch_may_be_of_one_row_where_nothing_is_trained(batch_size, sky):
     for model, X in (
-        (UntrainedImageEmbedder("test_resnet"), sky.images),
-        (UntrainedSpectrumEmbedder(SMALL), sky.spectra),
+        (FixedImageEmbedder("test_resnet"), sky.images),
+        (FixedSpectrumEmbedder(SMALL), sky.spectra),
     ):
         rows = model.set_params(random_state=0).fit_transform(X)
         some = clone(model).set_params(batch_size=batch_size).fit_transform(X)
@@ -373,22 +373,22 @@ def test_a_batch_may_be_of_one_row_where_nothing_is_trained(batch_size, sky):
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (UntrainedSpectrumEmbedder("resnet18"), "Unknown encoder of spectra 'resnet18'"),
-        (UntrainedSpectrumEmbedder(SpectrumEncoder(heads=3)), "divisible by heads=3"),
-        (UntrainedSpectrumEmbedder(3), "The 'encoder' parameter of UntrainedSpectrumEmbedder"),
-        (UntrainedSpectrumEmbedder(floor=0.0), "The 'floor' parameter of UntrainedSpectrumEmbedder"),
-        (UntrainedSpectrumEmbedder(device="abacus"), "Unknown device 'abacus'"),
-        (UntrainedImageEmbedder("resnet81"), "Unknown encoder 'resnet81'"),
-        (UntrainedImageEmbedder(SMALL), "The 'encoder' parameter of UntrainedImageEmbedder"),
-        (UntrainedImageEmbedder("test_resnet", survey="sdss"), "The survey has 5 bands"),
-        (UntrainedImageEmbedder(batch_size=0), "The 'batch_size' parameter of UntrainedImageEmbedder"),
+        (FixedSpectrumEmbedder("resnet18"), "Unknown encoder of spectra 'resnet18'"),
+        (FixedSpectrumEmbedder(SpectrumEncoder(heads=3)), "divisible by heads=3"),
+        (FixedSpectrumEmbedder(3), "The 'encoder' parameter of FixedSpectrumEmbedder"),
+        (FixedSpectrumEmbedder(floor=0.0), "The 'floor' parameter of FixedSpectrumEmbedder"),
+        (FixedSpectrumEmbedder(device="abacus"), "Unknown device 'abacus'"),
+        (FixedImageEmbedder("resnet81"), "Unknown encoder 'resnet81'"),
+        (FixedImageEmbedder(SMALL), "The 'encoder' parameter of FixedImageEmbedder"),
+        (FixedImageEmbedder("test_resnet", survey="sdss"), "The survey has 5 bands"),
+        (FixedImageEmbedder(batch_size=0), "The 'batch_size' parameter of FixedImageEmbedder"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_a_refused_refit_loses_nothing(model, sentence, sky):
-    good = clone(model).set_params(encoder="test_resnet" if isinstance(model, UntrainedImageEmbedder) else SMALL)
-    X = sky.images if isinstance(model, UntrainedImageEmbedder) else sky.spectra
+    good = clone(model).set_params(encoder="test_resnet" if isinstance(model, FixedImageEmbedder) else SMALL)
+    X = sky.images if isinstance(model, FixedImageEmbedder) else sky.spectra
     good.set_params(device="auto", batch_size=8, random_state=0)
-    good.set_params(**({"survey": None} if isinstance(model, UntrainedImageEmbedder) else {"floor": 0.1}))
+    good.set_params(**({"survey": None} if isinstance(model, FixedImageEmbedder) else {"floor": 0.1}))
     rows = good.fit(X).transform(X)
     params = {name: value for name, value in model.get_params(deep=False).items() if name != "random_state"}
     with pytest.raises(ValueError, match=sentence):

@@ -817,7 +817,7 @@ PARAMS = [
     ({"training": Training(clip=-1.0)}, "The 'clip' parameter of Training"),
     ({"second": StandardScaler(), "ivar": True}, "ivar goes with one modality that takes it, .* 0 of those given do"),
     ({"augment": ("supervised",)}, "augment must have one entry for each of 2 modalities; got 1"),
-    ({"augment": ("supervised", "supervised")}, "augment='supervised' is for images, which UntrainedSpectrumEmbedder"),
+    ({"augment": ("supervised", "supervised")}, "augment='supervised' is for images, which FixedSpectrumEmbedder"),
     ({"augment": (None, "dihedral"), "second": StandardScaler()}, "is for images, which StandardScaler does not embed"),
     ({"augment": ("galaxies", None)}, "galaxies"),
     ({"augment": ("astrodino", None)}, "has a recipe for each view; here one is needed"),

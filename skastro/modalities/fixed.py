@@ -1,4 +1,4 @@
-"""Embedders that are not trained: an encoder as it is, behind the same door as all others."""
+"""Embedders whose encoder is used as it is, with random or published weights, behind the same door as all others."""
 
 from functools import partial
 from numbers import Integral
@@ -18,13 +18,13 @@ from skastro.modalities.spectra import SpectrumModality
 from skastro.surveys import Survey
 from skastro.training import Training, draw_seed, local_seed, resolve_device
 
-__all__ = ["UntrainedImageEmbedder", "UntrainedSpectrumEmbedder", "as_embedder", "as_specification", "is_specification"]
+__all__ = ["FixedImageEmbedder", "FixedSpectrumEmbedder", "as_embedder", "as_specification", "is_specification"]
 
 SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder)
 
 
-class Untrained(BaseEmbedder, Modality):
-    """Base of embedders that make their encoder without training it."""
+class Fixed(BaseEmbedder, Modality):
+    """Base of embedders that make their encoder and do not train it."""
 
     device: str
     random_state: Any
@@ -41,7 +41,7 @@ class Untrained(BaseEmbedder, Modality):
 
 
 @documented
-class UntrainedImageEmbedder(Untrained, ImageModality):
+class FixedImageEmbedder(Fixed, ImageModality):
     """Embed images by an encoder that is not trained: the floor that pretraining has to beat.
 
     The band statistics are learned from the images; the weights are random, or those of the module given.
@@ -64,9 +64,9 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro import UntrainedImageEmbedder
+    >>> from skastro import FixedImageEmbedder
     >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
-    >>> UntrainedImageEmbedder("test_resnet", average="dihedral", random_state=0).fit_transform(images).shape
+    >>> FixedImageEmbedder("test_resnet", average="dihedral", random_state=0).fit_transform(images).shape
     (8, 736)
     """
 
@@ -113,7 +113,7 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
 
         Returns
         -------
-        UntrainedImageEmbedder
+        FixedImageEmbedder
             Itself.
 
         Raises
@@ -125,7 +125,7 @@ class UntrainedImageEmbedder(Untrained, ImageModality):
 
 
 @partial(documented, words=SPECTRA)
-class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
+class FixedSpectrumEmbedder(Fixed, SpectrumModality):
     """Embed spectra by an encoder that is not trained: the floor that pretraining has to beat.
 
     The spread of the spectra's levels is learned from the data; the weights are random.
@@ -151,9 +151,9 @@ class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
     Examples
     --------
     >>> import numpy as np
-    >>> from skastro import SpectrumEncoder, UntrainedSpectrumEmbedder
+    >>> from skastro import SpectrumEncoder, FixedSpectrumEmbedder
     >>> spectra = np.random.default_rng(0).normal(size=(8, 100))
-    >>> UntrainedSpectrumEmbedder(SpectrumEncoder(depth=1, width=16), random_state=0).fit_transform(spectra).shape
+    >>> FixedSpectrumEmbedder(SpectrumEncoder(depth=1, width=16), random_state=0).fit_transform(spectra).shape
     (8, 32)
     """
 
@@ -193,7 +193,7 @@ class UntrainedSpectrumEmbedder(Untrained, SpectrumModality):
 
         Returns
         -------
-        UntrainedSpectrumEmbedder
+        FixedSpectrumEmbedder
             Itself.
 
         Raises
@@ -260,15 +260,15 @@ def as_embedder(encoder: Any, **params: Any) -> Any:
     --------
     >>> from skastro.modalities import as_embedder
     >>> as_embedder("resnet18", size=64)
-    UntrainedImageEmbedder(encoder=ImageEncoder(name='resnet18'), size=64)
+    FixedImageEmbedder(encoder=ImageEncoder(name='resnet18'), size=64)
     """
     encoder = as_specification(encoder)
     if isinstance(encoder, FrozenEstimator):
         return encoder
     if isinstance(encoder, SPECTRUM_ENCODERS):
-        return UntrainedSpectrumEmbedder(encoder, **params)
+        return FixedSpectrumEmbedder(encoder, **params)
     if is_specification(encoder):
-        return UntrainedImageEmbedder(encoder, **params)
+        return FixedImageEmbedder(encoder, **params)
     own = clone(encoder)
     known = own.get_params()
     if "random_state" in known and known["random_state"] is None:
