@@ -81,8 +81,7 @@ def adapt_bands(kernel: Tensor, bands: int, how: str | Sequence[int] | None, sou
     Returns
     -------
     Tensor of shape (width, bands, height, width)
-        A gray image, the same in all bands, gives what it gave before; under ``"repeat"`` with more bands than channels
-        nearly so, if these do not go into each other.
+        An image that is the same in all bands gives what such an image gave before.
 
     Raises
     ------
@@ -112,7 +111,8 @@ def adapt_bands(kernel: Tensor, bands: int, how: str | Sequence[int] | None, sou
         return kernel.sum(dim=1, keepdim=True).expand(-1, bands, -1, -1) / bands
     if how == "repeat":
         if bands > channels:
-            return kernel[:, torch.arange(bands) % channels] * (channels / bands)
+            places = torch.arange(bands) % channels
+            return kernel[:, places] / torch.bincount(places)[places].view(1, -1, 1, 1)
         how = [channel % bands for channel in range(channels)]
     if len(how) != channels or not all(0 <= band < bands for band in how):
         raise ValueError(
