@@ -248,7 +248,7 @@ class FineTuner(BaseModel, ABC):
             self.augment_ = self.embedder_.fit_recipe(self.augment, arrays)
             draws = Randomness(draw_seed(self.random_state), resolve_device(self.device))
             with draws.installed():
-                encoder = self.embedder_.build_encoder() if fresh else self.embedder_.encoder_
+                encoder = self.embedder_.start_encoder() if fresh else self.embedder_.encoder_
                 width = self.embedder_._n_features_out = feature_width(self.embedder_, encoder, arrays)
                 self._head_shape = (width, self.head_norm)
                 targets = {"target": target, "weight": weight / weight[weight > 0].mean()}

@@ -1,5 +1,7 @@
-"""Image encoders: timm networks for any number of bands, with stems for small cutouts."""
+"""Image encoders: timm networks for any number of bands, with stems for small cutouts, random or published weights."""
 
+import os
+from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any
@@ -12,7 +14,9 @@ from timm.models import get_pretrained_cfg
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import interpolate, pad
+
+from skastro.weights import find_layout, load_into, read_weights
 
 __all__ = ["ImageEncoder", "get_encoder"]
 
@@ -29,7 +33,8 @@ class ImageEncoder(BaseEstimator):
     Parameters
     ----------
     name : str, default="resnet10t"
-        A timm model name. Weights are random; nothing is downloaded.
+        A timm model name. With ``weights="timm"`` a tag chooses among the sets of weights, as in
+        ``"resnet50.a1_in1k"``.
     stem : {"3x3", "3x3-pool", "7x7"}, default=None
         First layers of a ResNet for small cutouts: a convolution of that size with stride 1, without max-pool
         (``"3x3-pool"`` keeps it). None is the network's own stem; for timm's ResNets, 7×7 with stride 2 and max-pool.
@@ -48,11 +53,32 @@ class ImageEncoder(BaseEstimator):
         Stochastic depth: probability with which an image skips the last residual block in training; it rises linearly
         from 0 in the first block. For ViTs, ResNets and most other networks with residual blocks. DINO's teacher skips
         no blocks.
+    weights : str, path-like or None, default=None
+        What the weights are before any training. None draws them; a file (``.safetensors``, or torch's ``.pt``,
+        ``.pth``, ``.ckpt``) or a folder with ``model.safetensors`` is read; ``"timm"`` means those that timm has for
+        `name`, and ``"hf-hub:owner/name"`` or ``"hf-hub:owner/name/file.ckpt"`` those of a repository. Only the last
+        two download, once. A fitted estimator holds its numbers: neither a pickle nor a saved model asks for them
+        again.
+    layout : str, default=None
+        How the file is laid out, one of `skastro.weights.LAYOUTS`; None finds it by the names of the tensors.
+    bands : {"repeat", "mean"}, sequence of int or None, default=None
+        How weights for other bands are adapted: bands take turns at the channels of the network (``"repeat"``), each
+        channel sees the mean of the bands, or the band that the sequence names for it. None refuses other bands.
+    resize : int, default=None
+        Pixels per side to which the window is scaled, bilinearly and antialiased, before the network sees it.
+    pixel_scale : float, default=None
+        Side in arcseconds of the pixels that the network knows: images of a ``survey=`` with another scale are resized
+        to it. In place of `resize`.
 
     Notes
     -----
     A network of fixed input size is built for the size of the images, padded to whole patches. A ViT then also accepts
-    other sizes, each padded so, and interpolates its position embeddings.
+    other sizes, each padded so, and interpolates its position embeddings; given weights are interpolated to the size
+    and the patches in use.
+
+    Weights are loaded whole: a tensor that is missing, unknown or of another shape is refused by name. The heads of a
+    published checkpoint, its momentum network and its optimizer are left; the provenance of the fitted embedder says
+    how many tensors that were.
 
     References
     ----------
@@ -80,6 +106,11 @@ class ImageEncoder(BaseEstimator):
         init: str | None = "auto",
         patch: int | None = None,
         drop_path: float = 0.0,
+        weights: str | os.PathLike[str] | None = None,
+        layout: str | None = None,
+        bands: str | Sequence[int] | None = None,
+        resize: int | None = None,
+        pixel_scale: float | None = None,
     ) -> None:
         self.name = name
         self.stem = stem
@@ -87,9 +118,14 @@ class ImageEncoder(BaseEstimator):
         self.init = init
         self.patch = patch
         self.drop_path = drop_path
+        self.weights = weights
+        self.layout = layout
+        self.bands = bands
+        self.resize = resize
+        self.pixel_scale = pixel_scale
 
-    def build(self, bands: int, size: tuple[int, int]) -> nn.Module:
-        """Build the network, with random weights from torch's global generator.
+    def build(self, bands: int, size: tuple[int, int], pixel_scale: float | None = None) -> nn.Module:
+        """Build the network, with the weights given, or random ones from torch's global generator.
 
         Parameters
         ----------
@@ -97,6 +133,8 @@ class ImageEncoder(BaseEstimator):
             Number of input channels.
         size : tuple of int
             Height and width of the images in pixels.
+        pixel_scale : float, default=None
+            Side of their pixels in arcseconds, if the network is for a certain one.
 
         Returns
         -------
@@ -106,23 +144,94 @@ class ImageEncoder(BaseEstimator):
         Raises
         ------
         ValueError
+            If a setting is unknown, stem, patch or drop_path is invalid for the network, or weights are not its own.
+        FileNotFoundError, ConnectionError
+            If weights are not where they should be.
+        """
+        encoder = self.architecture(bands, size, pixel_scale)
+        self.load(encoder)
+        return encoder
+
+    def load(self, encoder: nn.Module) -> dict[str, Any] | None:
+        """Load the weights given into a network of this architecture, in place.
+
+        Parameters
+        ----------
+        encoder : TimmEncoder
+            Made by `architecture`.
+
+        Returns
+        -------
+        dict or None
+            For the provenance: ``source``, ``layout``, how many tensors of the file are ``left``, and ``citation`` and
+            ``license`` where they are known; None without weights.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError, ConnectionError
+            As in `build`.
+        """
+        if self.weights is None:
+            return None
+        weights = read_weights(self.weights, self.name)
+        named = weights.config.get("architecture", self.name).partition(".")[0]
+        if named != self.name.partition(".")[0]:
+            raise ValueError(f"{weights.source} is for {named!r}, this encoder is {self.name!r}.")
+        layout = find_layout(weights, self.layout)
+        chosen = layout.select(weights.tensors)
+        network: Any = encoder.network
+        load_into(network, chosen, weights.source, self.bands)
+        source = weights.source if weights.source.startswith("hf-hub:") else os.path.basename(weights.source)
+        facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - len(chosen)}
+        known = {"citation": layout.citation, "license": layout.license or weights.config.get("license", "")}
+        return facts | {name: value for name, value in known.items() if value}
+
+    def architecture(self, bands: int, size: tuple[int, int], pixel_scale: float | None = None) -> nn.Module:
+        """Make the network with random weights, whatever `weights` says.
+
+        Parameters
+        ----------
+        bands, size, pixel_scale
+            As in `build`.
+
+        Returns
+        -------
+        nn.Module
+
+        Raises
+        ------
+        ValueError
             If a setting is unknown, or stem, patch or drop_path is invalid for the network.
         """
         self._check()
+        zoom = self._zoom(size, pixel_scale)
         if self.drop_path and not has_drop_path(self.name):
             raise ValueError(f"drop_path= skips residual blocks; {self.name!r} has none to skip: leave drop_path=0.")
         sketch = meta_network(self.name) if getattr(get_pretrained_cfg(self.name), "fixed_input_size", False) else None
         if self.patch is not None and not is_vit(sketch):
             raise ValueError(f"patch= is for ViTs; {self.name!r} is a network of another kind: leave patch=None.")
         if sketch is None:
-            return TimmEncoder(self._network(bands), self.pool)
+            return TimmEncoder(self._network(bands), self.pool, zoom=zoom)
         stride = self.patch or sketch.feature_info[-1]["reduction"]
-        frame = padded_size(size, stride)
+        frame = padded_size(zoomed(size, zoom), stride)
         if not is_vit(sketch):
-            return TimmEncoder(self._network(bands, img_size=frame), self.pool, frame=frame)
+            return TimmEncoder(self._network(bands, img_size=frame), self.pool, frame=frame, zoom=zoom)
         patches = {} if self.patch is None else {"patch_size": int(self.patch)}
         network = self._network(bands, img_size=frame, dynamic_img_size=True, **patches)
-        return TimmEncoder(network, self.pool, stride=stride)
+        return TimmEncoder(network, self.pool, stride=stride, zoom=zoom)
+
+    def _zoom(self, size: tuple[int, int], pixel_scale: float | None) -> float:
+        """Find the factor by which images are resized."""
+        if self.resize is not None:
+            return self.resize / min(size)
+        if self.pixel_scale is None:
+            return 1.0
+        if pixel_scale is None:
+            raise ValueError(
+                f"ImageEncoder(pixel_scale={self.pixel_scale}) resizes images from the pixels of their survey: give "
+                "the embedder a survey= that has a pixel scale, or the encoder resize= in place of it."
+            )
+        return pixel_scale / self.pixel_scale
 
     def _check(self) -> None:
         if not timm.is_model(self.name):
@@ -137,6 +246,24 @@ class ImageEncoder(BaseEstimator):
             raise ValueError(f"ImageEncoder's patch must be a number of pixels, or None; got {self.patch!r}.")
         if not (isinstance(self.drop_path, Real) and 0 <= self.drop_path < 1):
             raise ValueError(f"ImageEncoder's drop_path must be a number from 0, below 1; got {self.drop_path!r}.")
+        self._check_start()
+
+    def _check_start(self) -> None:
+        """Check what is said of given weights, and of the size at which the network sees images."""
+        if self.weights is None and (self.layout is not None or self.bands is not None):
+            raise ValueError("ImageEncoder's layout and bands say how to read weights: give weights= too.")
+        ways = isinstance(self.bands, tuple | list) and all(isinstance(band, Integral) for band in self.bands)
+        if not (ways or self.bands in (None, "repeat", "mean")):
+            raise ValueError(
+                "ImageEncoder's bands must be 'repeat', 'mean', the number of a band for each channel, or None; "
+                f"got {self.bands!r}."
+            )
+        for key, kind in {"resize": Integral, "pixel_scale": Real}.items():
+            value: Any = getattr(self, key)
+            if value is not None and not (isinstance(value, kind) and float(value) > 0):
+                raise ValueError(f"ImageEncoder's {key} must be a positive number, or None; got {value!r}.")
+        if self.resize is not None and self.pixel_scale is not None:
+            raise ValueError("ImageEncoder takes resize or pixel_scale, not both.")
 
     def _network(self, bands: int, **kwargs: Any) -> nn.Module:
         kwargs |= {"drop_path_rate": self.drop_path} if self.drop_path else {}
@@ -182,16 +309,24 @@ class TimmEncoder(nn.Module):
         Height and width to pad images to, for a network of fixed size.
     stride : int, default=None
         Side of the patches, for a ViT; images are padded to whole patches.
+    zoom : float, default=1.0
+        Factor by which images are resized before that.
     """
 
     def __init__(
-        self, network: Any, pool: str, frame: tuple[int, int] | None = None, stride: int | None = None
+        self,
+        network: Any,
+        pool: str,
+        frame: tuple[int, int] | None = None,
+        stride: int | None = None,
+        zoom: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.pool = pool
         self.frame = frame
         self.stride = stride
+        self.zoom = zoom
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed images.
@@ -205,7 +340,7 @@ class TimmEncoder(nn.Module):
         -------
         Tensor of shape (n, d)
         """
-        images = self._padded(images)
+        images = self._framed(images)
         if self.pool == "avg":
             return self.network(images)
         maps = self._stages(images) if self.pool == "stages" else [self._last(images)]
@@ -226,7 +361,7 @@ class TimmEncoder(nn.Module):
         mask : None
             None, since all tokens are used.
         """
-        return self._tokens(self._padded(images)), None
+        return self._tokens(self._framed(images)), None
 
     def _stages(self, images: Tensor) -> list[Tensor]:
         maps = self.network.forward_intermediates(images, indices=STAGES, intermediates_only=True)
@@ -242,8 +377,11 @@ class TimmEncoder(nn.Module):
     def _last(self, images: Tensor) -> Tensor:
         return self._tokens(images)[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)
 
-    def _padded(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
+    def _framed(self, images: Tensor) -> Tensor:
+        """Resize images, and pad those that are too small."""
+        height, width = zoomed(images.shape[-2:], self.zoom)
+        if (height, width) != tuple(images.shape[-2:]):
+            images = interpolate(images, (height, width), mode="bilinear", antialias=True)
         rows, columns = self._frame(height, width)
         if (rows, columns) == (height, width):
             return images
@@ -304,6 +442,29 @@ def has_drop_path(name: str) -> bool:
         except TypeError:  # its constructor has no such parameter
             return False
     return any(isinstance(module, DropPath) for module in network.modules())
+
+
+def zoomed(size: Sequence[int], zoom: float) -> tuple[int, int]:
+    """Scale a size, to whole pixels.
+
+    Parameters
+    ----------
+    size : sequence of int
+        Height and width in pixels.
+    zoom : float
+        Factor.
+
+    Returns
+    -------
+    tuple of int
+
+    Examples
+    --------
+    >>> from skastro.encoders.images import zoomed
+    >>> zoomed((64, 48), 1.5)
+    (96, 72)
+    """
+    return max(1, round(size[0] * zoom)), max(1, round(size[1] * zoom))
 
 
 def padded_size(size: tuple[int, int], stride: int) -> tuple[int, int]:

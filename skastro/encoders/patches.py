@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skastro.encoders.images import TimmEncoder, is_vit, padded_size
+from skastro.encoders.images import TimmEncoder, is_vit, padded_size, zoomed
 
 __all__ = ["embed_patches", "has_patches", "hidden_patches", "patch_grid"]
 
@@ -55,8 +55,9 @@ def patch_grid(encoder: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     >>> patch_grid(encoder, (144, 144)), patch_grid(encoder, (60, 60)), patch_grid(encoder, (13, 60))
     ((12, 12), (5, 5), (2, 5))
     """
-    stride: Any = encoder.stride
-    height, width = padded_size(size, stride)
+    network: Any = encoder
+    stride = network.stride
+    height, width = padded_size(zoomed(size, network.zoom), stride)
     return height // stride, width // stride
 
 

@@ -100,10 +100,21 @@ class Modality(ABC):
     def build_encoder(self) -> nn.Module:
         """Make the encoder with fresh weights from torch's global generator, for rows like those learned.
 
+        A model that is read again builds its network so, and fills in its own numbers.
+
         Returns
         -------
         nn.Module
         """
+
+    def start_encoder(self) -> nn.Module:
+        """Make the encoder that training starts from: one with fresh weights, unless others are given.
+
+        Returns
+        -------
+        nn.Module
+        """
+        return self.build_encoder()
 
     def check_values(self, batch: dict[str, np.ndarray], rows: np.ndarray) -> None:  # noqa: B027 nothing to refuse
         """Refuse values that cannot be embedded, batch by batch as they are read.
@@ -258,7 +269,7 @@ class TrainedModality(BaseEmbedder, Modality):
         """Train a fresh encoder on what `inputs` gave, with views that draw from a generator."""
         draws = Randomness(draw_seed(self.random_state), resolve_device(self.device))
         with draws.installed():
-            encoder = self.build_encoder()
+            encoder = self.start_encoder()
             self._n_features_out = feature_width(self, encoder, arrays)
             monitor, objective = Monitor(self._watched(encoder), self.unit), self._objective(encoder)
         try:

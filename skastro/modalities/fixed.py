@@ -35,7 +35,7 @@ class Fixed(BaseEmbedder, Modality):
         with fitting(self):
             arrays = self.inputs(X, reset=True, **metadata)
             with local_seed(draw_seed(self.random_state)):
-                self.adopt(self.build_encoder())
+                self.adopt(self.start_encoder())
             self._n_features_out = feature_width(self, self.encoder_, arrays)
         return self
 

@@ -23,6 +23,7 @@ from skastro.images import check_shape, fold, fold_ivar
 from skastro.inputs import check_rows
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
+from skastro.stretches import Stretch
 from skastro.surveys import Survey, get_survey
 from skastro.training import resolve_device
 
@@ -36,7 +37,7 @@ IMAGE_CONSTRAINTS: dict[str, list[Any]] = {
     "size": [Interval(Integral, 1, None, closed="left"), None],
     "image_shape": [tuple, list, None],
     "bands_axis": [Options(Integral, {-1, 1}), None],
-    "normalize": [StrOptions({"standard", "asinh"}), None],
+    "normalize": [StrOptions({"standard", "asinh"}), Stretch, None],
     "average": [StrOptions({"dihedral"}), Interval(Integral, 1, None, closed="left"), None],
 }
 
@@ -144,7 +145,7 @@ class ImageModality(BaseEmbedder, Modality):
         """
         if recipe is None:
             return self.orientations(None)[0]
-        return Views([(recipe, self.size_)], Normalizer(self.normalizer_), generator or torch.default_generator)
+        return Views([(recipe, self.size_)], self._normalizer(), generator or torch.default_generator)
 
     def orientations(self, average: str | int | None, recipe: Augment | None = None) -> list[Any]:
         """List the views over which outputs are averaged: flips and turns of the sky.
@@ -161,7 +162,7 @@ class ImageModality(BaseEmbedder, Modality):
         list of nn.Module
         """
         recipe = recipe or getattr(self, "augment_", None) or Augment()
-        normalizer = Normalizer(self.normalizer_)
+        normalizer = self._normalizer()
         return [OneView(orientation, normalizer) for orientation in orientations(self.size_, average, recipe.edge)]
 
     def check_options(self, augment: Any = "auto", average: str | int | None = None) -> None:
@@ -194,7 +195,7 @@ class ImageModality(BaseEmbedder, Modality):
         return recipe.fit(arrays["images"], self.survey_, self.normalizer_["noise"], self.size_)
 
     def build_encoder(self) -> nn.Module:
-        """Make the encoder with fresh weights for images of the shape learned.
+        """Make the encoder for images of the shape learned, with random weights.
 
         Returns
         -------
@@ -202,12 +203,31 @@ class ImageModality(BaseEmbedder, Modality):
         """
         if isinstance(self._spec, nn.Module):
             return copy.deepcopy(self._spec)
-        return self._spec.build(self.image_shape_[0], self.size_)
+        scale = self.survey_.pixel_scale if self.survey_ else None
+        return self._spec.architecture(self.image_shape_[0], self.size_, scale)
+
+    def start_encoder(self) -> nn.Module:
+        """Make the encoder that training starts from, with the weights that its specification names.
+
+        Returns
+        -------
+        nn.Module
+        """
+        encoder = self.build_encoder()
+        if isinstance(self._spec, ImageEncoder) and (weights := self._spec.load(encoder)):
+            self.provenance_["weights"] = weights
+        return encoder
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+    def _normalizer(self) -> nn.Module:
+        """Make the module between the views and the encoder: as measured, or a fixed stretch."""
+        if self._stretch is None:
+            return Normalizer(self.normalizer_)
+        return self._stretch.module(self.image_shape_[0], float(self.normalizer_["unit"][0]))
 
     def _check_images(self, X: Any, reset: bool) -> np.ndarray:
         """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
@@ -239,7 +259,9 @@ class ImageModality(BaseEmbedder, Modality):
         bands = list(self.survey_.bands) if self.survey_ else None
         if bands is not None and len(bands) != images.shape[1]:
             raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
-        self.normalizer_ = learn_pixels(images, self.normalize)
+        self._stretch = clone(self.normalize) if isinstance(self.normalize, Stretch) else None
+        self.normalizer_ = learn_pixels(images, None if self._stretch else self.normalize)
+        self._normalizer()
         self.provenance_ = provenance(
             n_images=len(images),
             image_shape=list(self.image_shape_),
@@ -316,7 +338,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
             views = self._views()
             if ivar is not None:
                 targets |= self._check_ivar(ivar, arrays["images"], views)
-            normalizer = Normalizer(self.normalizer_)
+            normalizer = self._normalizer()
             return self._learn(arrays, lambda generator: Views(views, normalizer, generator), **targets)
 
     def _check_ivar(self, ivar: Any, images: Pixels, views: Sequence[Any]) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def load_into(network: nn.Module, tensors: dict[str, Tensor], source: str, bands
     config = getattr(network, "pretrained_cfg", {})
     own = network.state_dict()
     heads = tuple(f"{name}." for name in listed(config.get("classifier")))
-    given = {name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    given = {
+        name: tensor.to(torch.float32) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
     given = {name: tensor for name, tensor in given.items() if name in own or not heads or not name.startswith(heads)}
     for first in listed(config.get("first_conv")):
         if (name := f"{first}.weight") in given and name in own:
@@ -109,18 +111,17 @@ def adapt_bands(kernel: Tensor, bands: int, how: str | Sequence[int] | None, sou
         return kernel
     if how == "mean":
         return kernel.sum(dim=1, keepdim=True).expand(-1, bands, -1, -1) / bands
-    if how == "repeat":
-        if bands > channels:
-            places = torch.arange(bands) % channels
-            return kernel[:, places] / torch.bincount(places)[places].view(1, -1, 1, 1)
-        how = [channel % bands for channel in range(channels)]
-    if len(how) != channels or not all(0 <= band < bands for band in how):
+    if how == "repeat" and bands > channels:
+        places = torch.arange(bands) % channels
+        return kernel[:, places] / torch.bincount(places)[places].view(1, -1, 1, 1)
+    chosen = [channel % bands for channel in range(channels)] if how == "repeat" else [int(band) for band in how]
+    if len(chosen) != channels or not all(0 <= band < bands for band in chosen):
         raise ValueError(
-            f"bands={tuple(how)} must name one of the {bands} bands of the images for each of the {channels} channels "
-            f"of {source}."
+            f"bands={tuple(chosen)} must name one of the {bands} bands of the images for each of the {channels} "
+            f"channels of {source}."
         )
     adapted = kernel.new_zeros(len(kernel), bands, *kernel.shape[2:])
-    return adapted.index_add(1, torch.tensor(how), kernel)
+    return adapted.index_add(1, torch.tensor(chosen), kernel)
 
 
 def resample_positions(network: Any, given: dict[str, Tensor]) -> None:
@@ -133,7 +134,8 @@ def resample_positions(network: Any, given: dict[str, Tensor]) -> None:
     given : dict of str to Tensor
         Weights, changed in place.
     """
-    own, patches = getattr(network, "pos_embed", None), getattr(network, "patch_embed", None)
+    own: Any = getattr(network, "pos_embed", None)
+    patches: Any = getattr(network, "patch_embed", None)
     if own is None or not hasattr(patches, "grid_size"):
         return
     kernel = given.get("patch_embed.proj.weight")
@@ -169,7 +171,7 @@ def check_alike(given: dict[str, Tensor], own: dict[str, Tensor], source: str, k
     >>> check_alike({"a": torch.ones(2)}, {"a": torch.ones(3), "b": torch.ones(1)}, "model.pt", "ResNet")
     Traceback (most recent call last):
     ...
-    ValueError: The weights of model.pt are not those of this ResNet: 1 missing (b); 1 of another shape (a (2,) in place of (3,)).
+    ValueError: The weights of model.pt are not those of this ResNet: 1 missing (b); 1 of another shape (a ...
     """
     shapes = [
         f"{name} {tuple(given[name].shape)} in place of {tuple(own[name].shape)}"
