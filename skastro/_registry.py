@@ -47,6 +47,7 @@ FURTHER = {
     "skastro.metrics.scorers": "CRPSScorer VoteScorer",
     "skastro.preprocessing": "Deredden",
     "skastro.pretrain.pooled": "PooledEmbedder",
+    "skastro.stretches": "Lupton PercentileStretch Standardize",
 }
 
 # Functions that `skastro` itself offers.

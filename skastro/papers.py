@@ -18,6 +18,7 @@ from skastro.pretrain import (
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
 )
+from skastro.pretrained import NETWORKS
 from skastro.training import Training
 
 __all__ = [
@@ -36,15 +37,19 @@ __all__ = [
 
 
 def published(name: str, **params: Any) -> Any:
-    """Make an estimator as a paper configured it: full size, unfitted.
+    """Make an estimator as a paper configured it, full size and unfitted, or a published network with its weights.
 
     Parameters
     ----------
     name : str
+        Of a configuration:
         ``"walmsley2022"``, ``"hayat2021"``, ``"hayat2021-photoz"``, ``"slijepcevic2023"``,
         ``"slijepcevic2023-finetune"``, ``"parker2024-image"``, ``"parker2024-spectrum"``, ``"parker2024"`` or
         ``"parker2024-posterior"``. A hyphen becomes an underscore in the name of the function in `skastro.papers` that
-        explains it.
+        explains it. Of a published network: ``"rgz-byol"``, ``"hayat-moco"``, ``"stein-moco"``, ``"astrodino"`` or
+        ``"zoobot-convnext-nano"``, explained in `skastro.pretrained`: an embedder that `fit` does not train, ready to
+        embed, to be probed and to be fine-tuned. Those that no hub has take the path of their file as
+        ``encoder__weights=``.
     **params : dict
         What should differ, as for ``set_params``. What takes an embedder holds the paper's own, unfitted, which ``fit``
         would train first: give a fitted one instead, such as ``encoder=FrozenEstimator(embedder)``.
@@ -68,11 +73,12 @@ def published(name: str, **params: Any) -> Any:
     >>> published("walmsley2022", encoder__name="resnet18").encoder.name
     'resnet18'
     """
-    if name not in PUBLISHED:
-        close = get_close_matches(name, PUBLISHED, n=1)
+    known = PUBLISHED | NETWORKS
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"No published configuration {name!r}; known are {', '.join(PUBLISHED)}.{hint}")
-    return PUBLISHED[name]().set_params(**params)
+        raise ValueError(f"No published configuration or network {name!r}; known are {', '.join(known)}.{hint}")
+    return known[name]().set_params(**params)
 
 
 def walmsley2022() -> HybridBYOLEmbedder:
