@@ -40,6 +40,7 @@ OFFERING = [
     "skastro.augment",
     "skastro.datasets",
     "skastro.downstream",
+    "skastro.hub",
     "skastro.losses",
     "skastro.metrics",
     "skastro.model_selection",
