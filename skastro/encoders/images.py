@@ -190,7 +190,11 @@ class ImageEncoder(BaseEstimator):
 
         Parameters
         ----------
-        bands, size, pixel_scale
+        bands : int
+            As in `build`.
+        size : tuple of int
+            As in `build`.
+        pixel_scale : float, default=None
             As in `build`.
 
         Returns

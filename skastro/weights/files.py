@@ -50,7 +50,7 @@ def read_weights(source: str | os.PathLike[str], network: str | None = None) -> 
         ``pytorch_model.bin``, ``"hf-hub:owner/name"``, ``"hf-hub:owner/name/file.ckpt"`` for a certain file of a
         repository, or ``"timm"`` for the weights that timm names for `network`. Only the last three may download.
     network : str, default=None
-        timm name of the network, for ``"timm"``; a tag chooses the weights, as in ``"resnet50.a1_in1k"``.
+        Name of the network in timm, for ``"timm"``; a tag chooses the weights, as in ``"resnet50.a1_in1k"``.
 
     Returns
     -------

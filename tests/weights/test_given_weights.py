@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -308,11 +309,12 @@ def test_batch_norms_are_measured_on_request(folder, images):
     given, measured = (
         FixedImageEmbedder(encoder, normalize=None, batch_norm=how).fit(shifted) for how in ("given", "measured")
     )
-    seen = []
-    measured.encoder_.network.conv1[1].register_forward_hook(lambda module, inputs, outputs: seen.append(outputs))
+    convolved = []
+    first, norm = measured.encoder_.network.conv1[:2]
+    first.register_forward_hook(lambda module, inputs, outputs: convolved.append(outputs.float()))
     measured.transform(shifted)
-    bias = measured.encoder_.network.conv1[1].bias.detach()
-    torch.testing.assert_close(seen[0].float().mean(dim=(0, 2, 3)), bias, rtol=0, atol=0.05)
+    torch.testing.assert_close(convolved[0].mean(dim=(0, 2, 3)), norm.running_mean, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(convolved[0].var(dim=(0, 2, 3)), norm.running_var, rtol=0.05, atol=0.01)
     assert not np.allclose(given.transform(shifted), measured.transform(shifted), rtol=0.1)
     assert all(
         module.momentum == 0.1 for module in measured.encoder_.modules() if isinstance(module, torch.nn.BatchNorm2d)
@@ -322,3 +324,14 @@ def test_batch_norms_are_measured_on_request(folder, images):
 def test_a_network_without_batch_norms_has_none_to_measure(images):
     with pytest.raises(ValueError, match="has no batch norm to measure"):
         FixedImageEmbedder("test_vit", batch_norm="measured").fit(images)
+
+
+@pytest.mark.parametrize("weights", ["timm", "hf-hub:owner/galaxies", "hf-hub:owner/galaxies/model.ckpt@v1"])
+def test_the_hub_offline_is_one_sentence_at_once(images, monkeypatch, tmp_path, weights):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(ConnectionError, match=r"connect once, or give a local file\.$") as told:
+        FixedImageEmbedder(ImageEncoder("resnet10t", weights=weights)).fit(images)
+    assert time.monotonic() - start < 5
+    assert "\n" not in str(told.value)
