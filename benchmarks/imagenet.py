@@ -24,7 +24,7 @@ def convert(out: Path) -> Path:
     own = timm.create_model(NETWORK).state_dict()
     if [value.shape for value in theirs.values()] != [value.shape for value in own.values()]:
         raise ValueError(f"{source} is not laid out as {NETWORK}.")
-    save_file({name: value.clone() for name, value in zip(own, theirs.values(), strict=True)}, out)
+    save_file({name: value.contiguous().clone() for name, value in zip(own, theirs.values(), strict=True)}, out)
     return out
 
 
