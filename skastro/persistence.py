@@ -373,6 +373,8 @@ def _refuse_parameters(estimator: Any, allowed: Mapping[str, frozenset[str]]) ->
     known = frozenset({"builtins.NoneType", "builtins.bool"}).union(*allowed.values())
     for name, value in _parameters(estimator):
         kind = _name(value if isinstance(value, type) else type(value))
+        if isinstance(value, os.PathLike):
+            raise TypeError(f"save cannot keep {name}, a {kind}: give a path as a str.")
         if kind not in known:
             way = f"{ADMIT}; pickle" if isinstance(value, BaseEstimator) else "pickle"
             raise TypeError(f"save cannot keep {name}, a {kind}: load would not trust it ({way} keeps anything).")

@@ -335,3 +335,10 @@ def test_the_hub_offline_is_one_sentence_at_once(images, monkeypatch, tmp_path, 
         FixedImageEmbedder(ImageEncoder("resnet10t", weights=weights)).fit(images)
     assert time.monotonic() - start < 5
     assert "\n" not in str(told.value)
+
+
+def test_a_path_object_is_kept_by_pickle_and_refused_by_save_with_the_cure(folder, images, tmp_path):
+    embedder = FixedImageEmbedder(ImageEncoder("test_resnet", weights=folder)).fit(images)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(embedder)).transform(images), embedder.transform(images))
+    with pytest.raises(TypeError, match=r"save cannot keep encoder__weights, a .*: give a path as a str"):
+        skastro.save(embedder, tmp_path / "model.skastro")
