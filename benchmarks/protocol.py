@@ -47,6 +47,7 @@ from skastro import (
     MoCoEmbedder,
     SimCLREmbedder,
     VICRegEmbedder,
+    stretches,
 )
 from skastro.training import ScheduleCallback
 
@@ -105,7 +106,7 @@ def embeddings(
     if method == "rings":
         yield 0, 0.0, {"plain": rings(labeled)}
         return
-    embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**settings)
+    embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**made(settings))
     if method in AS_THEY_ARE:
         embedder.set_params(max_epochs=0)
     with TemporaryDirectory() as folder:
@@ -190,7 +191,7 @@ def tuned(data: str, settings: dict[str, Any], seed: int) -> list[list[Any]]:
             start = time.process_time()
             epochs = {"max_epochs": max(4, round(6400 / (count or 2000)))} if settings else {}
             model = FineTuneClassifier("resnet10t", average="dihedral", class_weight="balanced", random_state=seed)
-            make = functools.partial(clone, model.set_params(**epochs, **settings))
+            make = functools.partial(clone, model.set_params(**epochs, **made(settings)))
             found = score(make, task, load(data).images[task.rows], count, draws=1)
             minutes = round((time.process_time() - start) / 60, 2)
             rows += [[0, minutes, "averaged", name, count, *scored] for scored in enumerate(found)]
@@ -268,6 +269,12 @@ def value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def made(settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the stretches that settings name, such as normalize=Standardize(127.5,127.5)."""
+    named = {name: text for name, text in settings.items() if str(text).endswith(")")}
+    return settings | {name: eval(text, vars(stretches)) for name, text in named.items()}
 
 
 def main() -> None:
