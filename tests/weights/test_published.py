@@ -15,7 +15,7 @@ from skastro.pretrained import NETWORKS
 from skastro.stretches import Lupton, Standardize
 from skastro.surveys import SURVEYS, get_survey
 from skastro.weights import LAYOUTS, Weights, find_layout, load_into
-from tests.checkpoints import checkpoint, difference, fixture, needs_fixtures, state_dict
+from checkpoints import checkpoint, difference, fixture, needs_fixtures, state_dict
 
 pytestmark = needs_fixtures
 

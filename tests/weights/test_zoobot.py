@@ -11,7 +11,7 @@ import skastro
 from skastro import FineTuneClassifier, ImageEncoder
 from skastro.downstream import DirichletHead
 from skastro.losses import dirichlet_multinomial_nll
-from tests.checkpoints import checkpoint, difference, fixture, needs_fixtures
+from checkpoints import checkpoint, difference, fixture, needs_fixtures
 
 # The fixture's votes are random numbers, for questions that nobody came to as well.
 pytestmark = [needs_fixtures, pytest.mark.filterwarnings("ignore:.*a question has votes though")]
