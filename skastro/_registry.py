@@ -52,6 +52,7 @@ FURTHER = {
 
 # Functions that `skastro` itself offers.
 FUNCTIONS = {
+    "skastro.embedding": "embed",
     "skastro.hub": "model_card push_to_hub",
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",

@@ -1,0 +1,249 @@
+"""Embeddings of more objects than memory holds: written as they come, and gone on with where they stopped."""
+
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.lib.format import open_memmap
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
+
+from skastro.persistence import load
+
+__all__ = ["embed"]
+
+PART = 16_384  # rows between two looks at the disk
+LOOKED_AT = 64  # rows by which images are known again
+
+
+def embed(
+    model: Any,
+    X: Any,
+    out: str | os.PathLike[str],
+    *,
+    columns: Mapping[str, Any] | None = None,
+    method: str = "transform",
+    part: int = PART,
+    verbose: int = 1,
+) -> Path:
+    """Embed objects part by part into a file; run again after an interruption, it goes on where it stopped.
+
+    Parameters
+    ----------
+    model : estimator, str or path-like
+        Fitted embedder or pipeline, or the file of one.
+    X : array-like of shape (n, ...)
+        What the model takes: an array, a memory map, or images that stay on disk. Slices of it are handed on.
+    out : str or path-like
+        File to write, by its suffix: ``.npy`` (one array), ``.zarr`` or ``.parquet`` (a folder of parts, which readers
+        of Parquet take as one table).
+    columns : mapping of str to array-like of shape (n,), default=None
+        What goes along, such as identifiers and positions: columns in ``.parquet``, arrays in ``.zarr``; beside
+        ``name.npy`` they are ``name.csv``.
+    method : {"transform", "predict", "predict_proba"}, default="transform"
+        What the model is asked for; the answers must be numbers.
+    part : int, default=16384
+        Rows that are embedded and written in one go. No more is lost by an interruption, or held in memory.
+    verbose : int, default=1
+        1 shows a progress bar.
+
+    Returns
+    -------
+    Path
+        The file. Under its name it is always whole: what is unfinished has ``.part`` behind it.
+
+    Raises
+    ------
+    FileExistsError
+        If the file is there already.
+    ValueError
+        If the suffix is unknown, columns are of another length, the answers are no numbers, or what is unfinished was
+        begun with another model, other objects or other columns.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from skastro import FixedImageEmbedder, embed
+    >>> images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    >>> embedder = FixedImageEmbedder("test_resnet", random_state=0).fit(images)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.load(embed(embedder, images, f"{folder}/rows.npy", verbose=0)).shape
+    (8, 736)
+    """
+    out = Path(out)
+    columns = {name: np.asarray(values) for name, values in (columns or {}).items()}
+    _check(X, out, columns, method, part)
+    model = load(model) if isinstance(model, str | os.PathLike) else model
+    check_is_fitted(model)
+    identity = {
+        "model": joblib.hash(model),
+        "objects": joblib.hash((np.shape(X), np.asarray(X[:: -(-len(X) // LOOKED_AT)]))),
+        "columns": joblib.hash(columns),
+        "method": method,
+    }
+    writer = WRITERS[out.suffix](out, identity, len(X), columns)
+    with tqdm(total=len(X), initial=writer.done, unit=" rows", disable=not verbose) as bar:
+        while writer.done < len(X):
+            start, stop = writer.done, min(writer.done + part, len(X))
+            writer.write(start, _numbers(getattr(model, method)(X[start:stop])))
+            bar.update(stop - start)
+    return writer.finish()
+
+
+def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, part: int) -> None:
+    if out.suffix not in WRITERS:
+        raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    if method not in ("transform", "predict", "predict_proba"):
+        raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
+    if part < 1:
+        raise ValueError(f"part must be a number of rows; got {part!r}.")
+    for name, values in columns.items():
+        if len(values) != len(X):
+            raise ValueError(f"columns has {len(values)} values of {name!r}; there are {len(X)} objects.")
+
+
+def _numbers(answers: Any) -> np.ndarray:
+    rows = np.asarray(answers)
+    if rows.dtype.kind not in "fiub":
+        raise ValueError(f"embed writes numbers; the model answers with {rows.dtype}.")
+    return rows.reshape(len(rows), -1)
+
+
+class Writer(ABC):
+    """A file that is written part by part, and says what has been done beside it.
+
+    Parameters
+    ----------
+    out : Path
+        Name of the whole.
+    identity : dict of str to str
+        What it is made of, in hashes.
+    n : int
+        Rows to come.
+    columns : mapping of str to ndarray
+        What goes along.
+    """
+
+    def __init__(self, out: Path, identity: dict[str, str], n: int, columns: Mapping[str, np.ndarray]) -> None:
+        self.out = out
+        self.unfinished = out.with_name(f"{out.name}.part")
+        self.record = out.with_name(f"{out.name}.part.json")
+        self.identity = identity
+        self.n = n
+        self.columns = columns
+        self.done = self._begun()
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write some rows, and record them once they are on the disk.
+
+        Parameters
+        ----------
+        start : int
+            Number of the first.
+        rows : ndarray of shape (m, d)
+            Embeddings.
+        """
+        self.put(start, rows)
+        self.done = start + len(rows)
+        partial = self.record.with_suffix(".tmp")
+        partial.write_text(json.dumps({**self.identity, "done": self.done}))
+        os.replace(partial, self.record)
+
+    def finish(self) -> Path:
+        """Give the whole its name.
+
+        Returns
+        -------
+        Path
+        """
+        self.close()
+        os.replace(self.unfinished, self.out)
+        self.record.unlink(missing_ok=True)
+        return self.out
+
+    @abstractmethod
+    def put(self, start: int, rows: np.ndarray) -> None:
+        """Write some rows to the disk.
+
+        Parameters
+        ----------
+        start : int
+            Number of the first.
+        rows : ndarray of shape (m, d)
+            Embeddings.
+        """
+
+    def close(self) -> None:  # noqa: B027 most have nothing open
+        """Write what is left to write."""
+
+    def _begun(self) -> int:
+        """Find how many rows an earlier run has written, and refuse those of another."""
+        if not (self.record.exists() and self.unfinished.exists()):
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            self.unfinished.unlink(missing_ok=True)
+            return 0
+        known = json.loads(self.record.read_text())
+        if other := [name for name, value in self.identity.items() if known.get(name) != value]:
+            raise ValueError(
+                f"{self.unfinished} was begun with another {other[0]}: remove it to begin anew, or give another name."
+            )
+        return known["done"]
+
+
+class NpyWriter(Writer):
+    """One array in NumPy's format, through a memory map."""
+
+    def put(self, start: int, rows: np.ndarray) -> None:
+        new = {"mode": "w+", "dtype": rows.dtype, "shape": (self.n, rows.shape[1])}
+        mapped = open_memmap(self.unfinished, **(new if start == 0 else {"mode": "r+"}))
+        mapped[start : start + len(rows)] = rows
+        mapped.flush()
+
+    def close(self) -> None:
+        if self.columns:
+            import pandas as pd
+
+            pd.DataFrame(dict(self.columns)).to_csv(self.out.with_suffix(".csv"), index=False)
+
+
+class ParquetWriter(Writer):
+    """A folder with a file of Parquet for each part: the columns, and each row's embedding as a list of fixed size."""
+
+    def put(self, start: int, rows: np.ndarray) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.unfinished.mkdir(exist_ok=True)
+        values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+        along = {name: pa.array(column[start : start + len(rows)]) for name, column in self.columns.items()}
+        partial = self.unfinished / ".writing"
+        pq.write_table(pa.table({**along, "embedding": values}), partial)
+        os.replace(partial, self.unfinished / f"part-{start:012d}.parquet")
+
+
+class ZarrWriter(Writer):
+    """A group of Zarr with the array ``embedding``, and one array for each column."""
+
+    def put(self, start: int, rows: np.ndarray) -> None:
+        import zarr
+
+        group = zarr.open_group(str(self.unfinished), mode="a" if start else "w")
+        if start == 0:
+            shape, chunks = (self.n, rows.shape[1]), (min(self.n, 4096), rows.shape[1])
+            group.create_array("embedding", shape=shape, chunks=chunks, dtype=rows.dtype)
+            for name, column in self.columns.items():
+                dtype = str if column.dtype.kind in "OU" else column.dtype
+                group.create_array(name, shape=column.shape, chunks=column.shape, dtype=dtype)[:] = column
+        group["embedding"][start : start + len(rows)] = rows
+
+
+WRITERS: dict[str, type[Writer]] = {".npy": NpyWriter, ".zarr": ZarrWriter, ".parquet": ParquetWriter}

@@ -1,0 +1,152 @@
+"""Embeddings written part by part: the numbers of `transform`, in every format, and whole after every interruption."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import skastro
+from skastro import FixedImageEmbedder, embed
+
+FORMATS = (".npy", ".parquet", ".zarr")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).normal(size=(23, 1, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def embedder(images):
+    return FixedImageEmbedder("test_resnet", random_state=0).fit(images)
+
+
+@pytest.fixture
+def columns():
+    return {"object_id": np.array([f"J{row:04}" for row in range(23)]), "ra": np.linspace(0, 360, 23)}
+
+
+def read(path):
+    if path.suffix == ".npy":
+        return np.load(path)
+    if path.suffix == ".parquet":
+        return np.stack(pd.read_parquet(path)["embedding"])
+    zarr = pytest.importorskip("zarr", reason="needs the extra zarr")
+    return zarr.open_group(str(path), mode="r")["embedding"][:]
+
+
+def read_columns(path):
+    if path.suffix == ".npy":
+        return pd.read_csv(path.with_suffix(".csv"))
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    zarr = pytest.importorskip("zarr", reason="needs the extra zarr")
+    group = zarr.open_group(str(path), mode="r")
+    return {name: group[name][:] for name in group if name != "embedding"}
+
+
+class Dies(BaseEstimator):
+    """A model that is interrupted at its n-th answer; how many are left is no part of it."""
+
+    def __init__(self, embedder, after):
+        self.embedder = embedder
+        self.after = after
+        self.left = after
+
+    def __getstate__(self):
+        return {"embedder": self.embedder}
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return self.embedder.transform(X)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_holds_the_rows_of_transform(embedder, images, columns, tmp_path, suffix):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    path = embed(embedder, images, tmp_path / f"rows{suffix}", columns=columns, part=5, verbose=0)
+    np.testing.assert_allclose(read(path), embedder.transform(images), rtol=1e-4, atol=1e-5)
+    along = read_columns(path)
+    assert list(along["object_id"]) == list(columns["object_id"])
+    np.testing.assert_allclose(along["ra"], columns["ra"])
+    assert not list(tmp_path.glob("*.part*"))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_an_interrupted_run_goes_on_where_it_stopped(embedder, images, columns, tmp_path, suffix, after):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    out = tmp_path / f"rows{suffix}"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dies(embedder, after), images, out, columns=columns, part=5, verbose=0)
+    assert not out.exists()
+    again = Dies(embedder, 5 - after)
+    path = embed(again, images, out, columns=columns, part=5, verbose=0)
+    assert again.left == 0  # no part was done twice
+    np.testing.assert_allclose(read(path), embedder.transform(images), rtol=1e-4, atol=1e-5)
+
+
+def test_what_another_began_is_refused(embedder, images, columns, tmp_path):
+    out = tmp_path / "rows.npy"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dies(embedder, 2), images, out, columns=columns, part=5, verbose=0)
+    for model, X, along, word in (
+        (embedder, images, columns, "model"),
+        (Dies(embedder, 9), images + 1, columns, "objects"),
+        (Dies(embedder, 9), images, {}, "columns"),
+    ):
+        with pytest.raises(ValueError, match=f"was begun with another {word}: remove it"):
+            embed(model, X, out, columns=along, verbose=0)
+    assert json.loads((tmp_path / "rows.npy.part.json").read_text())["done"] == 10
+
+
+def test_a_saved_pipeline_predicts_by_its_path(embedder, images, tmp_path):
+    pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.arange(23) % 2)
+    skastro.save(pipe, tmp_path / "pipe.skastro")
+    path = embed(tmp_path / "pipe.skastro", images, tmp_path / "p.npy", method="predict_proba", part=7, verbose=0)
+    np.testing.assert_allclose(np.load(path), pipe.predict_proba(images), rtol=1e-4)
+    path = embed(str(tmp_path / "pipe.skastro"), images, tmp_path / "c.npy", method="predict", verbose=0)
+    assert np.load(path)[:, 0].tolist() == pipe.predict(images).tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"out": "rows.fits"}, ValueError, r"must end in \.npy, \.zarr, \.parquet"),
+        ({"out": "there.npy"}, FileExistsError, "is there already: remove it, or give another name"),
+        ({"columns": {"ra": [1.0]}}, ValueError, "1 values of 'ra'; there are 23 objects"),
+        ({"method": "guess"}, ValueError, "method must be 'transform'"),
+        ({"part": 0}, ValueError, "part must be a number of rows"),
+    ],
+)
+def test_bad_words_are_refused_before_work_starts(embedder, images, tmp_path, settings, error, message):
+    (tmp_path / "there.npy").touch()
+    settings = {"out": "rows.npy", "verbose": 0} | settings
+    settings["out"] = tmp_path / settings["out"]
+    with pytest.raises(error, match=message):
+        embed(Dies(embedder, 0), images, **settings)
+
+
+def test_answers_that_are_no_numbers_are_refused(embedder, images, tmp_path):
+    pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.array(["FRI", "FRII"])[np.arange(23) % 2])
+    with pytest.raises(ValueError, match="embed writes numbers; the model answers with <U4"):
+        embed(pipe, images, tmp_path / "rows.npy", method="predict", verbose=0)
+
+
+def test_a_bar_shows_how_far_it_is(embedder, images, tmp_path, capsys):
+    embed(embedder, images, tmp_path / "rows.npy")
+    assert "23/23" in capsys.readouterr().err
