@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import skastro
-from skastro import FineTuneClassifier, Survey, UntrainedImageEmbedder, hub, load, model_card, push_to_hub, save
+from skastro import FineTuneClassifier, FixedImageEmbedder, Survey, hub, load, model_card, push_to_hub, save
 from skastro.cli import main
 from skastro.datasets import make_survey
 from skastro.hub import fetch, hub_name
@@ -164,7 +164,7 @@ def sky():
 @pytest.fixture(scope="module")
 def embedder(sky):
     survey = Survey(sky.bands, pixel_scale=sky.pixel_scale)
-    return UntrainedImageEmbedder("test_resnet", survey=survey, random_state=0).fit(sky.images)
+    return FixedImageEmbedder("test_resnet", survey=survey, random_state=0).fit(sky.images)
 
 
 @pytest.fixture
@@ -442,7 +442,7 @@ def test_the_card_of_a_pipeline_has_the_facts(embedder, sky):
     assert "- Classes told apart: smooth, spiral\n" in card
     seen = card.partition("## What it has seen")[2]
     for line in (
-        "### UntrainedImageEmbedder",
+        "### FixedImageEmbedder",
         "- Images seen: 30",
         "- Shape of an image (bands, height, width): 3, 20, 20",
         "- Bands: g, r, z",
