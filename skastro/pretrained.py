@@ -130,7 +130,8 @@ def zoobot_convnext_nano() -> FixedImageEmbedder:
     """
     weights = "hf-hub:mwalmsley/zoobot-encoder-convnext_nano"
     return FixedImageEmbedder(
-        ImageEncoder("convnext_nano", pool="avg", weights=weights, resize=224), normalize=Standardize(std=255.0)
+        ImageEncoder("convnext_nano", pool="avg", weights=weights, layout="zoobot-encoder", resize=224),
+        normalize=Standardize(std=255.0),
     )
 
 

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from skastro.weights import find_layout, load_into, read_weights
+from skastro.weights import find_layout, license_of, load_into, read_weights
 
 __all__ = ["ImageEncoder", "get_encoder"]
 
@@ -182,7 +182,7 @@ class ImageEncoder(BaseEstimator):
         taken = load_into(network, layout.select(weights.tensors), weights.source, self.bands)
         source = weights.source if weights.source.startswith("hf-hub:") else os.path.basename(weights.source)
         facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - taken}
-        known = {"citation": layout.citation, "license": layout.license or weights.config.get("license", "")}
+        known = {"citation": layout.citation, "license": layout.license or license_of(weights)}
         return facts | {name: value for name, value in known.items() if value}
 
     def architecture(self, bands: int, size: tuple[int, int], pixel_scale: float | None = None) -> nn.Module:

@@ -1,7 +1,17 @@
 """Published weights: read from files and the hub, known by their layout, adapted to other images."""
 
 from skastro.weights.adapt import adapt_bands, check_alike, load_into
-from skastro.weights.files import Weights, read_weights
+from skastro.weights.files import Weights, license_of, read_weights
 from skastro.weights.layouts import LAYOUTS, Layout, find_layout
 
-__all__ = ["LAYOUTS", "Layout", "Weights", "adapt_bands", "check_alike", "find_layout", "load_into", "read_weights"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Weights",
+    "adapt_bands",
+    "check_alike",
+    "find_layout",
+    "license_of",
+    "load_into",
+    "read_weights",
+]

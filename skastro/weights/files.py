@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-__all__ = ["Weights", "read_weights"]
+__all__ = ["Weights", "license_of", "read_weights"]
 
 # In a folder and in a repository, in the order in which they are looked for.
 NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -90,6 +90,29 @@ def read_weights(source: str | os.PathLike[str], network: str | None = None) -> 
         raise ValueError(f"{text} holds no tensors.")
     known = json.loads(config.read_text()) if config else content.get("hyper_parameters")
     return Weights(text, tensors, known if isinstance(known, dict) else {})
+
+
+def license_of(weights: Weights) -> str:
+    """Find the license that the configuration beside the weights states, as timm writes it or at the top.
+
+    Parameters
+    ----------
+    weights : Weights
+        What was read.
+
+    Returns
+    -------
+    str
+        Empty if none is stated.
+
+    Examples
+    --------
+    >>> from skastro.weights import Weights, license_of
+    >>> license_of(Weights("model.safetensors", {}, {"pretrained_cfg": {"license": "apache-2.0"}}))
+    'apache-2.0'
+    """
+    places = (weights.config, weights.config.get("pretrained_cfg") or {})
+    return next((str(place["license"]) for place in places if place.get("license")), "")
 
 
 def timm_repository(network: str) -> str:

@@ -113,8 +113,9 @@ class Layout:
 BLOCKS = tuple((rf"^layers\.{n}\.", f"layer{(n + 1) // 2}.{(n - 1) % 2}.") for n in range(1, 9))
 CHUNKS = ((r"module\.", ""), (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."))
 ASTROCLIP = "Parker et al. (2024), arXiv:2310.03024"
+ZOOBOT = "Walmsley et al. (2023), doi:10.21105/joss.05312"
 
-# In the order in which a file is tried; the last takes what timm itself writes.
+# In the order in which a file is tried.
 LAYOUTS = {
     layout.name: layout
     for layout in (
@@ -167,14 +168,11 @@ LAYOUTS = {
             citation=ASTROCLIP,
             license="MIT",
         ),
-        # github mwalmsley/zoobot: Lightning's checkpoints; its encoders on the hub are laid out as timm's.
-        Layout(
-            "zoobot",
-            r"state_dict/encoder\.",
-            r"state_dict/encoder\.(_orig_mod\.)?",
-            citation="Walmsley et al. (2023), doi:10.21105/joss.05312",
-        ),
+        # github mwalmsley/zoobot: Lightning's checkpoints.
+        Layout("zoobot", r"state_dict/encoder\.", r"state_dict/encoder\.(_orig_mod\.)?", citation=ZOOBOT),
         Layout("timm", r"((state_dict|model|state_dict_ema|model_ema)/)?(module\.)?[^/]+$", r"(\w+/)?(module\.)?"),
+        # Its encoders on the hub are laid out as timm's, so that only a name tells them.
+        Layout("zoobot-encoder", r"[^/]+$", r"", citation=ZOOBOT),
     )
 }
 

@@ -163,6 +163,15 @@ def test_the_embedder_by_name_is_the_whole_pipeline_of_the_paper(tmp_path):
     assert embedder.provenance_["weights"]["citation"] == "Slijepcevic et al. (2023), arXiv:2305.16127"
 
 
+def test_zoobot_by_name_says_whom_to_cite(tmp_path):
+    npz, path = fixture("zoobot_encoder"), str(written("zoobot_encoder", tmp_path))
+    embedder = published("zoobot-convnext-nano", encoder__weights=path, encoder__resize=64, normalize=None)
+    assert difference(embedder.fit(npz["input"]).transform(npz["input"]), npz["output"]) < 1e-5
+    told = embedder.provenance_["weights"]
+    assert told["citation"] == "Walmsley et al. (2023), doi:10.21105/joss.05312"
+    assert told["license"] == "apache-2.0"
+
+
 def test_flux_is_dereddened_and_cut_as_for_hayat():
     npz = fixture("hayat_moco")
     coefficients = np.array(SURVEYS["sdss-sfd98"].extinction)
