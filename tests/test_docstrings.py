@@ -40,6 +40,7 @@ OFFERING = [
     "skastro.augment",
     "skastro.datasets",
     "skastro.downstream",
+    "skastro.embedding",
     "skastro.hub",
     "skastro.losses",
     "skastro.metrics",
