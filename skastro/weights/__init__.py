@@ -15,13 +15,3 @@ __all__ = [
     "load_into",
     "read_weights",
 ]
-    "LAYOUTS",
-    "Layout",
-    "Weights",
-    "adapt_bands",
-    "check_alike",
-    "find_layout",
-    "license_of",
-    "load_into",
-    "read_weights",
-]
