@@ -1,7 +1,20 @@
 """Published weights: read from files and the hub, known by their layout, adapted to other images."""
 
-from skastro.weights.adapt import adapt_bands, load_into
+from skastro.weights.adapt import adapt_bands, check_alike, load_into
 from skastro.weights.files import Weights, read_weights
 from skastro.weights.layouts import LAYOUTS, Layout, find_layout
+from skastro.weights.pools import HIDDEN, POOLS, PublishedPool
 
-__all__ = ["LAYOUTS", "Layout", "Weights", "adapt_bands", "find_layout", "load_into", "read_weights"]
+__all__ = [
+    "HIDDEN",
+    "LAYOUTS",
+    "POOLS",
+    "Layout",
+    "PublishedPool",
+    "Weights",
+    "adapt_bands",
+    "check_alike",
+    "find_layout",
+    "load_into",
+    "read_weights",
+]

@@ -7,7 +7,7 @@ import torch
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
-__all__ = ["adapt_bands", "load_into"]
+__all__ = ["adapt_bands", "check_alike", "load_into"]
 
 SHOWN = 5  # names in an error
 

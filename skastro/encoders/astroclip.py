@@ -1,0 +1,90 @@
+"""AstroCLIP's image encoder: a vision transformer whose patches attention sees without class token and positions."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from skastro.encoders.images import ImageEncoder, TimmEncoder, is_vit
+
+__all__ = ["AstroCLIPImageEncoder"]
+
+
+class AstroCLIPImageEncoder(ImageEncoder):
+    """Specification of the image encoder of Parker et al. (2024), as its published weights want it.
+
+    It has the parameters of :class:`ImageEncoder`, and gives the same features, AstroDINO's. Its tokens are others: the
+    original's cross-attention looks at patches that went through the blocks with neither the class token beside them
+    nor position embeddings, although the network was trained with both.
+
+    See Also
+    --------
+    skastro.papers.parker2024_weights : The whole of it, with SpecFormer and both pools.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skastro.encoders import AstroCLIPImageEncoder
+    >>> encoder = AstroCLIPImageEncoder("test_vit", pool="avg", patch=12).build(bands=3, size=(48, 48))
+    >>> encoder(torch.zeros(2, 3, 48, 48)).shape, encoder.tokens(torch.zeros(2, 3, 48, 48))[0].shape
+    (torch.Size([2, 64]), torch.Size([2, 16, 64]))
+    """
+
+    def architecture(self, bands: int, size: tuple[int, int], pixel_scale: float | None = None) -> nn.Module:
+        """Make the network with random weights, whatever `weights` says.
+
+        Parameters
+        ----------
+        bands, size, pixel_scale
+            As in `build`.
+
+        Returns
+        -------
+        nn.Module
+
+        Raises
+        ------
+        ValueError
+            If a setting is unknown or invalid for the network, or that is no plain vision transformer.
+        """
+        made: Any = super().architecture(bands, size, pixel_scale)
+        if not is_vit(made.network):
+            raise ValueError(f"AstroCLIPImageEncoder has a vision transformer; {self.name!r} is another network.")
+        return BarePatches(made.network, made.pool, stride=made.stride, zoom=made.zoom)
+
+
+class BarePatches(TimmEncoder):
+    """A vision transformer whose tokens are its patches, computed without class token and position embeddings.
+
+    Parameters
+    ----------
+    network : nn.Module
+        A ViT of timm, without classifier.
+    pool : {"avg", "avgmax", "stages"}
+        Pooling, as in `ImageEncoder`.
+    stride : int
+        Side of the patches.
+    zoom : float, default=1.0
+        Factor by which images are resized before that.
+    """
+
+    def __init__(self, network: Any, pool: str, stride: int, zoom: float = 1.0) -> None:
+        super().__init__(network, pool, stride=stride, zoom=zoom)
+
+    def tokens(self, images: Tensor) -> tuple[Tensor, None]:
+        """Compute the patches after the last block.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, bands, height, width)
+            Normalized images.
+
+        Returns
+        -------
+        tokens : Tensor of shape (n, t, width)
+            Patches, row by row from the upper left.
+        mask : None
+            None, since all tokens are used.
+        """
+        network = self.network
+        patches = network.patch_embed(self._framed(images)).flatten(1, -2)
+        return network.norm(network.blocks(network.norm_pre(patches))), None
