@@ -3,13 +3,15 @@
 Each function says what the paper prints, what only its code states, and what still differs here.
 """
 
+import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 from skastro.augment import Augment, Flip, Rotate, Shift, get_recipe
 from skastro.downstream import FineTuneClassifier, FineTuneRegressor, FlowPosterior
-from skastro.encoders import ImageEncoder, SpectrumEncoder
+from skastro.encoders import AstroCLIPImageEncoder, ImageEncoder, SpecFormer, SpectrumEncoder
+from skastro.modalities import FixedImageEmbedder, FixedSpectrumEmbedder
 from skastro.pretrain import (
     AstroCLIPEmbedder,
     BYOLEmbedder,
@@ -18,10 +20,12 @@ from skastro.pretrain import (
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
 )
+from skastro.stretches import Lupton
 from skastro.training import Training
 
 __all__ = [
     "PUBLISHED",
+    "astroclip",
     "hayat2021",
     "hayat2021_photoz",
     "parker2024",
@@ -451,6 +455,60 @@ def parker2024() -> AstroCLIPEmbedder:
             optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01, warmup=0, schedule="cosine", clip=1.0
         ),
     )
+
+
+def astroclip(
+    weights: str | os.PathLike[str] = "hf-hub:polymathic-ai/astroclip/astroclip.ckpt", **params: Any
+) -> AstroCLIPEmbedder:
+    """Make the model that Parker et al. (2024) trained, with its weights: images and spectra in one space.
+
+    Parameters
+    ----------
+    weights : str or path-like, default="hf-hub:polymathic-ai/astroclip/astroclip.ckpt"
+        Their checkpoint: a file, or where on the hub it is; `fit` downloads the latter, once.
+    **params : dict
+        What should differ, as for ``set_params``.
+
+    Returns
+    -------
+    AstroCLIPEmbedder
+        ``fit`` to two galaxies or more of the kind that it embeds trains nothing. With ``max_epochs=`` it trains both
+        pools further, and with ``train_backbones=True`` all of it.
+
+    Notes
+    -----
+    Images are of the Legacy Surveys in g, r and z, in nanomaggies, with pixels of 0.262 arcseconds, 144 of them or more
+    on a side (152 in theirs). Spectra are of DESI, in 1e-17 erg/s/cm²/Å, on 7,781 wavelengths from 3600 to 9824 Å.
+
+    What differs from their code in eval mode: nothing but that rows have length 1, as in their loss. Their scripts
+    leave dropout on, so that numbers which they wrote differ at random. The encoder of images looks at patches without
+    class token and positions, as there: see :class:`~skastro.AstroCLIPImageEncoder`. Missing pixels of a spectrum,
+    which they do not know, are bridged: see :class:`~skastro.SpecFormer`.
+
+    If the file holds pickled modules beside its tensors it is refused, with a sentence that says how to convert it.
+
+    References
+    ----------
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_; weights under the MIT license.
+
+    Examples
+    --------
+    >>> from skastro.papers import astroclip
+    >>> clip = astroclip("astroclip.ckpt")
+    >>> clip.embedding_dim, clip.first.size, clip.second.encoder
+    (1024, 144, SpecFormer(weights='astroclip.ckpt'))
+    """
+    image = AstroCLIPImageEncoder("vit_large_patch14_dinov2", pool="avg", patch=12, weights=weights)
+    clip = AstroCLIPEmbedder(
+        FixedImageEmbedder(image, survey="legacy", size=144, normalize=Lupton()),
+        FixedSpectrumEmbedder(SpecFormer(weights=weights)),
+        embedding_dim=1024,
+        heads=4,
+        weights=weights,
+        max_epochs=0,
+    )
+    return clip.set_params(**params)
 
 
 def parker2024_posterior() -> FlowPosterior:

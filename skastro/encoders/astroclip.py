@@ -18,7 +18,7 @@ class AstroCLIPImageEncoder(ImageEncoder):
 
     See Also
     --------
-    skastro.papers.parker2024_weights : The whole of it, with SpecFormer and both pools.
+    skastro.papers.astroclip : The whole of it, with SpecFormer and both pools.
 
     Examples
     --------

@@ -415,6 +415,6 @@ def bridge(flux: Tensor, seen: Tensor) -> Tensor:
     behind = torch.where(seen, places, end).flip(1).cummin(dim=1).values.flip(1)
     left = torch.where(before < 0, behind, before).clamp(max=end - 1)  # the clamps are for rows without any pixel
     right = torch.where(behind == end, before, behind).clamp(min=0)
-    share = (places - left) / (right - left).clamp(min=1)
+    share = (places - left).to(flux.dtype) / (right - left).clamp(min=1)
     start = flux.gather(1, left)
-    return torch.where(seen, flux, start + share.to(flux.dtype) * (flux.gather(1, right) - start))
+    return torch.where(seen, flux, start + share * (flux.gather(1, right) - start))
