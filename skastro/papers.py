@@ -480,8 +480,9 @@ def astroclip(
     Images are of the Legacy Surveys in g, r and z, in nanomaggies, with pixels of 0.262 arcseconds, 144 of them or more
     on a side (152 in theirs). Spectra are of DESI, in 1e-17 erg/s/cm²/Å, on 7,781 wavelengths from 3600 to 9824 Å.
 
-    What differs from their code in eval mode: nothing but that rows have length 1, as in their loss. Their scripts
-    leave dropout on, so that numbers which they wrote differ at random. The encoder of images looks at patches without
+    What differs from their code in eval mode: rows have length 1, as in their loss, and pixels far outside those of the
+    images that `fit` saw are bounded, with a warning. Their scripts leave dropout on, so that numbers which they wrote
+    differ at random. The encoder of images looks at patches without
     class token and positions, as there: see :class:`~skastro.AstroCLIPImageEncoder`. Missing pixels of a spectrum,
     which they do not know, are bridged: see :class:`~skastro.SpecFormer`.
 
@@ -499,7 +500,7 @@ def astroclip(
     >>> clip.embedding_dim, clip.first.size, clip.second.encoder
     (1024, 144, SpecFormer(weights='astroclip.ckpt'))
     """
-    image = AstroCLIPImageEncoder("vit_large_patch14_dinov2", pool="avg", patch=12, weights=weights)
+    image = AstroCLIPImageEncoder(weights=weights)
     clip = AstroCLIPEmbedder(
         FixedImageEmbedder(image, survey="legacy", size=144, normalize=Lupton()),
         FixedSpectrumEmbedder(SpecFormer(weights=weights)),

@@ -131,8 +131,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
     first : str, specification, nn.Module, transformer or FrozenEstimator, default="resnet10t"
         What embeds ``X``. ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never changed; a bare
         embedder is cloned and fitted on its own modality first; a timm name, a specification or a module is an
-        encoder with random weights (a module: with its own), which the alignment trains. Any other transformer, such as
-        ``StandardScaler()`` for a table of magnitudes, makes a row of numbers, which is one token.
+        encoder with random weights (a module: with its own, a specification with ``weights=``: with those), which the
+        alignment trains. Any other transformer, such as ``StandardScaler()`` for a table of magnitudes, makes a row of
+        numbers, which is one token.
     second : specification, transformer, FrozenEstimator or None, default=None
         What embeds ``y``, likewise; None is ``SpectrumEncoder()``, a spectrum encoder with random weights.
     others : sequence, default=()

@@ -23,7 +23,7 @@ from skastro.papers import astroclip
 from skastro.pretrain import PooledEmbedder
 from skastro.weights import LAYOUTS, POOLS, Weights, find_layout, load_into
 
-IMAGES = SmallAstroCLIP("test_vit", pool="avg", patch=12)
+IMAGES = SmallAstroCLIP("test_vit")
 SPECTRA = SpecFormer(width=48, depth=2, heads=4)
 FAST = {"embedding_dim": 64, "batch_size": 2, "random_state": 0}
 
@@ -131,7 +131,7 @@ def test_both_sides_together_give_the_loss_of_the_original(original):
 def test_patches_alone_differ_from_the_tokens_of_astrodino():
     npz = fixture("astrodino")
     tensors = state_dict(npz, only="backbone")
-    encoder = ShallowAstroDINO("test_vit", pool="avg", patch=12).build(3, (144, 144))
+    encoder = ShallowAstroDINO("test_vit").build(3, (144, 144))
     load_into(encoder.network, LAYOUTS["astrodino"].select(tensors), "astrodino.ckpt")
     images, shown = double(npz["input"]), npz["shown"]
     encoder = encoder.double().eval()
@@ -170,6 +170,18 @@ def test_other_readings_are_told_from_the_original(original):
         pool.load_state_dict(state | {name: state[name] - taken})
         assert difference(pool(spectra), npz["output_spectrum64"]) > 1e-4
         pool.load_state_dict(state)
+
+
+@torch.no_grad()
+def test_patches_alone_know_neither_class_token_nor_positions():
+    encoder = AstroCLIPImageEncoder("test_vit").build(3, (48, 36)).eval()
+    images = torch.rand(2, 3, 48, 36)
+    tokens, features = encoder.tokens(images)[0], encoder(images)
+    assert tokens.shape == (2, 12, 64)
+    torch.nn.init.normal_(encoder.network.cls_token)
+    torch.nn.init.normal_(encoder.network.pos_embed)
+    torch.testing.assert_close(encoder.tokens(images)[0], tokens, rtol=0, atol=0)
+    assert not torch.allclose(encoder(images), features, atol=1e-3)
 
 
 @pytest.mark.parametrize("width", [8, 5])
