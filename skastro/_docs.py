@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 PARAMETERS = """\
 encoder : str, ImageEncoder or nn.Module
-    A timm model name, a specification with stem and pooling, or a module from images to rows of features.
-    Weights are random; nothing is downloaded.
+    A timm model name, a specification with stem, pooling and where weights come from, or a module from images to rows
+    of features. Weights are random unless the specification names others; nothing is downloaded then.
 augment : str, Augment, MultiView or None
     Recipe of the views, applied to raw flux: ``"galaxy"``, ``"radio"``, ``"radio-finetune"`` or your own.
 survey : str, Survey or None
@@ -24,9 +24,9 @@ image_shape : tuple of int
 bands_axis : {1, -1} or None
     -1 if the bands are the last axis of the images, 1 if they come before height and width; None is 1, but refuses
     images whose last axis looks like the bands.
-normalize : {"standard", "asinh"} or None
+normalize : {"standard", "asinh"}, Stretch or None
     Per band, learned in `fit`, applied after augmentation: standardize; divide by the noise, take asinh, then
-    standardize; or neither.
+    standardize; or neither. A fixed one of `skastro.stretches` learns nothing.
 average : {"dihedral"}, int or None
     Average the embedding over the eight flips and quarter turns, or over that many rotations, at `transform`.
 hidden_dim : int
@@ -61,7 +61,7 @@ FINE_TUNING = """\
 encoder : str, specification, nn.Module, embedder or FrozenEstimator
     Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder of any modality, used as it is and
     never changed; a bare embedder is cloned and fitted to the rows first; a timm name, ``"conv-attention"``, a
-    specification or a module is trained from random weights (a module: from its own), the "direct" baseline. An
+    specification or a module is trained from random weights (or its own), the "direct" baseline. An
     embedder of spectra, a :class:`~skastro.SpectrumEncoder`, a :class:`~skastro.SpecFormer` or ``"conv-attention"``
     takes rows as spectra: NaN is missing, and `survey`, `size`, `image_shape`, `bands_axis`, `normalize`, `average` and
     names of recipes are refused.
@@ -81,7 +81,7 @@ augment : str, Augment or None
     ``pool="stages"`` does, and the transformer of spectra, which pools the tokens that count.
 survey : str, Survey or None
     What bands and pixels of images mean. An embedder brings its own, as it does the next four.
-normalize : {"standard", "asinh"} or None
+normalize : {"standard", "asinh"}, Stretch or None
     Per band of images, learned in `fit`: standardize; divide by the noise, take asinh, then standardize; or neither.
 average : {"dihedral"}, int or None
     Average the answers over the eight flips and quarter turns of images, or over that many rotations.

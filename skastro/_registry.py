@@ -49,10 +49,12 @@ FURTHER = {
     "skastro.metrics.scorers": "CRPSScorer VoteScorer",
     "skastro.preprocessing": "Deredden",
     "skastro.pretrain.pooled": "PooledEmbedder",
+    "skastro.stretches": "Lupton PercentileStretch Standardize",
 }
 
 # Functions that `skastro` itself offers.
 FUNCTIONS = {
+    "skastro.hub": "model_card push_to_hub",
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",
     "skastro.papers": "published",

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show.add_argument("--epochs", type=int, default=12, help="passes over each set of images")
     show.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
     info = commands.add_parser("info", help="show what a saved model is and what it was trained on")
-    info.add_argument("file", type=Path)
+    info.add_argument("file", help="a file, or hf-hub:owner/name for the model of a Hugging Face repository")
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":
         demo(chosen.out, epochs=chosen.epochs, galaxies=chosen.galaxies)
@@ -222,13 +222,13 @@ def check_in_new_process(pipeline: Pipeline, images: np.ndarray, out: Path) -> N
     print(f"\nReloaded in a new process: {agreed} of {len(images)} predictions agree.")
 
 
-def tell(file: Path) -> None:
+def tell(file: str | Path) -> None:
     """Print the description of a saved model, without building it.
 
     Parameters
     ----------
-    file : Path
-        A file written by `skastro.save`.
+    file : str or Path
+        A file written by `skastro.save`, or ``"hf-hub:owner/name"`` for the model of a Hugging Face repository.
     """
     import json
 

@@ -3,15 +3,13 @@
 Each function says what the paper prints, what only its code states, and what still differs here.
 """
 
-import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 from skastro.augment import Augment, Flip, Rotate, Shift, get_recipe
 from skastro.downstream import FineTuneClassifier, FineTuneRegressor, FlowPosterior
-from skastro.encoders import AstroCLIPImageEncoder, ImageEncoder, SpecFormer, SpectrumEncoder
-from skastro.modalities import FixedImageEmbedder, FixedSpectrumEmbedder
+from skastro.encoders import ImageEncoder, SpectrumEncoder
 from skastro.pretrain import (
     AstroCLIPEmbedder,
     BYOLEmbedder,
@@ -20,12 +18,11 @@ from skastro.pretrain import (
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
 )
-from skastro.stretches import Lupton
+from skastro.pretrained import NETWORKS
 from skastro.training import Training
 
 __all__ = [
     "PUBLISHED",
-    "astroclip",
     "hayat2021",
     "hayat2021_photoz",
     "parker2024",
@@ -40,15 +37,19 @@ __all__ = [
 
 
 def published(name: str, **params: Any) -> Any:
-    """Make an estimator as a paper configured it: full size, unfitted.
+    """Make an estimator as a paper configured it, full size and unfitted, or a published network with its weights.
 
     Parameters
     ----------
     name : str
+        Of a configuration:
         ``"walmsley2022"``, ``"hayat2021"``, ``"hayat2021-photoz"``, ``"slijepcevic2023"``,
         ``"slijepcevic2023-finetune"``, ``"parker2024-image"``, ``"parker2024-spectrum"``, ``"parker2024"`` or
         ``"parker2024-posterior"``. A hyphen becomes an underscore in the name of the function in `skastro.papers` that
-        explains it.
+        explains it. Of a published network: ``"rgz-byol"``, ``"hayat-moco"``, ``"stein-moco"``, ``"astrodino"`` or
+        ``"zoobot-convnext-nano"``, explained in `skastro.pretrained`: an embedder that `fit` does not train, ready to
+        embed, to be probed and to be fine-tuned. Those that no hub has take the path of their file as
+        ``encoder__weights=``.
     **params : dict
         What should differ, as for ``set_params``. What takes an embedder holds the paper's own, unfitted, which ``fit``
         would train first: give a fitted one instead, such as ``encoder=FrozenEstimator(embedder)``.
@@ -72,11 +73,12 @@ def published(name: str, **params: Any) -> Any:
     >>> published("walmsley2022", encoder__name="resnet18").encoder.name
     'resnet18'
     """
-    if name not in PUBLISHED:
-        close = get_close_matches(name, PUBLISHED, n=1)
+    known = PUBLISHED | NETWORKS
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"No published configuration {name!r}; known are {', '.join(PUBLISHED)}.{hint}")
-    return PUBLISHED[name]().set_params(**params)
+        raise ValueError(f"No published configuration or network {name!r}; known are {', '.join(known)}.{hint}")
+    return known[name]().set_params(**params)
 
 
 def walmsley2022() -> HybridBYOLEmbedder:
@@ -455,61 +457,6 @@ def parker2024() -> AstroCLIPEmbedder:
             optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01, warmup=0, schedule="cosine", clip=1.0
         ),
     )
-
-
-def astroclip(
-    weights: str | os.PathLike[str] = "hf-hub:polymathic-ai/astroclip/astroclip.ckpt", **params: Any
-) -> AstroCLIPEmbedder:
-    """Make the model that Parker et al. (2024) trained, with its weights: images and spectra in one space.
-
-    Parameters
-    ----------
-    weights : str or path-like, default="hf-hub:polymathic-ai/astroclip/astroclip.ckpt"
-        Their checkpoint: a file, or where on the hub it is; `fit` downloads the latter, once.
-    **params : dict
-        What should differ, as for ``set_params``.
-
-    Returns
-    -------
-    AstroCLIPEmbedder
-        ``fit`` to two galaxies or more of the kind that it embeds trains nothing. With ``max_epochs=`` it trains both
-        pools further, and with ``train_backbones=True`` all of it.
-
-    Notes
-    -----
-    Images are of the Legacy Surveys in g, r and z, in nanomaggies, with pixels of 0.262 arcseconds, 144 of them or more
-    on a side (152 in theirs). Spectra are of DESI, in 1e-17 erg/s/cm²/Å, on 7,781 wavelengths from 3600 to 9824 Å.
-
-    What differs from their code in eval mode: rows have length 1, as in their loss, and pixels far outside those of the
-    images that `fit` saw are bounded, with a warning. Their scripts leave dropout on, so that numbers which they wrote
-    differ at random. The encoder of images looks at patches without
-    class token and positions, as there: see :class:`~skastro.AstroCLIPImageEncoder`. Missing pixels of a spectrum,
-    which they do not know, are bridged: see :class:`~skastro.SpecFormer`.
-
-    If the file holds pickled modules beside its tensors it is refused, with a sentence that says how to convert it.
-
-    References
-    ----------
-    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
-    <https://arxiv.org/abs/2310.03024>`_; weights under the MIT license.
-
-    Examples
-    --------
-    >>> from skastro.papers import astroclip
-    >>> clip = astroclip("astroclip.ckpt")
-    >>> clip.embedding_dim, clip.first.size, clip.second.encoder
-    (1024, 144, SpecFormer(weights='astroclip.ckpt'))
-    """
-    image = AstroCLIPImageEncoder(weights=weights)
-    clip = AstroCLIPEmbedder(
-        FixedImageEmbedder(image, survey="legacy", size=144, normalize=Lupton()),
-        FixedSpectrumEmbedder(SpecFormer(weights=weights)),
-        embedding_dim=1024,
-        heads=4,
-        weights=weights,
-        max_epochs=0,
-    )
-    return clip.set_params(**params)
 
 
 def parker2024_posterior() -> FlowPosterior:

@@ -171,7 +171,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     allowed = _allowed(trusted)
     _refuse_parameters(estimator, allowed)
     file = io.BytesIO()
-    with _owners_by_name(estimator, allowed):
+    with _owners_by_name(estimator):
         skops.io.dump(estimator, file)
     with ZipFile(file, "a") as archive:
         archive.writestr(ABOUT, json.dumps({"format": _registry.FORMAT, "version": __version__}))
@@ -194,7 +194,8 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     Parameters
     ----------
     path : str or path-like
-        File written by `save`.
+        File written by `save`, or ``"hf-hub:owner/name"`` or ``"hf-hub:owner/name@revision"`` for the model of a
+        Hugging Face repository, as `skastro.push_to_hub` writes it. That is downloaded once, see `skastro.hub.fetch`.
     trusted : collection of str, default=()
         Full names of other estimator classes that the file may hold, such as your own ``"mypackage.module.MyStep"``.
         Such a class is trusted fully: its module is imported, and its code runs on whatever state the file holds.
@@ -208,8 +209,12 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
 
     Raises
     ------
+    ConnectionError
+        If the hub cannot be reached and the local cache does not have the file.
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, repository or revision.
+    PermissionError
+        If the repository is not open to you.
     TypeError
         If `trusted` is one string, or holds anything but strings.
     ValueError
@@ -233,7 +238,7 @@ def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:
     Ridge(alpha=3.0)
     """
     allowed = _allowed(trusted)
-    with open(path, "rb") as file:
+    with _open(path) as file:
         schema, about, headers = _read(file, path)
         _refuse_format(about, path)
         with _one_sentence(path):
@@ -252,7 +257,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Parameters
     ----------
     path : str or path-like
-        File written by `save`.
+        File written by `save`, or the name of a Hugging Face repository, as `load` takes it.
 
     Returns
     -------
@@ -263,8 +268,12 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises
     ------
+    ConnectionError
+        If the hub cannot be reached and the local cache does not have the file.
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, repository or revision.
+    PermissionError
+        If the repository is not open to you.
     ValueError
         If the file is cut short, is not one of ours, or is damaged.
 
@@ -279,7 +288,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     describe(Path(folder) / "ridge.skastro")["classes"]
     ['sklearn.linear_model._ridge.Ridge']
     """
-    with open(path, "rb") as file:
+    with _open(path) as file:
         schema, about, _ = _read(file, path)
     plain = {"DictNode", "JsonNode", "ListNode", "NdArrayNode", "TupleNode", "TypeNode"}
     with _one_sentence(path):
@@ -290,6 +299,49 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
             "skastro": about.get("version"),
             "skops": schema.get("_skops_version"),
         }
+
+
+def parts(estimator: Any) -> Iterator[Any]:
+    """List everything inside an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Yields
+    ------
+    object
+        Each part once, itself first. Estimators and what `load` trusts are looked into, and containers; no other
+        object is.
+    """
+    waiting, seen = [estimator], {}
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in seen:
+            seen[id(part)] = part
+            yield part
+            inside = items(part)
+            if isinstance(part, BaseEstimator) or _name(type(part)) in TRUSTED["ObjectNode"]:
+                inside += getattr(part, "__dict__", {}).values()
+            waiting.extend(reversed(inside))
+
+
+def foreign_classes(estimator: Any) -> list[str]:
+    """Name the estimator classes inside an estimator that `load` admits by ``trusted=`` alone.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+
+    Returns
+    -------
+    list of str
+        Their full names.
+    """
+    names = {_name(type(part)) for part in parts(estimator) if isinstance(part, BaseEstimator)}
+    return sorted(names - TRUSTED["ObjectNode"])
 
 
 def _name(kind: type) -> str:
@@ -321,6 +373,8 @@ def _refuse_parameters(estimator: Any, allowed: Mapping[str, frozenset[str]]) ->
     known = frozenset({"builtins.NoneType", "builtins.bool"}).union(*allowed.values())
     for name, value in _parameters(estimator):
         kind = _name(value if isinstance(value, type) else type(value))
+        if isinstance(value, os.PathLike):
+            raise TypeError(f"save cannot keep {name}, a {kind}: give a path as a str.")
         if kind not in known:
             way = f"{ADMIT}; pickle" if isinstance(value, BaseEstimator) else "pickle"
             raise TypeError(f"save cannot keep {name}, a {kind}: load would not trust it ({way} keeps anything).")
@@ -339,24 +393,11 @@ def _parameters(estimator: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _parameters(value, f"{name}__")
 
 
-def _parts(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> Iterator[Any]:
-    """Everything inside an estimator, once each; of other objects, the inside is not looked at."""
-    waiting, seen = [estimator], {}
-    while waiting:
-        part = waiting.pop()
-        if id(part) not in seen:
-            seen[id(part)] = part
-            yield part
-            waiting.extend(items(part))
-            if _name(type(part)) in allowed["ObjectNode"]:
-                waiting.extend(getattr(part, "__dict__", {}).values())
-
-
 @contextmanager
-def _owners_by_name(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> Iterator[None]:
+def _owners_by_name(estimator: Any) -> Iterator[None]:
     """While writing, metadata requests name the estimator they belong to: held, it would close a circle."""
     kinds = MetadataRequest | MethodMetadataRequest
-    owned = [(part, part.owner) for part in _parts(estimator, allowed) if isinstance(part, kinds)]
+    owned = [(part, part.owner) for part in parts(estimator) if isinstance(part, kinds)]
     try:
         for request, owner in owned:
             request.owner = owner if isinstance(owner, str) else type(owner).__name__
@@ -364,6 +405,15 @@ def _owners_by_name(estimator: Any, allowed: Mapping[str, frozenset[str]]) -> It
     finally:
         for request, owner in owned:
             request.owner = owner
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a local file, or the model of a Hugging Face repository."""
+    from skastro.hub import MODEL, fetch, hub_name  # here, because it saves with this module
+
+    if (repository := hub_name(path)) is not None:
+        path = fetch(repository[0], MODEL, revision=repository[1])
+    return open(path, "rb")
 
 
 def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any], Headers]:
@@ -433,5 +483,5 @@ def _construct(file: BinaryIO, schema: dict[str, Any], headers: Headers, allowed
 
     check_nodes(schema, headers)
     estimator = skops.io.load(file, trusted=sorted(frozenset().union(*allowed.values())))
-    check_built(_parts(estimator, allowed))
+    check_built(parts(estimator))
     return estimator

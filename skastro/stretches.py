@@ -190,8 +190,10 @@ class PercentileStretch(Stretch):
 
     Parameters
     ----------
-    low, high : float, default=1.0 and 99.5
-        Percentiles.
+    low : float, default=1.0
+        Percentile that becomes 0.
+    high : float, default=99.5
+        Percentile that becomes 1.
     softening : float or None, default=0.1
         :math:`a`: below it the stretch is linear. None leaves out the asinh.
 

@@ -40,6 +40,7 @@ OFFERING = [
     "skastro.augment",
     "skastro.datasets",
     "skastro.downstream",
+    "skastro.hub",
     "skastro.losses",
     "skastro.metrics",
     "skastro.model_selection",
@@ -48,8 +49,11 @@ OFFERING = [
     "skastro.plotting",
     "skastro.preprocessing",
     "skastro.pretrain",
+    "skastro.pretrained",
+    "skastro.stretches",
     "skastro.surveys",
     "skastro.votes",
+    "skastro.weights",
 ]
 API = Path(__file__).parents[1] / "docs" / "api.rst"
 

@@ -255,8 +255,8 @@ def test_parameters_are_set_on_top():
     ("name", "hint"), [("parker2024-images", r" Did you mean 'parker2024-image'\?"), ("vicreg", "")]
 )
 def test_other_names_are_refused(name, hint):
-    known = r"known are walmsley2022, .*, parker2024-posterior\."
-    with pytest.raises(ValueError, match=f"^No published configuration '{name}'; {known}{hint}$"):
+    known = r"known are walmsley2022, .*, zoobot-convnext-nano\."
+    with pytest.raises(ValueError, match=f"^No published configuration or network '{name}'; {known}{hint}$"):
         published(name)
 
 

@@ -1,7 +1,9 @@
 """Heads of fine-tuned networks, one object each: classes, votes, values, redshifts."""
 
+import re
 from abc import ABC, abstractmethod
 from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.outliers import warn_of_far_targets
 from skastro.votes import VoteSchema
+from skastro.weights import check_alike, read_weights
 
 __all__ = ["ClassHead", "DirichletHead", "Head", "LinearHead", "RedshiftHead", "SoftmaxHead", "ValueHead"]
 
@@ -70,6 +73,21 @@ class Head(BaseEstimator, ABC):
         nn.Module
             From (n, width) to (n, n_outputs).
         """
+
+    def start(self, layer: nn.Module) -> bool:
+        """Load given weights into a fresh output layer, in place: none, unless a head overrides this.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            Made by `build`.
+
+        Returns
+        -------
+        bool
+            Whether there were any. They are for bare features: no norm may stand before the layer then.
+        """
+        return False
 
     @abstractmethod
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -244,6 +262,9 @@ class DirichletHead(ClassHead):
         Share of the features that the layer is denied in training.
     class_weight : dict or "balanced", default=None
         Weight of each class, as in scikit-learn, for labels.
+    weights : str, path-like or None, default=None
+        Checkpoint of Zoobot whose head the layer starts from, as `skastro.ImageEncoder` takes it for the encoder. It
+        needs ``head_norm=None`` in the fine-tuner; with ``max_epochs=0`` that gives Zoobot's own answers.
 
     Attributes
     ----------
@@ -271,6 +292,7 @@ class DirichletHead(ClassHead):
         "schema": [str, VoteSchema, None],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "weights": [str, PathLike, None],
     }
 
     def __init__(
@@ -279,10 +301,12 @@ class DirichletHead(ClassHead):
         *,
         dropout: float = 0.2,
         class_weight: dict[Any, float] | str | None = None,
+        weights: str | PathLike[str] | None = None,
     ) -> None:
         self.schema = schema
         self.dropout = dropout
         self.class_weight = class_weight
+        self.weights = weights
 
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         self._validate_params()
@@ -296,6 +320,24 @@ class DirichletHead(ClassHead):
     def build(self, width: int) -> nn.Module:  # noqa: D102
         generator = torch.Generator().manual_seed(int(torch.randint(1 << 62, ())))
         return VoteHead(width, len(self.answers_.classes), generator, self.dropout)
+
+    def start(self, layer: nn.Module) -> bool:  # noqa: D102
+        if self.weights is None:
+            return False
+        weights, head = read_weights(self.weights), re.compile(r"(state_dict/)?head\.(1\.0|linear)\.")
+        given = {head.sub("", name): tensor for name, tensor in weights.tensors.items() if head.match(name)}
+        pairs = weights.config.get("question_answer_pairs") or {}
+        answers = [f"{question}{answer}" for question, these in pairs.items() for answer in these]
+        if answers and answers != list(self.answers_.classes):
+            raise ValueError(
+                f"The head of {weights.source} gives {len(answers)} answers ({', '.join(answers[:3])}, …), the votes "
+                f"are for {len(self.answers_.classes)} ({', '.join(map(str, self.answers_.classes[:3]))}, …): choose "
+                "schema= to match."
+            )
+        linear: Any = layer
+        check_alike(given, linear.linear.state_dict(), weights.source, "head")
+        linear.linear.load_state_dict(given)
+        return True
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:  # noqa: D102
         return dirichlet_multinomial_nll(outputs, target, self.answers_.sizes, reduction="none").sum(dim=1)

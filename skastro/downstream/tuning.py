@@ -253,6 +253,8 @@ class FineTuner(BaseModel, ABC):
                 self._head_shape = (width, self.head_norm)
                 targets = {"target": target, "weight": weight / weight[weight > 0].mean()}
                 head = self.build_head()
+                if self.fitted_head_.start(head[-1]) and self.head_norm is not None:
+                    raise ValueError("A head with given weights takes features as they are: set head_norm=None.")
             self._tune(encoder, head, arrays, targets, draws)
         return self
 
@@ -358,7 +360,7 @@ class FineTuner(BaseModel, ABC):
         views = self.embedder_.orientations(self.average, self.augment_)
         return self._inference().mean(network, views, arrays, self.embedder_.check_values)
 
-    def build_head(self) -> nn.Module:
+    def build_head(self) -> nn.Sequential:
         """Make the head with fresh weights.
 
         Returns

@@ -39,7 +39,7 @@ class AstroCLIPImageEncoder(ImageEncoder):
 
     See Also
     --------
-    skastro.papers.astroclip : The whole of it, with SpecFormer and both pools.
+    skastro.pretrained.astroclip : The whole of it, with SpecFormer and both pools.
 
     Examples
     --------

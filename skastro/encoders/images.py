@@ -174,15 +174,14 @@ class ImageEncoder(BaseEstimator):
         if self.weights is None:
             return None
         weights = read_weights(self.weights, self.name)
-        named = weights.config.get("architecture", self.name).partition(".")[0]
-        if named != self.name.partition(".")[0]:
+        named = weights.config.get("architecture") or weights.config.get("architecture_name") or self.name
+        if named.partition(".")[0] != self.name.partition(".")[0]:
             raise ValueError(f"{weights.source} is for {named!r}, this encoder is {self.name!r}.")
         layout = find_layout(weights, self.layout)
-        chosen = layout.select(weights.tensors)
         network: Any = encoder.network
-        load_into(network, chosen, weights.source, self.bands)
+        taken = load_into(network, layout.select(weights.tensors), weights.source, self.bands)
         source = weights.source if weights.source.startswith("hf-hub:") else os.path.basename(weights.source)
-        facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - len(chosen)}
+        facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - taken}
         known = {"citation": layout.citation, "license": layout.license or weights.config.get("license", "")}
         return facts | {name: value for name, value in known.items() if value}
 
@@ -191,7 +190,11 @@ class ImageEncoder(BaseEstimator):
 
         Parameters
         ----------
-        bands, size, pixel_scale
+        bands : int
+            As in `build`.
+        size : tuple of int
+            As in `build`.
+        pixel_scale : float, default=None
             As in `build`.
 
         Returns

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from skastro._docs import SPECTRA, documented
@@ -42,6 +42,7 @@ class Fixed(BaseEmbedder, Modality):
 
     device: str
     random_state: Any
+    batch_norm: str = "given"
 
     def _make(self, X: Any, **metadata: Any) -> Self:
         self._validate_params()
@@ -49,16 +50,26 @@ class Fixed(BaseEmbedder, Modality):
         with fitting(self):
             arrays = self.inputs(X, reset=True, **metadata)
             with local_seed(draw_seed(self.random_state)):
-                self.adopt(self.start_encoder())
+                encoder = self.start_encoder()
+            if self.batch_norm == "measured":
+                self._inference().measure_norms(encoder, self.view(), arrays)
+            self.adopt(encoder)
             self._n_features_out = feature_width(self, self.encoder_, arrays)
         return self
 
 
 @documented
 class FixedImageEmbedder(Fixed, ImageModality):
-    """Embed images by an encoder that is not trained: the floor that pretraining has to beat.
+    """Embed images by an encoder as it is: of published weights, or of random ones, the floor that training must beat.
 
-    The band statistics are learned from the images; the weights are random, or those of the module given.
+    The band statistics are learned from the images, unless ``normalize=`` is a fixed stretch; the weights are those
+    that the encoder names, random ones, or those of the module given.
+
+    Parameters
+    ----------
+    batch_norm : {"given", "measured"}, default="given"
+        Statistics of the encoder's batch norms: as the weights bring them, or measured on the images of `fit`, which
+        are of another sky.
 
     Attributes
     ----------
@@ -71,9 +82,13 @@ class FixedImageEmbedder(Fixed, ImageModality):
     image_shape_, size_ : tuple of int
         Shape of the images seen in `fit`; height and width that the encoder sees.
     provenance_ : dict
-        Number and shape of the images, survey, library versions.
+        Number and shape of the images, survey, library versions; of given weights source, layout and what to cite.
     n_features_in_ : int
         Number of columns of 2-D rows, else of bands.
+
+    See Also
+    --------
+    skastro.published : Published networks by name, with their weights and how images are shown to them.
 
     Examples
     --------
@@ -85,6 +100,7 @@ class FixedImageEmbedder(Fixed, ImageModality):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModality._parameter_constraints | {
+        "batch_norm": [StrOptions({"given", "measured"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -98,6 +114,7 @@ class FixedImageEmbedder(Fixed, ImageModality):
         bands_axis: int | None = None,
         normalize: str | None = "standard",
         average: str | int | None = None,
+        batch_norm: str = "given",
         batch_size: int = 256,
         training: Training | None = None,
         device: str = "auto",
@@ -110,6 +127,7 @@ class FixedImageEmbedder(Fixed, ImageModality):
         self.bands_axis = bands_axis
         self.normalize = normalize
         self.average = average
+        self.batch_norm = batch_norm
         self.batch_size = batch_size
         self.training = training
         self.device = device
@@ -133,7 +151,7 @@ class FixedImageEmbedder(Fixed, ImageModality):
         Raises
         ------
         ValueError
-            If a parameter or the images cannot be used.
+            If a parameter, the images or the weights cannot be used.
         """
         return self._make(X)
 

@@ -154,7 +154,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
     weights : str, path-like or None, default=None
         Checkpoint ``astroclip.ckpt``, whose pools are those of the embedders of images and of spectra, before any
         training: with ``embedding_dim=1024`` and ``heads=4``, as these have. None draws them. See
-        `skastro.papers.astroclip` for the whole of the published model.
+        `skastro.pretrained.astroclip` for the whole of the published model.
     early_stopping : bool, default=False
         Hold out some pairs, stop when their loss no longer falls, and restore the best epoch: a few hundred pairs are
         soon learned by heart.

@@ -19,7 +19,7 @@ from skastro.encoders import AttentionPool, Tokens
 from skastro.missing import scatter
 from skastro.modalities import ImageModality, SpectrumModality, as_modality, check_all
 from skastro.training import Inference, Training, draw_seed, local_seed
-from skastro.weights import HIDDEN, POOLS, PublishedPool, Weights, read_weights
+from skastro.weights import POOLS, PublishedPool, Weights, read_weights
 
 __all__ = ["Attention", "Pooled", "PooledEmbedder", "published_pool"]
 
@@ -198,7 +198,7 @@ class PooledEmbedder(BaseEmbedder):
             check_all(as_modality(self.embedder.estimator), arrays, np.flatnonzero(mask))
             _, tokens, _ = next(self.tokens(arrays, np.flatnonzero(mask)[:1], self._inference()))
             width, dim = tokens.shape[2], int(self.embedding_dim)
-            hidden, shortcut = (dim, "attention") if given is None else (HIDDEN * dim, given[0].shortcut)
+            hidden, shortcut = (dim, "attention") if given is None else (given[0].hidden * dim, given[0].shortcut)
             self._head_shape = (width, int(self.heads), dim, hidden, shortcut)
             self._n_features_out = self.embedding_dim
             take_names(self, self.embedder.estimator)

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from skastro.pixels import Pixels
 from skastro.training.batches import as_batch
 from skastro.training.process import bfloat16, own_state
 
 __all__ = ["Inference"]
+
+MEASURED = 4096  # rows on which batch norms are measured
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,41 @@ class Inference:
         for array in arrays.values():
             if isinstance(array, Pixels):
                 array.report()
+
+    def measure_norms(self, network: nn.Module, view: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+        """Measure the statistics of all batch norms anew, in place, on a sample of the rows.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Network from a view to outputs, on the CPU; left there, in eval mode.
+        view : nn.Module
+            From a batch of `arrays` by name to what the network takes.
+        arrays : mapping of str to ndarray
+            Arrays of equal length.
+
+        Raises
+        ------
+        ValueError
+            If the network has no batch norm.
+        """
+        norms: list[Any] = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        if not norms:
+            raise ValueError(f"{type(network).__name__} has no batch norm to measure.")
+        n = len(next(iter(arrays.values())))
+        rows = np.arange(0, n, -(-n // MEASURED))
+        network.eval().to(self.device)
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+            norm.train()
+        with own_state(self.threads), torch.no_grad():
+            for batch in gen_batches(len(rows), max(2, self.batch_size), min_batch_size=2):
+                network(*self.move(view)(**as_batch(arrays, rows[batch], self.device)))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval().cpu()
 
     def mean(
         self,

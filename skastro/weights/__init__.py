@@ -3,10 +3,9 @@
 from skastro.weights.adapt import adapt_bands, check_alike, load_into
 from skastro.weights.files import Weights, read_weights
 from skastro.weights.layouts import LAYOUTS, Layout, find_layout
-from skastro.weights.pools import HIDDEN, POOLS, PublishedPool
+from skastro.weights.pools import POOLS, PublishedPool
 
 __all__ = [
-    "HIDDEN",
     "LAYOUTS",
     "POOLS",
     "Layout",

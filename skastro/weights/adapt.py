@@ -12,7 +12,7 @@ __all__ = ["adapt_bands", "check_alike", "load_into"]
 SHOWN = 5  # names in an error
 
 
-def load_into(network: nn.Module, tensors: dict[str, Tensor], source: str, bands: Any = None) -> None:
+def load_into(network: nn.Module, tensors: dict[str, Tensor], source: str, bands: Any = None) -> int:
     """Load tensors into a timm network: all of its own, and no others.
 
     Parameters
@@ -25,6 +25,11 @@ def load_into(network: nn.Module, tensors: dict[str, Tensor], source: str, bands
         Where they come from, for errors.
     bands : {"repeat", "mean"}, sequence of int or None, default=None
         How the first layer is adapted to other bands; see `adapt_bands`.
+
+    Returns
+    -------
+    int
+        How many of the tensors the network has taken.
 
     Raises
     ------
@@ -42,11 +47,13 @@ def load_into(network: nn.Module, tensors: dict[str, Tensor], source: str, bands
         if (name := f"{first}.weight") in given and name in own:
             given[name] = adapt_bands(given[name], own[name].shape[1], bands, source)
     resample_positions(network, given)
+    taken = len(given)
     for name in own.keys() - given.keys():
         if name.endswith("num_batches_tracked"):  # a count that older files lack, and that nothing here reads
             given[name] = own[name]
     check_alike(given, own, source, type(network).__name__)
     network.load_state_dict(given)
+    return taken
 
 
 def listed(names: Any) -> tuple[str, ...]:
@@ -167,7 +174,7 @@ def check_alike(given: dict[str, Tensor], own: dict[str, Tensor], source: str, k
     Examples
     --------
     >>> import torch
-    >>> from skastro.weights.adapt import check_alike
+    >>> from skastro.weights import check_alike
     >>> check_alike({"a": torch.ones(2)}, {"a": torch.ones(3), "b": torch.ones(1)}, "model.pt", "ResNet")
     Traceback (most recent call last):
     ...

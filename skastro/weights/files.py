@@ -32,7 +32,7 @@ class Weights:
     tensors : dict of str to Tensor
         In a file of several levels these are joined by "/": ``"state_dict/encoder.conv1.weight"``.
     config : dict
-        Content of the ``config.json`` beside the file; empty if there is none.
+        Content of the ``config.json`` beside the file, or of ``hyper_parameters`` inside it; empty if there is neither.
     """
 
     source: str
@@ -50,7 +50,7 @@ def read_weights(source: str | os.PathLike[str], network: str | None = None) -> 
         ``pytorch_model.bin``, ``"hf-hub:owner/name"``, ``"hf-hub:owner/name/file.ckpt"`` for a certain file of a
         repository, or ``"timm"`` for the weights that timm names for `network`. Only the last three may download.
     network : str, default=None
-        timm name of the network, for ``"timm"``; a tag chooses the weights, as in ``"resnet50.a1_in1k"``.
+        Name of the network in timm, for ``"timm"``; a tag chooses the weights, as in ``"resnet50.a1_in1k"``.
 
     Returns
     -------
@@ -84,11 +84,12 @@ def read_weights(source: str | os.PathLike[str], network: str | None = None) -> 
     else:
         file, config = folder, None
     if not file.is_file():
-        raise FileNotFoundError(f"There is no file of weights {text}.")
-    tensors = dict(flatten(read_safetensors(file) if file.suffix == ".safetensors" else read_torch(file)))
-    if not tensors:
+        raise FileNotFoundError(f"There is no file of weights {text}: give its path, ImageEncoder(weights=...).")
+    content = read_safetensors(file) if file.suffix == ".safetensors" else read_torch(file)
+    if not (tensors := dict(flatten(content))):
         raise ValueError(f"{text} holds no tensors.")
-    return Weights(text, tensors, json.loads(config.read_text()) if config else {})
+    known = json.loads(config.read_text()) if config else content.get("hyper_parameters")
+    return Weights(text, tensors, known if isinstance(known, dict) else {})
 
 
 def timm_repository(network: str) -> str:

@@ -9,9 +9,7 @@ from torch import Tensor
 from skastro.weights.adapt import check_alike
 from skastro.weights.files import Weights
 
-__all__ = ["HIDDEN", "POOLS", "PublishedPool"]
-
-HIDDEN = 4  # hidden width of the linear layers, in units of the features
+__all__ = ["POOLS", "PublishedPool"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,13 @@ class PublishedPool:
         What stands before the names of its tensors.
     shortcut : {"norm"} or None
         As in `skastro.encoders.AttentionPool`.
+    hidden : int, default=4
+        Hidden width of its linear layers, in units of its features.
     """
 
     prefix: str
     shortcut: str | None
+    hidden: int = 4
 
     def select(self, weights: Weights, width: int, dim: int, heads: int) -> dict[str, Tensor]:
         """Take the pool's tensors, under the names and in the form of ours.
@@ -45,7 +46,7 @@ class PublishedPool:
         Returns
         -------
         dict of str to Tensor
-            State of an `AttentionPool` with a hidden width of ``4 * dim``; the query in double precision.
+            State of an `AttentionPool` of these widths; what is folded is in double precision.
 
         Raises
         ------
@@ -68,17 +69,19 @@ class PublishedPool:
                 f"The pools of {weights.source} have {told.shape[-1]} features: give embedding_dim={told.shape[-1]}, "
                 f"not {dim}."
             )
-        check_alike(given, expected(width, dim), weights.source, f"pool of tokens of {width} features")
+        check_alike(
+            given, expected(width, dim, self.hidden * dim), weights.source, f"pool of tokens of {width} features"
+        )
         return fold(given, dim, heads)
 
 
-def expected(width: int, dim: int) -> dict[str, Tensor]:
+def expected(width: int, dim: int, hidden: int) -> dict[str, Tensor]:
     """Make tensors of the shapes that a pool has in the file, without numbers.
 
     Parameters
     ----------
-    width, dim : int
-        Features of a token and of the pool.
+    width, dim, hidden : int
+        Features of a token and of the pool, and hidden width of its linear layers.
 
     Returns
     -------
@@ -97,9 +100,9 @@ def expected(width: int, dim: int) -> dict[str, Tensor]:
         **{attention + name: shape for name, shape in (projections | more).items()},
         "cross_attention.layernorm.weight": (dim,),
         "cross_attention.layernorm.bias": (dim,),
-        "mlp.encoder.weight": (HIDDEN * dim, dim),
-        "mlp.encoder.bias": (HIDDEN * dim,),
-        "mlp.decoder.weight": (dim, HIDDEN * dim),
+        "mlp.encoder.weight": (hidden, dim),
+        "mlp.encoder.bias": (hidden,),
+        "mlp.decoder.weight": (dim, hidden),
         "mlp.decoder.bias": (dim,),
     }
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

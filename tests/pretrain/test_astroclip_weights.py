@@ -19,8 +19,8 @@ from torch.nn.functional import normalize
 from skastro import AstroCLIPEmbedder, FixedImageEmbedder, FixedSpectrumEmbedder, ImageEncoder, SpecFormer, save
 from skastro.encoders import AstroCLIPImageEncoder, AttentionPool
 from skastro.losses import clip_loss
-from skastro.papers import astroclip
 from skastro.pretrain import PooledEmbedder
+from skastro.pretrained import astroclip
 from skastro.weights import LAYOUTS, POOLS, Weights, find_layout, load_into
 
 IMAGES = SmallAstroCLIP("test_vit")
