@@ -265,7 +265,8 @@ class PooledEmbedder(BaseEmbedder):
         -------
         ndarray of shape (n, heads, t), float32
             Weights of the t tokens, which sum to 1; NaN where the row is missing. The first token is a ViT's class
-            token, or that of a spectrum's mean and scale; patches and places follow row by row from the upper left.
+            token, or that of a spectrum's mean and scale; patches and places follow row by row from the upper left. Of an
+            `AstroCLIPImageEncoder` there are patches alone.
 
         Raises
         ------
