@@ -236,7 +236,7 @@ class ZarrWriter(Writer):
     def put(self, start: int, rows: np.ndarray) -> None:
         import zarr
 
-        group = zarr.open_group(str(self.unfinished), mode="a" if start else "w")
+        group: Any = zarr.open_group(str(self.unfinished), mode="a" if start else "w")
         if start == 0:
             shape, chunks = (self.n, rows.shape[1]), (min(self.n, 4096), rows.shape[1])
             group.create_array("embedding", shape=shape, chunks=chunks, dtype=rows.dtype)

@@ -46,10 +46,10 @@ def published(name: str, **params: Any) -> Any:
         ``"walmsley2022"``, ``"hayat2021"``, ``"hayat2021-photoz"``, ``"slijepcevic2023"``,
         ``"slijepcevic2023-finetune"``, ``"parker2024-image"``, ``"parker2024-spectrum"``, ``"parker2024"`` or
         ``"parker2024-posterior"``. A hyphen becomes an underscore in the name of the function in `skastro.papers` that
-        explains it. Of a published network: ``"rgz-byol"``, ``"hayat-moco"``, ``"stein-moco"``, ``"astrodino"`` or
-        ``"zoobot-convnext-nano"``, explained in `skastro.pretrained`: an embedder that `fit` does not train, ready to
-        embed, to be probed and to be fine-tuned. Those that no hub has take the path of their file as
-        ``encoder__weights=``.
+        explains it. Of a published network: ``"rgz-byol"``, ``"hayat-moco"``, ``"stein-moco"``, ``"astrodino"``,
+        ``"specformer"``, ``"astroclip"`` or ``"zoobot-convnext-nano"``, explained in `skastro.pretrained`: an embedder
+        that `fit` does not train, ready to embed, to be probed and to be fine-tuned. Those that no hub has take the
+        path of their file as ``encoder__weights=``.
     **params : dict
         What should differ, as for ``set_params``. What takes an embedder holds the paper's own, unfitted, which ``fit``
         would train first: give a fitted one instead, such as ``encoder=FrozenEstimator(embedder)``.

@@ -3,13 +3,25 @@
 Each function says where the file comes from, and what its pipeline does before the embedder.
 """
 
+import os
 from collections.abc import Callable
+from typing import Any
 
-from skastro.encoders import ImageEncoder
-from skastro.modalities import FixedImageEmbedder
+from skastro.encoders import AstroCLIPImageEncoder, ImageEncoder, SpecFormer
+from skastro.modalities import FixedImageEmbedder, FixedSpectrumEmbedder
+from skastro.pretrain import AstroCLIPEmbedder
 from skastro.stretches import Lupton, Standardize
 
-__all__ = ["NETWORKS", "astrodino", "hayat_moco", "rgz_byol", "stein_moco", "zoobot_convnext_nano"]
+__all__ = [
+    "NETWORKS",
+    "astroclip",
+    "astrodino",
+    "hayat_moco",
+    "rgz_byol",
+    "specformer",
+    "stein_moco",
+    "zoobot_convnext_nano",
+]
 
 
 def rgz_byol() -> FixedImageEmbedder:
@@ -135,10 +147,83 @@ def zoobot_convnext_nano() -> FixedImageEmbedder:
     )
 
 
-NETWORKS: dict[str, Callable[[], FixedImageEmbedder]] = {
+def astroclip(
+    weights: str | os.PathLike[str] = "hf-hub:polymathic-ai/astroclip/astroclip.ckpt", **params: Any
+) -> AstroCLIPEmbedder:
+    """Make the model that Parker et al. (2024) trained, with its weights: images and spectra in one space.
+
+    Parameters
+    ----------
+    weights : str or path-like, default="hf-hub:polymathic-ai/astroclip/astroclip.ckpt"
+        Their checkpoint: a file, or where on the hub it is; `fit` downloads the latter, once.
+    **params : dict
+        What should differ, as for ``set_params``.
+
+    Returns
+    -------
+    AstroCLIPEmbedder
+        ``fit`` to two galaxies or more of the kind that it embeds trains nothing. With ``max_epochs=`` it trains both
+        pools further, and with ``train_backbones=True`` all of it.
+
+    Notes
+    -----
+    Images are of the Legacy Surveys in g, r and z, in nanomaggies, with pixels of 0.262 arcseconds, 144 of them or more
+    on a side (152 in theirs). Spectra are of DESI, in 1e-17 erg/s/cm²/Å, on 7,781 wavelengths from 3600 to 9824 Å.
+
+    What differs from their code in eval mode: rows have length 1, as in their loss, and pixels far outside those of the
+    images that `fit` saw are bounded, with a warning. Their scripts leave dropout on, so that numbers which they wrote
+    differ at random. The encoder of images looks at patches without
+    class token and positions, as there: see :class:`~skastro.AstroCLIPImageEncoder`. Missing pixels of a spectrum,
+    which they do not know, are bridged: see :class:`~skastro.SpecFormer`.
+
+    If the file holds pickled modules beside its tensors it is refused, with a sentence that says how to convert it.
+
+    References
+    ----------
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_; weights under the MIT license.
+
+    Examples
+    --------
+    >>> from skastro.pretrained import astroclip
+    >>> clip = astroclip("astroclip.ckpt")
+    >>> clip.embedding_dim, clip.first.size, clip.second.encoder
+    (1024, 144, SpecFormer(weights='astroclip.ckpt'))
+    """
+    image = AstroCLIPImageEncoder(weights=weights)
+    clip = AstroCLIPEmbedder(
+        FixedImageEmbedder(image, survey="legacy", size=144, normalize=Lupton()),
+        FixedSpectrumEmbedder(SpecFormer(weights=weights)),
+        embedding_dim=1024,
+        heads=4,
+        weights=weights,
+        max_epochs=0,
+    )
+    return clip.set_params(**params)
+
+
+def specformer() -> FixedSpectrumEmbedder:
+    """SpecFormer, masked modeling on spectra of DESI: flux in 1e-17 erg/s/cm²/Å, 7,781 pixels of 0.8 Å from 3600 Å.
+
+    Returns
+    -------
+    FixedSpectrumEmbedder
+        768 features, the mean over the tokens. The weights, 0.2 GB, come from the hub at the first `fit`.
+
+    References
+    ----------
+    Parker et al. (2024), "AstroCLIP: a cross-modal foundation model for galaxies", `arXiv:2310.03024
+    <https://arxiv.org/abs/2310.03024>`_.
+    """
+    return FixedSpectrumEmbedder(SpecFormer(weights="hf-hub:polymathic-ai/specformer/specformer.ckpt"))
+
+
+NETWORKS: dict[str, Callable[[], Any]] = {
     "rgz-byol": rgz_byol,
     "hayat-moco": hayat_moco,
     "stein-moco": stein_moco,
     "astrodino": astrodino,
+    "specformer": specformer,
+    "astroclip": astroclip,
     "zoobot-convnext-nano": zoobot_convnext_nano,
 }

@@ -76,6 +76,7 @@ from skastro import (
     FlowPosterior,
     ImageEncoder,
     PhotoZRegressor,
+    SpecFormer,
     SpectrumEncoder,
     persistence,
 )
@@ -812,6 +813,7 @@ def networks(tmp_path_factory):
     bins = FineTuneRegressor(ImageEncoder("test_resnet"), head="redshift-bins", max_epochs=1, augment=None)
     fitted = {
         "spectra": FixedSpectrumEmbedder(SpectrumEncoder(depth=1, width=8, heads=2)).fit(spectra),
+        "specformer": FixedSpectrumEmbedder(SpecFormer(depth=1, width=8, heads=2)).fit(spectra),
         "images": FixedImageEmbedder("test_resnet").fit(images),
         "vit": FixedImageEmbedder(ImageEncoder("test_vit", patch=8)).fit(images),
         "flow": FlowPosterior(1, n_transforms=1, hidden_dim=8, max_epochs=1).fit(rng.random((9, 2)), rng.random(9)),
@@ -830,6 +832,9 @@ def networks(tmp_path_factory):
         ("spectra", "width", 2 * 10**9),
         ("spectra", "token", 10**9),
         ("spectra", "n_features_in_", 10**12),
+        ("specformer", "depth", 10**9),
+        ("specformer", "width", 2 * 10**9),
+        ("specformer", "max_tokens", 10**12),
         ("images", "name", "vit_giant_patch14_dinov2"),
         ("vit", "patch", 1),
         ("flow", "n_transforms", 10**9),

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from skastro.augment import Augment, one_recipe
 from skastro.base import BaseModel, fitting, take_names
 from skastro.downstream.heads import Head
-from skastro.encoders import ConvSpectrumEncoder, SpectrumEncoder, blocks, split
+from skastro.encoders import blocks, split
 from skastro.inputs import as_weight, column_names
 from skastro.modalities import (
     IMAGE_CONSTRAINTS,
+    SPECTRUM_ENCODERS,
     as_embedder,
     as_specification,
     feature_width,
@@ -179,8 +180,7 @@ class FineTuner(BaseModel, ABC):
         **IMAGE_CONSTRAINTS,
         "encoder": [
             *IMAGE_CONSTRAINTS["encoder"],
-            SpectrumEncoder,
-            ConvSpectrumEncoder,
+            *SPECTRUM_ENCODERS,
             HasMethods(["fit", "inputs", "view"]),
             FrozenEstimator,
         ],

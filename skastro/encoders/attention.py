@@ -5,16 +5,20 @@ from torch import Tensor, nn
 
 __all__ = ["AttentionPool"]
 
+SHORTCUTS = ("attention", "norm", None)
+
 
 class AttentionPool(nn.Module):
-    r"""Cross-attention of one learned query over tokens, then layer norm and two linear layers with a shortcut.
+    r"""Cross-attention of one learned query over tokens, then layer norm and two linear layers.
 
     Each of :math:`h` heads weights the tokens :math:`x_t` (standardized, if `standardize` was called) by its part of
     the query, and sums their values:
 
     .. math:: a_t = \operatorname{softmax}_t \frac{q^\top W_k x_t}{\sqrt{d / h}}, \qquad
               z = W_o \left[\sum_t a_t (W_v x_t + b_v)\right]_{\mathrm{heads}} + b_o, \qquad
-              r = z + \mathrm{MLP}(\mathrm{LN}(z))
+              r = s + \mathrm{MLP}(\mathrm{LN}(z))
+
+    with the shortcut :math:`s = z`, :math:`\mathrm{LN}(z)` or 0.
 
     Parameters
     ----------
@@ -26,11 +30,14 @@ class AttentionPool(nn.Module):
         Number of output features :math:`d`.
     hidden : int
         Hidden width of the two linear layers, with a GELU between them.
+    shortcut : {"attention", "norm"} or None, default="attention"
+        What is added to the output of the linear layers: that of the attention, the same behind the layer norm, or
+        nothing.
 
     Raises
     ------
     ValueError
-        If `heads` does not divide `dim`.
+        If `heads` does not divide `dim`, or the shortcut is unknown.
 
     Notes
     -----
@@ -40,7 +47,8 @@ class AttentionPool(nn.Module):
     References
     ----------
     Parker et al. (2024), `arXiv:2310.03024 <https://arxiv.org/abs/2310.03024>`_, section 3.3 and appendix B3: four
-    heads, 512 features, two linear layers of 512.
+    heads, 512 features, two linear layers of 512. Their published pools have 1,024 features, a hidden width four times
+    that, and the shortcut ``"norm"`` for spectra and None for images.
 
     Examples
     --------
@@ -54,10 +62,13 @@ class AttentionPool(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int, heads: int, dim: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, dim: int, hidden: int, shortcut: str | None = "attention") -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"heads={heads} must divide the {dim} features that they give together.")
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut must be one of {SHORTCUTS}; got {shortcut!r}.")
+        self.shortcut = shortcut
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.query = nn.Parameter(torch.empty(heads, dim // heads).normal_(std=0.02))  # pools nearly the mean at first
@@ -85,7 +96,11 @@ class AttentionPool(nn.Module):
         seen = self._attention(tokens, mask) @ tokens
         values = torch.einsum("nhw,hdw->nhd", seen, self.value.weight.view(heads, part, -1))
         pooled = self.out(values.flatten(1) + self.value.bias)
-        return pooled + self.mlp(pooled)
+        if self.shortcut == "attention":
+            return pooled + self.mlp(pooled)
+        normed = self.mlp[0](pooled)
+        rest = self.mlp[1:](normed)
+        return rest if self.shortcut is None else normed + rest
 
     def attention(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the attention weight of each token in each head.

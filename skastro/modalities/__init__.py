@@ -2,6 +2,7 @@
 
 from skastro.modalities.base import Modality, RowModality, TrainedModality, as_modality, check_all, feature_width
 from skastro.modalities.fixed import (
+    SPECTRUM_ENCODERS,
     FixedImageEmbedder,
     FixedSpectrumEmbedder,
     as_embedder,
@@ -9,12 +10,14 @@ from skastro.modalities.fixed import (
     is_specification,
 )
 from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
-from skastro.modalities.spectra import SpectrumModality, SpectrumView
+from skastro.modalities.spectra import FluxView, SpectrumModality, SpectrumView
 
 __all__ = [
     "IMAGE_CONSTRAINTS",
+    "SPECTRUM_ENCODERS",
     "FixedImageEmbedder",
     "FixedSpectrumEmbedder",
+    "FluxView",
     "ImageEmbedder",
     "ImageModality",
     "Modality",

@@ -11,16 +11,30 @@ from torch import nn
 
 from skastro._docs import SPECTRA, documented
 from skastro.base import BaseEmbedder, fitting
-from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder, get_encoder, get_spectrum_encoder
+from skastro.encoders import (
+    ConvSpectrumEncoder,
+    ImageEncoder,
+    SpecFormer,
+    SpectrumEncoder,
+    get_encoder,
+    get_spectrum_encoder,
+)
 from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
 from skastro.modalities.spectra import SpectrumModality
 from skastro.surveys import Survey
 from skastro.training import Training, draw_seed, local_seed, resolve_device
 
-__all__ = ["FixedImageEmbedder", "FixedSpectrumEmbedder", "as_embedder", "as_specification", "is_specification"]
+__all__ = [
+    "SPECTRUM_ENCODERS",
+    "FixedImageEmbedder",
+    "FixedSpectrumEmbedder",
+    "as_embedder",
+    "as_specification",
+    "is_specification",
+]
 
-SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder)
+SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder, SpecFormer)
 
 
 class Fixed(BaseEmbedder, Modality):
@@ -146,11 +160,12 @@ class FixedImageEmbedder(Fixed, ImageModality):
 class FixedSpectrumEmbedder(Fixed, SpectrumModality):
     """Embed spectra by an encoder that is not trained: the floor that pretraining has to beat.
 
-    The spread of the spectra's levels is learned from the data; the weights are random.
+    The spread of the spectra's levels is learned from the data; the weights are random, or those published that a
+    :class:`~skastro.SpecFormer` names.
 
     Parameters
     ----------
-    encoder : SpectrumEncoder, ConvSpectrumEncoder, "conv-attention" or None, default=None
+    encoder : SpectrumEncoder, ConvSpectrumEncoder, SpecFormer, "conv-attention" or None, default=None
         Specification of the network; None is ``SpectrumEncoder()``.
 
     Attributes
@@ -160,7 +175,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
     floor_ : float
         Smallest scale in the unit of the flux.
     level_ : ndarray of shape (2, 2)
-        Mean and standard deviation over the training spectra of what stands for their levels.
+        Mean and standard deviation over the training spectra of what stands for their levels; `SpecFormer` has none.
     provenance_ : dict
         Number and length of the spectra, library versions.
     n_features_in_ : int
@@ -176,7 +191,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = SpectrumModality._parameter_constraints | {
-        "encoder": [SpectrumEncoder, ConvSpectrumEncoder, str, None],
+        "encoder": [*SPECTRUM_ENCODERS, str, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
 
@@ -257,7 +272,7 @@ def is_specification(encoder: Any) -> bool:
     -------
     bool
     """
-    return isinstance(as_specification(encoder), ImageEncoder | SpectrumEncoder | ConvSpectrumEncoder | nn.Module)
+    return isinstance(as_specification(encoder), (ImageEncoder, *SPECTRUM_ENCODERS, nn.Module))
 
 
 def as_embedder(encoder: Any, **params: Any) -> Any:

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, provenance
-from skastro.encoders import get_spectrum_encoder
+from skastro.encoders import SpecFormer, get_spectrum_encoder
 from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
 from skastro.outliers import limits, warn_of_far
 from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standardize
 
-__all__ = ["SpectrumModality", "SpectrumView"]
+__all__ = ["FluxView", "SpectrumModality", "SpectrumView"]
 
 CHUNK = 4096  # spectra standardized in one go
 STRUCK = 0.9  # share of the variance that no line on a grid fit for it leaves to one pixel
+# Limits of flux that is not standardized beforehand: below, no spectrum of a survey is; above, squares overflow.
+FAINT, BRIGHT = 1e-3, 1e15
 
 
 class SpectrumView(nn.Module):
@@ -74,6 +76,50 @@ class SpectrumView(nn.Module):
         whole = self.recipe(whole, (1, flux.shape[1]), self.generator)[:, 0, 0]
         seen = ~whole.isnan()
         return [torch.where(seen, whole - mean, 0.0), seen, level]
+
+
+class FluxView(nn.Module):
+    """From the arrays of spectra to what an encoder takes that standardizes flux itself.
+
+    Parameters
+    ----------
+    recipe : Augment or None
+        Fitted augmentation of flux in units of each spectrum's scale; what it turns to NaN is hidden.
+    generator : torch.Generator or None
+        Source of randomness of the recipe.
+    """
+
+    inputs = ("flux", "pixel_weights", "scale")
+
+    def __init__(self, recipe: Augment | None, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.generator = generator or torch.default_generator
+
+    def forward(self, flux: Tensor, pixel_weights: Tensor, scale: Tensor) -> list[Tensor]:
+        """Show a batch.
+
+        Parameters
+        ----------
+        flux : Tensor of shape (n, n_wavelengths)
+            Flux in its own unit, zero where a pixel is missing.
+        pixel_weights : Tensor of shape (n, n_wavelengths)
+            Weights of the pixels; zero is missing.
+        scale : Tensor of shape (n, 1)
+            Scale of each spectrum.
+
+        Returns
+        -------
+        list of Tensor
+            Flux, and what is seen of it.
+        """
+        seen = pixel_weights > 0
+        if self.recipe is None:
+            return [flux, seen]
+        whole = torch.where(seen, flux / scale, torch.nan)[:, None, None]
+        whole = self.recipe(whole, (1, flux.shape[1]), self.generator)[:, 0, 0]
+        seen = ~whole.isnan()
+        return [torch.where(seen, whole * scale, 0.0), seen]
 
 
 class SpectrumModality(BaseEmbedder, Modality):
@@ -156,7 +202,8 @@ class SpectrumModality(BaseEmbedder, Modality):
         Returns
         -------
         dict of str to ndarray
-            ``flux`` and ``pixel_weights`` of shape (n, n_wavelengths), ``level`` of shape (n, 2).
+            ``flux`` and ``pixel_weights`` of shape (n, n_wavelengths), ``level`` of shape (n, 2). For an encoder that
+            standardizes flux itself this is in its own unit, and in place of the level is ``scale`` of shape (n, 1).
 
         Raises
         ------
@@ -177,8 +224,8 @@ class SpectrumModality(BaseEmbedder, Modality):
 
     def view(  # noqa: D102
         self, recipe: Augment | None = None, generator: torch.Generator | None = None
-    ) -> SpectrumView:
-        return SpectrumView(self.level_, recipe, generator)
+    ) -> SpectrumView | FluxView:
+        return FluxView(recipe, generator) if self._raw else SpectrumView(self.level_, recipe, generator)
 
     def check_options(self, augment: Any = "auto", average: Any = None) -> None:
         """Refuse the name of a recipe and an averaging, which are for images.
@@ -213,16 +260,35 @@ class SpectrumModality(BaseEmbedder, Modality):
         """
         if not isinstance(augment, Augment):
             return super().fit_recipe(augment, arrays)
-        return clone(augment).fit(arrays["flux"][:, np.newaxis, np.newaxis])
+        flux = arrays["flux"] / arrays["scale"] if self._raw else arrays["flux"]
+        return clone(augment).fit(flux[:, np.newaxis, np.newaxis])
 
     def build_encoder(self) -> nn.Module:
-        """Make the encoder with fresh weights for spectra of the length learned.
+        """Make the encoder for spectra of the length learned, with random weights.
 
         Returns
         -------
         nn.Module
         """
-        return self._spec.build(self.n_features_in_)
+        make = self._spec.architecture if self._raw else self._spec.build
+        return make(self.n_features_in_)
+
+    def start_encoder(self) -> nn.Module:
+        """Make the encoder that training starts from, with the weights that its specification names.
+
+        Returns
+        -------
+        nn.Module
+        """
+        encoder = self.build_encoder()
+        if self._raw and (weights := self._spec.load(encoder)):
+            self.provenance_["weights"] = weights
+        return encoder
+
+    @property
+    def _raw(self) -> bool:
+        """Whether the encoder takes flux as it is, and standardizes it itself."""
+        return isinstance(self._spec, SpecFormer)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -263,20 +329,35 @@ class SpectrumModality(BaseEmbedder, Modality):
                 stacklevel=5,
             )
         self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
+        self.provenance_ = provenance(n_spectra=len(flux), n_wavelengths=flux.shape[1])
+        self._spec = clone(get_spectrum_encoder(self.encoder))
+        self._spec.check()
+        for name in ("level_", "level_range_"):
+            self.__dict__.pop(name, None)  # of an earlier fit of another encoder
+        if not self._raw:
+            return self._learn_range(mean, std)
+        if 0 < std.max() < FAINT:
+            warnings.warn(
+                f"The scale of all {len(flux)} spectra is below {std.max():.0e}, and SpecFormer divides by 0.2 at "
+                "least: it takes flux in 1e-17 erg/s/cm²/Å.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return self
+
+    def _learn_range(self, mean: np.ndarray, std: np.ndarray) -> Self:
+        """Learn how far the levels of spectra spread, and which are usual."""
         levels = np.column_stack(as_level(mean, self._scale(std)))
         center = np.median(levels, axis=0)
         reach = np.abs(levels - center)
         _, limit = limits(reach)
         far = (reach > limit).any(axis=1)
         if far.any():
-            warn_of_far(np.flatnonzero(far), len(flux), "spectra", "most others", stacklevel=5)
+            warn_of_far(np.flatnonzero(far), len(mean), "spectra", "most others", stacklevel=6)
         usual = levels[~far]
         self.level_range_ = np.stack([center, limit, reach[~far].max(axis=0)])
         spread = usual.std(axis=0)
         self.level_ = np.stack([usual.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
-        self.provenance_ = provenance(n_spectra=len(flux), n_wavelengths=flux.shape[1])
-        self._spec = clone(get_spectrum_encoder(self.encoder))
-        self._spec.check()
         return self
 
     def _levels(self, flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -293,16 +374,35 @@ class SpectrumModality(BaseEmbedder, Modality):
         return np.where(np.abs(levels - center) > limit, np.clip(levels, center - bound, center + bound), levels)
 
     def _chunks(self, flux: np.ndarray, ivar: np.ndarray | None) -> Any:
-        """Standardize some thousand spectra at a time."""
+        """Standardize some thousand spectra at a time, unless the encoder does so."""
         for rows in gen_batches(len(flux), CHUNK):
             weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
             mean, scale = self._levels(flux[rows], weights)
+            if self._raw:
+                seen = np.where(weights > 0, flux[rows], 0.0)
+                check_bright(seen, rows.start)
+                yield {
+                    "flux": seen.astype(np.float32),
+                    "pixel_weights": weights.astype(np.float32),
+                    "scale": scale[:, np.newaxis].astype(np.float32),
+                }
+                continue
             level = (self._bounded(np.column_stack(as_level(mean, scale))) - self.level_[0]) / self.level_[1]
             yield {
                 "flux": standardize(flux[rows], weights, mean, scale),
                 "pixel_weights": weights.astype(np.float32),
                 "level": level.astype(np.float32),
             }
+
+
+def check_bright(flux: np.ndarray, first: int) -> None:
+    """Refuse flux whose square is no number in single precision."""
+    peak = np.abs(flux).max(axis=1)
+    if (peak > BRIGHT).any():
+        row = int(np.argmax(peak > BRIGHT))
+        raise ValueError(
+            f"Flux of {peak[row]:.0e} in row {first + row} is too large: SpecFormer takes it in 1e-17 erg/s/cm²/Å."
+        )
 
 
 def as_level(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
 import copy
+import os
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, fitting, take_names
-from skastro.encoders import ConvSpectrumEncoder, ImageEncoder, SpectrumEncoder
+from skastro.encoders import ImageEncoder
 from skastro.inputs import as_rows
 from skastro.losses import clip_loss
 from skastro.missing import RAGGED
-from skastro.modalities import as_embedder, as_modality, as_specification, is_specification
-from skastro.pretrain.pooled import PooledEmbedder
+from skastro.modalities import SPECTRUM_ENCODERS, as_embedder, as_modality, as_specification, is_specification
+from skastro.pretrain.pooled import PooledEmbedder, published_pool
 from skastro.pretrain.towers import Tower, build_tower
 from skastro.training import (
     AsGiven,
@@ -46,8 +47,7 @@ LARGEST = 100.0  # of a scale that is learned, as in CLIP
 SIDE = [
     str,
     ImageEncoder,
-    SpectrumEncoder,
-    ConvSpectrumEncoder,
+    *SPECTRUM_ENCODERS,
     nn.Module,
     HasMethods(["fit", "transform"]),
     None,
@@ -131,8 +131,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
     first : str, specification, nn.Module, transformer or FrozenEstimator, default="resnet10t"
         What embeds ``X``. ``FrozenEstimator(embedder)`` is a fitted embedder, used as it is and never changed; a bare
         embedder is cloned and fitted on its own modality first; a timm name, a specification or a module is an
-        encoder with random weights (a module: with its own), which the alignment trains. Any other transformer, such as
-        ``StandardScaler()`` for a table of magnitudes, makes a row of numbers, which is one token.
+        encoder with random weights (a module: with its own, a specification with ``weights=``: with those), which the
+        alignment trains. Any other transformer, such as ``StandardScaler()`` for a table of magnitudes, makes a row of
+        numbers, which is one token.
     second : specification, transformer, FrozenEstimator or None, default=None
         What embeds ``y``, likewise; None is ``SpectrumEncoder()``, a spectrum encoder with random weights.
     others : sequence, default=()
@@ -150,6 +151,10 @@ class AstroCLIPEmbedder(BaseEmbedder):
     augment : sequence of str, Augment or None, default=None
         Augmentation of each modality during the alignment, in their order, such as ``("supervised", None)`` for images
         and spectra; None is none at all. Tokens of what is augmented are computed anew in each epoch.
+    weights : str, path-like or None, default=None
+        Checkpoint ``astroclip.ckpt``, whose pools are those of the embedders of images and of spectra, before any
+        training: with ``embedding_dim=1024`` and ``heads=4``, as these have. None draws them. See
+        `skastro.pretrained.astroclip` for the whole of the published model.
     early_stopping : bool, default=False
         Hold out some pairs, stop when their loss no longer falls, and restore the best epoch: a few hundred pairs are
         soon learned by heart.
@@ -226,6 +231,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         "learn_scale": ["boolean"],
         "train_backbones": ["boolean"],
         "augment": [tuple, list, None],
+        "weights": [str, os.PathLike, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -250,6 +256,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         learn_scale: bool = False,
         train_backbones: bool = False,
         augment: Sequence[str | Augment | None] | None = None,
+        weights: str | os.PathLike[str] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -270,6 +277,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         self.learn_scale = learn_scale
         self.train_backbones = train_backbones
         self.augment = augment
+        self.weights = weights
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -399,6 +407,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
         recipes = [as_embedder(side, device=self.device, random_state=seed + place) for place, side in enumerate(sides)]
         for recipe, augment in zip(recipes, self.augment or [None] * len(sides), strict=True):
             as_modality(embedder_of(recipe)).check_options(augment)
+        if self.weights is not None and not any(published_pool(embedder_of(recipe)) for recipe in recipes):
+            raise ValueError(f"weights={self.weights!r} has pools for images and for spectra, and there are neither.")
         return recipes
 
     def _start(self, recipes: list[Any], data: list[Any], masks: np.ndarray, seed: int) -> list[PooledEmbedder]:
@@ -418,6 +428,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             fit_present(recipe, X, metadata, mask),
             embedding_dim=self.embedding_dim,
             heads=self.heads,
+            weights=self.weights if published_pool(embedder_of(recipe)) else None,
             batch_size=self.batch_size,
             training=Training(precision=self._training_config().precision),
             device=self.device,
@@ -443,7 +454,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
             rows = both[masks[both, place]]
             if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
                 side.set_params(embedder=FrozenEstimator(copy.deepcopy(side.embedder.estimator)))
-            tower, more = build_tower(side, X, metadata, rows, self._inference(), still, augment[place], seed + place)
+            run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
+            tower, more = build_tower(side, X, metadata, rows, *run)
             towers.append(tower.rename(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}
         if not masks[both].all():

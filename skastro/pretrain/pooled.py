@@ -1,5 +1,6 @@
 """One side of an alignment: a fitted embedder whose tokens attention pools into one row."""
 
+import os
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -16,10 +17,11 @@ from skastro._docs import documented
 from skastro.base import BaseEmbedder, fitting, take_names
 from skastro.encoders import AttentionPool, Tokens
 from skastro.missing import scatter
-from skastro.modalities import as_modality, check_all
+from skastro.modalities import ImageModality, SpectrumModality, as_modality, check_all
 from skastro.training import Inference, Training, draw_seed, local_seed
+from skastro.weights import POOLS, PublishedPool, Weights, read_weights
 
-__all__ = ["Attention", "Pooled", "PooledEmbedder"]
+__all__ = ["Attention", "Pooled", "PooledEmbedder", "published_pool"]
 
 
 class Pooled(nn.Module):
@@ -95,6 +97,9 @@ class PooledEmbedder(BaseEmbedder):
         Features that come out.
     heads : int, default=4
         Attention heads; they divide `embedding_dim`.
+    weights : str, path-like or None, default=None
+        Checkpoint ``astroclip.ckpt``, whose pool of images or of spectra is used, with ``embedding_dim=1024`` and
+        ``heads=4``. None draws the pool.
 
     Attributes
     ----------
@@ -129,6 +134,7 @@ class PooledEmbedder(BaseEmbedder):
         "embedder": [FrozenEstimator],
         "embedding_dim": [Interval(Integral, 1, None, closed="left")],
         "heads": [Interval(Integral, 1, None, closed="left")],
+        "weights": [str, os.PathLike, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
     }
     _networks: ClassVar[tuple[str, ...]] = ("head",)
@@ -142,6 +148,7 @@ class PooledEmbedder(BaseEmbedder):
         *,
         embedding_dim: int = 512,
         heads: int = 4,
+        weights: str | os.PathLike[str] | None = None,
         batch_size: int = 256,
         training: Training | None = None,
         device: str = "auto",
@@ -150,13 +157,14 @@ class PooledEmbedder(BaseEmbedder):
         self.embedder = embedder
         self.embedding_dim = embedding_dim
         self.heads = heads
+        self.weights = weights
         self.batch_size = batch_size
         self.training = training
         self.device = device
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
-        """Make the pool, with random weights.
+        """Make the pool, with random weights or those given.
 
         Parameters
         ----------
@@ -175,22 +183,30 @@ class PooledEmbedder(BaseEmbedder):
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used.
+            If a parameter or the data cannot be used, or weights are not those of such a pool.
+        FileNotFoundError, ConnectionError
+            If weights are not where they should be.
         """
         self._validate_params()
         self._training_config()
         check_is_fitted(self.embedder.estimator)
+        given = None if self.weights is None else self._read(self.weights)
         with fitting(self):
             arrays, mask = self.arrays(X, ivar=ivar)
             if not mask.any():
                 raise ValueError(f"All {len(mask)} rows are missing: there is nothing to learn from.")
             check_all(as_modality(self.embedder.estimator), arrays, np.flatnonzero(mask))
             _, tokens, _ = next(self.tokens(arrays, np.flatnonzero(mask)[:1], self._inference()))
-            self._head_shape = (tokens.shape[2], self.heads, self.embedding_dim, self.embedding_dim)
+            width, dim = tokens.shape[2], int(self.embedding_dim)
+            hidden, shortcut = (dim, "attention") if given is None else (given[0].hidden * dim, given[0].shortcut)
+            self._head_shape = (width, int(self.heads), dim, hidden, shortcut)
             self._n_features_out = self.embedding_dim
             take_names(self, self.embedder.estimator)
             with local_seed(draw_seed(self.random_state)):
                 self.head_ = self.build_head().eval()
+            if given is not None:
+                pool, weights = given
+                self.head_.load_state_dict(pool.select(weights, width, dim, self.heads))
         return self
 
     def transform(self, X: Any, ivar: Any = None) -> np.ndarray:
@@ -249,7 +265,8 @@ class PooledEmbedder(BaseEmbedder):
         -------
         ndarray of shape (n, heads, t), float32
             Weights of the t tokens, which sum to 1; NaN where the row is missing. The first token is a ViT's class
-            token, or that of a spectrum's mean and scale; patches and places follow row by row from the upper left.
+            token, or that of a spectrum's mean and scale; patches and places follow row by row from the upper left. An
+            `AstroCLIPImageEncoder` has patches alone.
 
         Raises
         ------
@@ -341,6 +358,14 @@ class PooledEmbedder(BaseEmbedder):
         for chosen, ((tokens, mask),) in inference(network, views, arrays, rows, modality.check_values):
             yield chosen, tokens, mask
 
+    def _read(self, source: str | os.PathLike[str]) -> tuple[PublishedPool, Weights]:
+        """Find which of the published pools is the embedder's, and read the file."""
+        pool = published_pool(self.embedder.estimator)
+        if pool is None:
+            name = type(self.embedder.estimator).__name__
+            raise ValueError(f"weights= has pools for images and for spectra, and {name} embeds neither.")
+        return pool, read_weights(source)
+
     def _run(
         self, kind: type[Pooled], arrays: dict[str, np.ndarray], mask: np.ndarray, inference: Inference
     ) -> Iterator[np.ndarray]:
@@ -365,3 +390,27 @@ class PooledEmbedder(BaseEmbedder):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = as_modality(self.embedder.estimator).takes_gaps
         return tags
+
+
+def published_pool(embedder: Any) -> PublishedPool | None:
+    """Find AstroCLIP's pool for an embedder: that of images or that of spectra.
+
+    Parameters
+    ----------
+    embedder : transformer
+        Fitted or not.
+
+    Returns
+    -------
+    PublishedPool or None
+        None if it embeds neither.
+
+    Examples
+    --------
+    >>> from skastro import BYOLEmbedder, MaskedSpectrumEmbedder
+    >>> from skastro.pretrain.pooled import published_pool
+    >>> [published_pool(embedder()).shortcut for embedder in (BYOLEmbedder, MaskedSpectrumEmbedder)]
+    [None, 'norm']
+    """
+    kinds = {ImageModality: "image", SpectrumModality: "spectrum"}
+    return next((POOLS[name] for kind, name in kinds.items() if isinstance(embedder, kind)), None)

@@ -93,6 +93,7 @@ def build_tower(
     frozen: bool,
     augment: Any,
     seed: int,
+    trained: bool = True,
 ) -> tuple[Tower, dict[str, np.ndarray]]:
     """Make what is trained of a modality, and the arrays that it takes.
 
@@ -116,6 +117,8 @@ def build_tower(
         Augmentation of the training rows.
     seed : int
         Seed of the augmentation.
+    trained : bool, default=True
+        Whether there is a training at all.
 
     Returns
     -------
@@ -125,14 +128,16 @@ def build_tower(
     arrays, _ = side.arrays(X, **metadata)
     head: Any = side.head_
     if frozen:
-        cached = measure(side, arrays, rows[:: -(-len(rows) // MEASURED)], inference)
+        few = rows[:: -(-len(rows) // MEASURED)] if side.weights is None else rows[:1]
+        cached = measure(side, arrays, few, inference)
     modality = as_modality(side.embedder.estimator)
     modality_rows = {name: array[rows] for name, array in arrays.items()} if augment is not None else {}
     recipe = None if augment is None else modality.fit_recipe(augment, modality_rows)
-    if frozen and recipe is None and len(rows) * cached <= CACHE_BYTES:
+    if frozen and trained and recipe is None and len(rows) * cached <= CACHE_BYTES:
         view = AsGiven("tokens", "mask")
         return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference)
-    encoder = copy.deepcopy(modality.encoder_).requires_grad_(False) if frozen else modality.encoder_
+    still = frozen and trained
+    encoder = copy.deepcopy(modality.encoder_).requires_grad_(False) if still else modality.encoder_
     generator = torch.Generator(inference.device).manual_seed(seed)
     drawn = modality.view() if recipe is None else modality.view(recipe, generator)
     return Tower(drawn, modality.view(), Tokens(encoder), head, frozen), arrays
@@ -144,7 +149,7 @@ def measure(side: PooledEmbedder, arrays: dict[str, np.ndarray], rows: np.ndarra
     Parameters
     ----------
     side : PooledEmbedder
-        Whose pool sees tokens in these units from now on.
+        Whose pool sees tokens in these units from now on, unless it was given its weights, which know their units.
     arrays : dict of str to ndarray
         What the embedder's views take.
     rows : ndarray of int
@@ -160,8 +165,9 @@ def measure(side: PooledEmbedder, arrays: dict[str, np.ndarray], rows: np.ndarra
     tokens = torch.cat([tokens for tokens, _ in batches]).cpu()
     masks = [mask for _, mask in batches if mask is not None]
     mask = torch.cat(masks).cpu() if masks else None
-    head: Any = side.head_
-    head.standardize(tokens, mask)
+    if side.weights is None:
+        head: Any = side.head_
+        head.standardize(tokens, mask)
     return tokens[:1].nbytes + (0 if mask is None else mask[:1].nbytes)
 
 

@@ -180,7 +180,7 @@ def test_flux_is_dereddened_and_cut_as_for_hayat():
     assert difference(flux.swapaxes(2, 3), npz["raw_processed"]) < 1e-6
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("specformer", "astroclip")])
 def test_a_network_by_name_says_where_its_weights_are_missing(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
