@@ -180,8 +180,7 @@ class ImageEncoder(BaseEstimator):
         layout = find_layout(weights, self.layout)
         network: Any = encoder.network
         taken = load_into(network, layout.select(weights.tensors), weights.source, self.bands)
-        source = weights.source if weights.source.startswith("hf-hub:") else os.path.basename(weights.source)
-        facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - taken}
+        facts = {"source": weights.name, "layout": layout.name, "left": len(weights.tensors) - taken}
         known = {"citation": layout.citation, "license": layout.license or license_of(weights)}
         return facts | {name: value for name, value in known.items() if value}
 

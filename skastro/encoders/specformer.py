@@ -193,8 +193,7 @@ class SpecFormer(BaseEstimator):
         chosen = layout.select(weights.tensors)
         check_alike(chosen, network.state_dict(), weights.source, "SpecFormer")
         network.load_state_dict(chosen)
-        source = weights.source if weights.source.startswith("hf-hub:") else os.path.basename(weights.source)
-        facts = {"source": source, "layout": layout.name, "left": len(weights.tensors) - len(chosen)}
+        facts = {"source": weights.name, "layout": layout.name, "left": len(weights.tensors) - len(chosen)}
         return facts | {"citation": layout.citation, "license": layout.license}
 
     def check(self) -> None:

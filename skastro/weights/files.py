@@ -39,6 +39,11 @@ class Weights:
     tensors: dict[str, Tensor]
     config: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What a provenance calls the source: a local file without its folders."""
+        return self.source if self.source.startswith("hf-hub:") else os.path.basename(self.source)
+
 
 def read_weights(source: str | os.PathLike[str], network: str | None = None) -> Weights:
     """Read the tensors of a checkpoint: of a file, a folder, a repository of the hub, or timm.
