@@ -342,3 +342,20 @@ def test_a_path_object_is_kept_by_pickle_and_refused_by_save_with_the_cure(folde
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(embedder)).transform(images), embedder.transform(images))
     with pytest.raises(TypeError, match=r"save cannot keep encoder__weights, a .*: give a path as a str"):
         skastro.save(embedder, tmp_path / "model.skastro")
+
+
+@pytest.mark.parametrize("formula", ["viewer", "stein"])
+def test_colors_are_those_of_the_papers(formula):
+    flux = np.random.default_rng(0).normal(0.02, 0.03, size=(2, 3, 4, 4))
+    flux[0, :, 0, 0] = -1.0  # no light in any band
+    shown = Lupton(formula=formula).module(bands=3)(torch.from_numpy(flux)).numpy()
+    for image, colors in zip(flux, shown, strict=True):
+        for row in range(4):
+            for column in range(4):
+                scaled = [s * x + 0.03 for s, x in zip((6.0, 3.4, 2.2), image[:, row, column], strict=True)]
+                light = sum(max(0.0, value) for value in scaled) / 3 or 1e-6
+                stretched = np.arcsinh(20 * light) / 20**0.5
+                for band, (s, x) in enumerate(zip((6.0, 3.4, 2.2), image[:, row, column], strict=True)):
+                    viewer = (s * x + 0.03) * stretched / light
+                    wanted = viewer if formula == "viewer" else x * (s + 0.03 * stretched / light)
+                    assert colors[2 - band, row, column] == pytest.approx(min(1.0, max(0.0, wanted)))
