@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 
 import skastro
 from skastro import FineTuneClassifier, FixedImageEmbedder, ImageEncoder, SimCLREmbedder
+from skastro.downstream import DirichletHead
 from skastro.stretches import Lupton, PercentileStretch, Standardize
 from skastro.weights import Weights, adapt_bands, find_layout, read_weights
 
@@ -305,16 +306,22 @@ def test_percentiles_are_those_of_numpy():
 
 def test_batch_norms_are_measured_on_request(folder, images):
     shifted = 5 + 3 * images
+    shifted[4:] += 7
     encoder = ImageEncoder("test_resnet", weights=str(folder))
     given, measured = (
-        FixedImageEmbedder(encoder, normalize=None, batch_norm=how).fit(shifted) for how in ("given", "measured")
+        FixedImageEmbedder(encoder, normalize=None, batch_norm=how, batch_size=4).fit(shifted)
+        for how in ("given", "measured")
     )
     convolved = []
     first, norm = measured.encoder_.network.conv1[:2]
     first.register_forward_hook(lambda module, inputs, outputs: convolved.append(outputs.float()))
     measured.transform(shifted)
-    torch.testing.assert_close(convolved[0].mean(dim=(0, 2, 3)), norm.running_mean, rtol=0.01, atol=0.01)
-    torch.testing.assert_close(convolved[0].var(dim=(0, 2, 3)), norm.running_var, rtol=0.05, atol=0.01)
+    means, variances = (
+        [part(dim=(0, 2, 3)) for part in parts]
+        for parts in zip(*((one.mean, one.var) for one in convolved), strict=True)
+    )
+    torch.testing.assert_close(torch.stack(means).mean(0), norm.running_mean, rtol=0.01, atol=0.02)
+    torch.testing.assert_close(torch.stack(variances).mean(0), norm.running_var, rtol=0.05, atol=0.02)
     assert not np.allclose(given.transform(shifted), measured.transform(shifted), rtol=0.1)
     assert all(
         module.momentum == 0.1 for module in measured.encoder_.modules() if isinstance(module, torch.nn.BatchNorm2d)
@@ -359,3 +366,19 @@ def test_colors_are_those_of_the_papers(formula):
                     viewer = (s * x + 0.03) * stretched / light
                     wanted = viewer if formula == "viewer" else x * (s + 0.03 * stretched / light)
                     assert colors[2 - band, row, column] == pytest.approx(min(1.0, max(0.0, wanted)))
+
+
+def test_a_head_is_started_from_given_weights_for_the_same_answers(folder, images, tmp_path):
+    width = FixedImageEmbedder("test_resnet").fit(images).transform(images).shape[1]
+    head = {"head.1.0.weight": torch.zeros(2, width), "head.1.0.bias": torch.tensor([0.0, 2.0])}
+    told = {"question_answer_pairs": {"ring": ["_yes", "_no"]}}
+    torch.save({"state_dict": head, "hyper_parameters": told}, tmp_path / "head.ckpt")
+    given = DirichletHead("gz_rings", weights=str(tmp_path / "head.ckpt"))
+    votes = np.full((8, 2), 3)
+    model = FineTuneClassifier("test_resnet", head=given, head_norm=None, max_epochs=0).fit(images, votes)
+    wanted = 1 + 100 / (1 + np.exp(-np.array([0.0, 2.0])))
+    np.testing.assert_allclose(model.predict_concentrations(images), np.tile(wanted, (8, 1)), rtol=1e-6)
+    told["question_answer_pairs"]["ring"].reverse()
+    torch.save({"state_dict": head, "hyper_parameters": told}, tmp_path / "head.ckpt")
+    with pytest.raises(ValueError, match=r"gives 2 answers \(ring_no, ring_yes, …\), the votes are for 2 \(ring_yes"):
+        model.fit(images, votes)
