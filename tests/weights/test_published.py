@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from checkpoints import checkpoint, difference, fixture, needs_fixtures, state_dict
 from safetensors.torch import save_file
 
 from skastro import FixedImageEmbedder, ImageEncoder, published
@@ -15,7 +16,6 @@ from skastro.pretrained import NETWORKS
 from skastro.stretches import Lupton, Standardize
 from skastro.surveys import SURVEYS, get_survey
 from skastro.weights import LAYOUTS, Weights, find_layout, load_into
-from checkpoints import checkpoint, difference, fixture, needs_fixtures, state_dict
 
 pytestmark = needs_fixtures
 

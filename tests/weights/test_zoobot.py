@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from checkpoints import checkpoint, difference, fixture, needs_fixtures
 
 import skastro
 from skastro import FineTuneClassifier, ImageEncoder
 from skastro.downstream import DirichletHead
 from skastro.losses import dirichlet_multinomial_nll
-from checkpoints import checkpoint, difference, fixture, needs_fixtures
 
 # The fixture's votes are random numbers, for questions that nobody came to as well.
 pytestmark = [needs_fixtures, pytest.mark.filterwarnings("ignore:.*a question has votes though")]
