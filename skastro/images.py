@@ -23,7 +23,7 @@ CHUNK_VALUES = 1 << 24  # pixels read at once: 64 MB as float32
 FEW_BANDS = 10  # as many as surveys have; a last axis so short beside longer ones is that of the bands
 
 
-def fold(X: Any, image_shape: tuple[int, int, int] | None = None, bands_axis: int | None = None) -> Any:
+def fold(X: Any, image_shape: tuple[int, ...] | None = None, bands_axis: int | None = None) -> Any:
     """Reshape an array to images.
 
     Parameters

@@ -151,7 +151,7 @@ def load_one(
     file: Path,
     size: int | None,
     fill: float | str | None,
-    sentinels: np.ndarray,
+    sentinels: Sequence[float] | np.ndarray,
     hdu: int | str | None,
     bands_axis: int | None,
 ) -> np.ndarray:
@@ -163,7 +163,7 @@ def load_one(
         The file.
     size, fill, hdu, bands_axis : int, str or None
         As in `load_images`.
-    sentinels : ndarray of shape (n,)
+    sentinels : sequence of float
         Numbers that stand for missing pixels.
 
     Returns
@@ -183,7 +183,7 @@ def load_one(
         raise ValueError(f"{file} does not end in one of {', '.join(_FITS + _PICTURES)}.")
     try:
         pixels = _center(_read(file, hdu, bands_axis), size)
-        return narrowed(filled(pixels, present(pixels, sentinels), fill), pixels.step)
+        return narrowed(filled(pixels, present(pixels, np.asarray(sentinels)), fill), pixels.step)
     except RefusedError as refusal:
         raise ValueError(f"{file} {refusal}") from refusal
 

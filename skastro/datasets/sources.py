@@ -119,19 +119,20 @@ def open_images(
     >>> images.shape, first.shape
     ((4, 2, 20, 20), (2, 20, 20))
     """
-    sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1)
+    sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1).tolist()
     axis = {1: 0, -1: -1, None: None}[bands_axis]
     options = {"size": size, "fill": fill, "sentinels": sentinels, "hdu": hdu, "bands_axis": axis}
+    chosen = None if bands is None else [int(band) for band in bands]
     shelf = _shelf(path, options)
     if isinstance(shelf, Cutouts):
         source = Source(shelf.open("images"), shelf)
-        steps: list[Any] = [Arranged(None, None, bands, None)]
+        steps: list[Any] = [Arranged(None, None, chosen, None)]
     else:
         source = _open(shelf, key, (3, 4) if image_shape is None else (2,), "images", BESIDE)
         axis = bands_axis if image_shape else _bands_axis(source, bands_axis)
         shape = None if image_shape is None else tuple(image_shape)
-        steps = [Arranged(shape, axis, None if bands is None else list(bands), size)]
-        steps += [Filled(fill, sentinels.tolist())] if fill is not None or len(sentinels) else []
+        steps = [Arranged(shape, axis, chosen, size)]
+        steps += [Filled(fill, sentinels)] if fill is not None or sentinels else []
     for step in steps:
         source = source.then(step)
     return source if rows is None else source[rows]
@@ -219,7 +220,7 @@ class Arranged:
         Side of the center.
     """
 
-    image_shape: tuple[int, int, int] | None
+    image_shape: tuple[int, ...] | None
     bands_axis: int | None
     bands: list[int] | None
     size: int | None

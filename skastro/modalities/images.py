@@ -70,7 +70,8 @@ class ImageModality(BaseEmbedder, Modality):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images; a memory map or a source on disk is read batch by batch. With ``bands_axis=-1`` the bands are its last axis.
+            Raw images; a memory map or a source on disk is read batch by batch. With ``bands_axis=-1`` the bands are
+            its last axis.
 
         Returns
         -------

@@ -1,11 +1,12 @@
 """Columns of arrays in Parquet (HATS among it) and in the Arrow files of the Hugging Face ``datasets``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, Parts, opened
+from skastro.datasets.disk.opened import FileReader, Parts, open_whole, opened
 from skastro.sources import Reader, Shelf
 
 __all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader"]
@@ -131,7 +132,8 @@ class ParquetFiles(Shelf):
         self.path = path
 
     def axes(self) -> dict[str, int]:  # noqa: D102
-        return _axes(open_parquet(self._files()[0]).schema_arrow)
+        file = self._files()[0]
+        return _axes(open_whole(partial(open_parquet, file), file).schema_arrow)
 
     def open(self, name: str) -> Reader:  # noqa: D102
         readers = [ParquetReader(file, name) for file in self._files()]
@@ -155,7 +157,8 @@ class ArrowFolder(Shelf):
         self.path = path
 
     def axes(self) -> dict[str, int]:  # noqa: D102
-        return _axes(open_arrow(self._files()[0]).schema)
+        file = self._files()[0]
+        return _axes(open_whole(partial(open_arrow, file), file).schema)
 
     def open(self, name: str) -> Reader:  # noqa: D102
         readers = [ArrowReader(file, name) for file in self._files()]

@@ -2,8 +2,11 @@
 
 import os
 import threading
+import weakref
 from abc import abstractmethod
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,12 @@ import numpy as np
 
 from skastro.sources import Reader
 
-__all__ = ["FileReader", "Parts", "absolute", "opened", "stamp"]
+__all__ = ["FileReader", "Parts", "absolute", "open_whole", "opened", "stamp"]
 
 OPEN = 64  # files kept open, of a folder of many
 
 _files: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_users: dict[tuple[Any, ...], dict[int, weakref.ref]] = {}
 _lock = threading.RLock()
 
 
@@ -24,6 +28,7 @@ def _forked() -> None:
     global _lock
     _lock = threading.RLock()
     _files.clear()
+    _users.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -146,7 +151,7 @@ class FileReader(Reader):
 
 
 def opened(reader: FileReader) -> Any:
-    """Open a file, or find it open in this process.
+    """Open a file, or find it open in this process; it is closed when the last of its readers has gone.
 
     Parameters
     ----------
@@ -166,16 +171,51 @@ def opened(reader: FileReader) -> Any:
     key = (type(reader), reader.path, reader.stamp, threading.get_ident() if reader.per_thread else 0)
     with _lock:
         if key not in _files:
-            try:
-                _files[key] = reader.open()
-            except (ImportError, FileNotFoundError, MemoryError):
-                raise
-            except Exception as error:  # a damaged file may fail in any way
-                raise ValueError(f"{reader.path} cannot be opened, perhaps cut short: {error}") from error
+            _files[key] = open_whole(reader.open, reader.path)
             while len(_files) > OPEN:
                 _files.popitem(last=False)
+        users = _users.setdefault(key, {})
+        if id(reader) not in users:
+            users[id(reader)] = weakref.ref(reader, partial(_leave, key, id(reader)))
         _files.move_to_end(key)
         return _files[key]
+
+
+def open_whole(function: Callable[[], Any], path: str) -> Any:
+    """Open a file, and say so if it is damaged.
+
+    Parameters
+    ----------
+    function : callable
+        Opens it.
+    path : str
+        The file.
+
+    Returns
+    -------
+    any
+        What the function gives.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be opened.
+    """
+    try:
+        return function()
+    except (ImportError, FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file may fail in any way
+        raise ValueError(f"{path} cannot be opened, perhaps cut short: {error}") from error
+
+
+def _leave(key: tuple[Any, ...], number: int, _: Any) -> None:
+    with _lock:
+        users = _users.get(key, {})
+        users.pop(number, None)
+        if not users:
+            _users.pop(key, None)
+            _files.pop(key, None)
 
 
 class Parts(Reader):

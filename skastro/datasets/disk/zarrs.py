@@ -1,11 +1,12 @@
 """Arrays in Zarr stores of versions 2 and 3."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, opened
+from skastro.datasets.disk.opened import FileReader, open_whole, opened
 from skastro.sources import Shelf
 
 __all__ = ["ZarrReader", "ZarrStore"]
@@ -52,12 +53,15 @@ class ZarrStore(Shelf):
     def __init__(self, path: str) -> None:
         self.path = path
 
+    def _open(self) -> Any:
+        return open_whole(partial(open_store, self.path), self.path)
+
     def axes(self) -> dict[str, int]:  # noqa: D102
-        arrays = _arrays(open_store(self.path))
+        arrays = _arrays(self._open())
         return {key or "array": len(array.shape) for key, array in arrays.items()}
 
     def open(self, name: str) -> ZarrReader:  # noqa: D102
-        alone = "" in _arrays(open_store(self.path))
+        alone = "" in _arrays(self._open())
         return ZarrReader(self.path, "" if alone else name)
 
 
@@ -88,7 +92,7 @@ def open_store(path: str) -> Any:
 def _arrays(node: Any, key: str = "") -> dict[str, Any]:
     if hasattr(node, "shape"):
         return {key: node}
-    found = {}
+    found: dict[str, Any] = {}
     for name in sorted(node.keys()):
         found |= _arrays(node[name], f"{key}/{name}" if key else name)
     return found
