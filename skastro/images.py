@@ -1,5 +1,6 @@
 """Arrays of images: reshape rows, find the axis of the bands, cut windows, read in chunks. NumPy only."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -159,7 +160,9 @@ class InverseVariances:
         -------
         InverseVariances
         """
-        return InverseVariances(images, self.scale)
+        other = copy.copy(self)
+        other.images = images
+        return other
 
 
 def center_crop(images: Any, shape: tuple[int, int]) -> Any:

@@ -28,7 +28,6 @@ from skastro import (
 from skastro.augment import Augment, Flip, InverseVarianceNoise
 from skastro.datasets import open_images, open_spectra
 from skastro.training import ArrayDataset, BatchSampler, Window
-from skastro.votes import Question
 
 TINY = "test_resnet"
 N = 48
@@ -198,7 +197,7 @@ def test_fine_tuning(source, fitted, frozen):
 
 def test_votes_ivar_and_flat_rows(path, source):
     votes = np.eye(3)[LABELS][:, [0, 1]] * 5 + np.array([0, 5]) * (LABELS == 2)[:, None]
-    schema = VoteSchema([Question("smooth", ["yes", "no"])])
+    schema = VoteSchema({"smooth": ["yes", "no"]})
     hybrid = HybridBYOLEmbedder(**SETTINGS, schema=schema)
     assert np.array_equal(*(clone(hybrid).fit(X, votes=votes).transform(X) for X in (source, IMAGES)))
     noisy = BYOLEmbedder(**SETTINGS, augment=Augment([("flip", Flip()), ("noise", InverseVarianceNoise())]))
