@@ -17,6 +17,7 @@ from torch import Tensor
 
 from skastro._bounds import Bounds
 from skastro._registry import FORMAT
+from skastro.pixels import Pixels
 from skastro.training import (
     HeldOut,
     Inference,
@@ -164,7 +165,7 @@ class BaseModel(BaseEstimator):
         """Return where, how many rows at a time and in which precision networks run."""
         training = self._training_config()
         bf16, threads = training.precision == "bf16", training.n_threads()
-        return Inference(resolve_device(self.device), self.batch_size, bf16, threads)
+        return Inference(resolve_device(self.device), self.batch_size, bf16, threads, training.workers)
 
     def _train(
         self,
@@ -198,6 +199,9 @@ class BaseModel(BaseEstimator):
                 device=resolve_device(self.device),
                 verbose=self.verbose,
             )
+        for array in arrays.values():
+            if isinstance(array, Pixels):
+                array.report()
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):

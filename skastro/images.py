@@ -1,13 +1,17 @@
 """Arrays of images: reshape rows, find the axis of the bands, cut windows, read in chunks. NumPy only."""
 
+import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from skastro.missing import check_ivar, filled_ivar
+from skastro.sources import Source
 
 __all__ = [
+    "InverseVariances",
     "as_pixels",
     "center_crop",
     "check_shape",
@@ -20,12 +24,12 @@ CHUNK_VALUES = 1 << 24  # pixels read at once: 64 MB as float32
 FEW_BANDS = 10  # as many as surveys have; a last axis so short beside longer ones is that of the bands
 
 
-def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None, bands_axis: int | None = None) -> np.ndarray:
+def fold(X: Any, image_shape: tuple[int, ...] | None = None, bands_axis: int | None = None) -> Any:
     """Reshape an array to images.
 
     Parameters
     ----------
-    X : ndarray of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
+    X : ndarray or Source of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
         Images, single-band images, or flattened rows.
     image_shape : tuple of int, default=None
         ``(bands, height, width)`` of a flattened row; None makes each row an image of one line.
@@ -34,7 +38,7 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None, bands_a
 
     Returns
     -------
-    ndarray of shape (n, bands, height, width)
+    ndarray or Source of shape (n, bands, height, width)
         A view.
 
     Raises
@@ -49,6 +53,9 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None, bands_a
     >>> fold(np.zeros((5, 12)), (3, 2, 2)).shape, fold(np.zeros((5, 8, 9, 3)), bands_axis=-1).shape
     ((5, 3, 2, 2), (5, 3, 8, 9))
     """
+    if isinstance(X, Source):
+        still = X.ndim == 4 and bands_axis != -1
+        return X if still else X.then(partial(fold, image_shape=image_shape, bands_axis=bands_axis))
     if X.ndim == 2:
         if image_shape is not None and len(image_shape) != 3:
             raise ValueError(f"image_shape must be (bands, height, width); got {tuple(image_shape)}.")
@@ -70,8 +77,8 @@ def fold(X: np.ndarray, image_shape: tuple[int, int, int] | None = None, bands_a
 
 def fold_ivar(
     ivar: Any, images: Any, image_shape: tuple[int, int, int] | None = None, bands_axis: int | None = None
-) -> np.ndarray:
-    """Reshape inverse variances to images, and check them.
+) -> Any:
+    """Reshape inverse variances to images, and check them: those of a source when they are read.
 
     Parameters
     ----------
@@ -86,7 +93,7 @@ def fold_ivar(
 
     Returns
     -------
-    ndarray of shape (n, bands, height, width)
+    ndarray or InverseVariances of shape (n, bands, height, width)
 
     Raises
     ------
@@ -103,9 +110,59 @@ def fold_ivar(
     folded = fold(filled_ivar(ivar), image_shape, bands_axis)
     if folded.shape != images.shape:
         raise ValueError(f"ivar of shape {folded.shape} does not go with images of shape {images.shape}.")
+    if isinstance(folded, Source):
+        return InverseVariances(folded)
     for start, chunk in chunks(folded):
         check_ivar(chunk, chunk.shape, start)
     return folded
+
+
+class InverseVariances:
+    """Inverse variances of a source, refused where negative, NaN or infinite, as they are read.
+
+    Parameters
+    ----------
+    images : Source of shape (n, bands, height, width)
+        Inverse variances.
+    scale : float, default=1.0
+        What they are multiplied by.
+    """
+
+    def __init__(self, images: Any, scale: float = 1.0) -> None:
+        self.images = images
+        self.scale = scale
+        self.shape, self.ndim, self.size = images.shape, images.ndim, images.size
+        self.dtype = np.dtype(np.float32)
+
+    def __mul__(self, scale: float) -> "InverseVariances":
+        return InverseVariances(self.images, self.scale * scale)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        ivar = np.asarray(self.images[rows])
+        numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        wrong = ~np.isfinite(ivar) | (ivar < 0)
+        if wrong.any():
+            check_ivar(ivar, ivar.shape, int(numbers[np.argwhere(wrong)[0, 0]] - np.argwhere(wrong)[0, 0]))
+        return (ivar * self.scale).astype(np.float32)
+
+    def over(self, images: Any) -> "InverseVariances":
+        """Read from something else that has the same rows.
+
+        Parameters
+        ----------
+        images : Source or what stands for it
+            The same inverse variances.
+
+        Returns
+        -------
+        InverseVariances
+        """
+        other = copy.copy(self)
+        other.images = images
+        return other
 
 
 def center_crop(images: Any, shape: tuple[int, int]) -> Any:

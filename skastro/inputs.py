@@ -10,6 +10,8 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skastro.sources import Source
+
 __all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "check_rows", "column_names"]
 
 
@@ -38,6 +40,8 @@ def as_table(X: Any) -> pd.DataFrame | None:
     """
     if isinstance(X, pd.DataFrame):
         return X
+    if isinstance(X, Source):
+        return None
     if isinstance(X, np.ndarray):
         names = X.dtype.names or ()
         return pd.DataFrame({name: _column(X[name]) for name in names}) if names else None
@@ -146,7 +150,7 @@ def as_target(y: Any, name: str = "y") -> Any:
 
 
 def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
-    """Convert what a user gives to a pandas DataFrame if it is a table, else to a plain array.
+    """Convert what a user gives to a pandas DataFrame if it is a table, else to a plain array; a source stays one.
 
     Parameters
     ----------
@@ -157,7 +161,7 @@ def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
 
     Returns
     -------
-    DataFrame or ndarray
+    DataFrame, ndarray or Source
 
     Examples
     --------
@@ -165,11 +169,15 @@ def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     >>> as_rows([[1.0, None]])
     array([[ 1., nan]])
     """
+    if isinstance(X, Source):
+        return X
     table = as_table(X)
     return as_array(X, name, cure) if table is None else table
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be alike", **checks: Any) -> np.ndarray:
+def check_rows(
+    estimator: Any, X: Any, *, reset: bool, cure: str = "they must be alike", lazy: bool = False, **checks: Any
+) -> Any:
     """Check the rows given to an estimator, and the number and names of their columns; they come in any container.
 
     Parameters
@@ -182,12 +190,14 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be
         Learn number and names of the columns, if the rows have two axes, rather than compare them.
     cure : str, default="they must be alike"
         As in `as_array`.
+    lazy : bool, default=False
+        Let a source pass unread, if it has enough rows; else it is read whole.
     **checks : dict
         For :func:`sklearn.utils.check_array`.
 
     Returns
     -------
-    ndarray
+    ndarray or Source
 
     Raises
     ------
@@ -204,6 +214,12 @@ def check_rows(estimator: Any, X: Any, *, reset: bool, cure: str = "they must be
     ((3, 2), 2)
     """
     rows = as_rows(X, cure=cure)
+    if lazy and isinstance(rows, Source):
+        few = np.broadcast_to(np.float32(0), (len(rows), 1))  # of which only the number is looked at
+        check_array(few, estimator=estimator, input_name="X", ensure_min_samples=checks["ensure_min_samples"])
+        if rows.ndim == 2:
+            validate_data(estimator, rows, reset=reset, skip_check_array=True)
+        return rows
     array = check_array(
         as_array(rows) if isinstance(rows, pd.DataFrame) else rows, estimator=estimator, input_name="X", **checks
     )

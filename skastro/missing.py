@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skastro.inputs import as_array
+from skastro.sources import Source
 
 __all__ = ["RAGGED", "check_ivar", "filled_ivar", "present", "scatter"]
 
@@ -14,7 +15,7 @@ RAGGED = "resample them onto one grid, or fill the shorter ones up with NaN"
 
 
 def filled_ivar(ivar: Any) -> Any:
-    """Convert an inverse variance to an array in which what is masked is zero, that is, missing.
+    """Convert an inverse variance to an array in which what is masked is zero, that is, missing; a source stays one.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ def filled_ivar(ivar: Any) -> Any:
     >>> filled_ivar(np.ma.masked_equal([[4.0, -1.0]], -1.0)).tolist()
     [[4.0, 0.0]]
     """
+    if isinstance(ivar, Source):
+        return ivar
     return ivar.filled(0) if hasattr(ivar, "filled") else as_array(ivar, "ivar", RAGGED)
 
 
@@ -79,7 +82,7 @@ def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray 
 
 
 def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
-    """Return the mask of rows that are present, that is, not only NaN.
+    """Return the mask of rows that are present, that is, not only NaN. Of a source, all are.
 
     Parameters
     ----------
@@ -105,6 +108,8 @@ def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:
     >>> present([[1.0, float("nan")], [float("nan"), float("nan")]])
     array([ True, False])
     """
+    if isinstance(X, Source):  # to look at the first pixel of each row would be to read all
+        return np.ones(len(X), dtype=bool)
     array = as_array(X, name, RAGGED)
     array = check_array(array, dtype="numeric", allow_nd=True, ensure_all_finite=False, input_name=name)
     ivar = check_ivar(ivar, array.shape)

@@ -3,6 +3,7 @@
 NumPy only. The whole array is never copied: memory maps are read in chunks.
 """
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 
 from skastro.images import as_pixels, chunks
 from skastro.outliers import FAR, limits, warn_of_far
+from skastro.sources import Source
 
-__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "unit_of"]
+__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "sample_of", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
+RUNS = 256  # places of a source at which its sample is read
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
 FLAT = 1e-3  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
 LARGEST = 1e38  # what is said to be usual beyond this is not known
@@ -27,8 +30,8 @@ class Pixels:
 
     Parameters
     ----------
-    images : ndarray of shape (n, bands, height, width)
-        Raw images, in memory or mapped.
+    images : ndarray or Source of shape (n, bands, height, width)
+        Raw images, in memory, mapped, or on disk.
     learned : mapping of str to ndarray of shape (bands,)
         What `learn_pixels` gave: ``unit``, and ``center``, ``bound`` and ``limit`` in the images' own unit.
     mask : ndarray of bool of shape (n,), default=None
@@ -105,7 +108,7 @@ class Pixels:
         return getattr(self[:], name)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        chunk = self.images[rows]
+        chunk = np.asarray(self.images[rows])
         if chunk.dtype == np.uint8:
             return chunk
         numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
@@ -121,6 +124,22 @@ class Pixels:
             chunk[far] = np.clip(chunk[far], *self.bounds)
             self.far.update(dict.fromkeys(numbers[far].tolist()))
         return as_pixels(chunk if self.unit == 1 else chunk / np.float64(self.unit))
+
+    def over(self, images: Any) -> "Pixels":
+        """Read from something else that has the same rows; what is noted of them is noted here too.
+
+        Parameters
+        ----------
+        images : ndarray, Source or what stands for it
+            The same images.
+
+        Returns
+        -------
+        Pixels
+        """
+        other = copy.copy(self)
+        other.images = images
+        return other
 
     def report(self) -> None:
         """Warn once of the images read so far that are far outside what was learned, or if all are flat beside it.
@@ -230,13 +249,40 @@ def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
     )
 
 
-def check_pixels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sample_of(images: Any) -> tuple[Any, np.ndarray]:
+    """Take what statistics are measured on: of a source some 33 million pixels, read at 256 places evenly spaced.
+
+    Parameters
+    ----------
+    images : ndarray, Pixels or Source of shape (n, bands, height, width)
+        Images.
+
+    Returns
+    -------
+    sample : ndarray or Pixels
+        Of a source what was read, in memory; else the images themselves.
+    rows : ndarray of int
+        Their numbers among the images.
+    """
+    rows = np.arange(len(images))
+    source = images.images if isinstance(images, Pixels) else images
+    if not isinstance(source, Source):
+        return images, rows
+    values = max(1, images.size // len(images))
+    if len(rows) * values >= 2 * SAMPLE_VALUES:
+        runs = np.array_split(rows, RUNS)
+        length = max(1, SAMPLE_VALUES // values // RUNS)
+        rows = np.concatenate([run[:length] for run in runs])
+    return images[rows] if isinstance(images, Pixels) else np.asarray(images[rows]), rows
+
+
+def check_pixels(images: Any) -> tuple[np.ndarray, np.ndarray]:
     """Find the extremes of all images; refuse pixels that are not finite, and images that are all constant.
 
     Parameters
     ----------
-    images : ndarray of shape (n, bands, height, width)
-        Images.
+    images : ndarray, Pixels or Source of shape (n, bands, height, width)
+        Images; of a source, only its sample is looked at: see `sample_of`.
 
     Returns
     -------
@@ -264,7 +310,11 @@ def check_pixels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ...
     ValueError: X has 8 NaN or infinite pixels in images 0 to 1, the first in image 0; loaders have fill= ...
     """
-    parts = [extremes(chunk, np.arange(start, start + len(chunk))) for start, chunk in chunks(images)]
+    return _checked(*sample_of(images))
+
+
+def _checked(images: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    parts = [extremes(chunk, rows[start : start + len(chunk)]) for start, chunk in chunks(images)]
     low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
     if images.shape[2] * images.shape[3] > 1:  # a single pixel cannot vary
         warn_of_constant(low, high)
@@ -283,7 +333,7 @@ def warn_of_constant(low: np.ndarray, high: np.ndarray) -> None:
     if constant.all():
         raise ValueError(f"All {len(low)} images are constant: there is nothing to learn from.")
     if constant.any():
-        warnings.warn(f"{constant.sum()} of {len(low)} images are constant.", UserWarning, stacklevel=4)
+        warnings.warn(f"{constant.sum()} of {len(low)} images are constant.", UserWarning, stacklevel=5)
     empty = (low == high) & ~constant[:, np.newaxis]
     if empty.any():
         told = [
@@ -295,17 +345,17 @@ def warn_of_constant(low: np.ndarray, high: np.ndarray) -> None:
             f"Bands are constant in images whose other bands are not: {', '.join(told)} of {len(low)} images. Are "
             "they missing there?",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def learn_pixels(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:
+def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarray]:
     """Learn how to read and to normalize images, whatever their unit, also if a few hold a saturated star.
 
     Parameters
     ----------
-    images : ndarray of shape (n, bands, height, width)
-        Training images.
+    images : ndarray or Source of shape (n, bands, height, width)
+        Training images; of a source, only its sample is looked at: see `sample_of`.
     stretch : {"standard", "asinh"} or None, default=None
         As in `measure_bands`.
 
@@ -336,7 +386,9 @@ def learn_pixels(images: np.ndarray, stretch: str | None = None) -> dict[str, np
     >>> float(learned["unit"][0]), round(float(learned["std"][0]), 1)
     (1e-30, 9.9)
     """
-    low, high = check_pixels(images)
+    n = len(images)
+    images, numbers = sample_of(images)
+    low, high = _checked(images, numbers)
     bands, rows = images.shape[1], np.arange(len(images))
     endless = np.full(bands, np.inf)
     learned = {"unit": np.ones(bands), "center": np.zeros(bands), "bound": endless, "limit": endless}
@@ -350,13 +402,13 @@ def learn_pixels(images: np.ndarray, stretch: str | None = None) -> dict[str, np
     limit = np.minimum(limit, float(np.finfo(np.float32).max) * unit)  # what float32 cannot hold is outside too
     far = (reach > limit).any(axis=1)
     if far.any():
-        warn_of_far(np.flatnonzero(far), len(images), "images", "most others", stacklevel=6)
+        warn_of_far(numbers[far], n, "images", "most others", stacklevel=6)
         rows = rows[~far]
     learned |= {"unit": np.full(bands, unit), "center": center, "bound": reach[rows].max(axis=0), "limit": limit}
     return {**_measure(_sample(images, rows, SAMPLE_VALUES, unit), stretch), **learned}
 
 
-def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, np.ndarray]:
+def measure_bands(images: Any, stretch: str | None = None) -> dict[str, np.ndarray]:
     r"""Measure noise, mean and standard deviation of each band on an evenly spaced sample of the images.
 
     Parameters
@@ -382,7 +434,8 @@ def measure_bands(images: np.ndarray, stretch: str | None = None) -> dict[str, n
     >>> {name: float(value[0]) for name, value in measure_bands(images, "standard").items()}
     {'noise': 1.4826, 'mean': 1.5, 'std': 1.118...}
     """
-    return _measure(_sample(images, np.arange(len(images)), SAMPLE_VALUES), stretch)
+    images, rows = sample_of(images)
+    return _measure(_sample(images, np.arange(len(rows)), SAMPLE_VALUES), stretch)
 
 
 def _sample(images: np.ndarray, rows: np.ndarray, count: int, unit: float = 1.0) -> np.ndarray:

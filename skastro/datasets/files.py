@@ -13,7 +13,7 @@ from skastro.datasets.fits_images import read_fits
 from skastro.datasets.pictures import read_picture
 from skastro.datasets.pixels import Pixels, RefusedError, filled, narrowed, present
 
-__all__ = ["load_images"]
+__all__ = ["list_files", "load_images", "load_one"]
 
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -115,14 +115,30 @@ def load_images(
     >>> cutouts.images.shape, cutouts.images.dtype, float(cutouts.images.min())
     ((1, 2, 20, 30), dtype('float32'), 50000.0)
     """
-    files = _files(paths)
+    files = list_files(paths)
     sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1)
-    images = [_load_one(file, size, fill, sentinels, hdu, bands_axis) for file in files]
+    images = [load_one(file, size, fill, sentinels, hdu, bands_axis) for file in files]
     _refuse_mixtures(files, images)
     return Bunch(images=np.stack(images), filenames=np.array([file.name for file in files]))
 
 
-def _files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+def list_files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[Path]:
+    """List the image files of a folder, or those of a list.
+
+    Parameters
+    ----------
+    paths : str, path-like or sequence of these
+        As in `load_images`.
+
+    Returns
+    -------
+    list of pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     files = [Path(paths)] if isinstance(paths, str | PathLike) else [Path(path) for path in paths]
     if isinstance(paths, str | PathLike) and files[0].is_dir():
         files = sorted(file for file in files[0].iterdir() if file.name.lower().endswith(_FITS + _PICTURES))
@@ -131,21 +147,43 @@ def _files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[P
     return files
 
 
-def _load_one(
+def load_one(
     file: Path,
     size: int | None,
     fill: float | str | None,
-    sentinels: np.ndarray,
+    sentinels: Sequence[float] | np.ndarray,
     hdu: int | str | None,
     bands_axis: int | None,
 ) -> np.ndarray:
+    """Load one cutout.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        The file.
+    size, fill, hdu, bands_axis : int, str or None
+        As in `load_images`.
+    sentinels : sequence of float
+        Numbers that stand for missing pixels.
+
+    Returns
+    -------
+    ndarray of shape (bands, height, width)
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not exist.
+    ValueError
+        If it cannot be read.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
     if not file.name.lower().endswith(_FITS + _PICTURES):
         raise ValueError(f"{file} does not end in one of {', '.join(_FITS + _PICTURES)}.")
     try:
         pixels = _center(_read(file, hdu, bands_axis), size)
-        return narrowed(filled(pixels, present(pixels, sentinels), fill), pixels.step)
+        return narrowed(filled(pixels, present(pixels, np.asarray(sentinels)), fill), pixels.step)
     except RefusedError as refusal:
         raise ValueError(f"{file} {refusal}") from refusal
 

@@ -23,6 +23,7 @@ from skastro.images import check_shape, fold, fold_ivar
 from skastro.inputs import check_rows
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
+from skastro.sources import Source
 from skastro.stretches import Stretch
 from skastro.surveys import Survey, get_survey
 from skastro.training import resolve_device
@@ -69,7 +70,8 @@ class ImageModality(BaseEmbedder, Modality):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images; a memory map is read batch by batch. With ``bands_axis=-1`` the bands are its last axis.
+            Raw images; a memory map or a source on disk is read batch by batch. With ``bands_axis=-1`` the bands are
+            its last axis.
 
         Returns
         -------
@@ -116,7 +118,8 @@ class ImageModality(BaseEmbedder, Modality):
         images = self._check_images(X, reset)
         if reset:
             self._learn_pixels(images)
-        return {"images": Pixels(images, self.normalizer_, mask, told=reset)}
+        told = reset and not isinstance(images, Source)  # of which only a sample was looked at
+        return {"images": Pixels(images, self.normalizer_, mask, told)}
 
     def check_training(self, arrays: dict[str, Any]) -> None:
         """Refuse NaN and infinite pixels, and images that are all constant; warn of those that are far outside.
@@ -229,13 +232,14 @@ class ImageModality(BaseEmbedder, Modality):
             return Normalizer(self.normalizer_)
         return self._stretch.module(self.image_shape_[0], float(self.normalizer_["unit"][0]))
 
-    def _check_images(self, X: Any, reset: bool) -> np.ndarray:
+    def _check_images(self, X: Any, reset: bool) -> Any:
         """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
         array = check_rows(
             self,
             X,
             reset=reset,
             cure=RAGGED,
+            lazy=True,
             dtype="numeric",
             allow_nd=True,
             ensure_all_finite=False,
@@ -253,7 +257,7 @@ class ImageModality(BaseEmbedder, Modality):
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit to a table
         return images
 
-    def _learn_pixels(self, images: np.ndarray) -> None:
+    def _learn_pixels(self, images: Any) -> None:
         """Learn what the pixels mean: survey, normalization, provenance."""
         self.survey_ = get_survey(self.survey)
         bands = list(self.survey_.bands) if self.survey_ else None
@@ -299,7 +303,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         Parameters
         ----------
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
-            Raw images, flux or 8-bit; a memory map is read batch by batch.
+            Raw images, flux or 8-bit; a memory map or a source on disk is read batch by batch.
         y : ignored
             Present for scikit-learn.
         ivar : array-like of the shape of X, default=None
@@ -345,6 +349,14 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         """Return the inverse variance by name if a step of the recipe takes it, and warn if none does."""
         folded = fold_ivar(ivar, images, self.image_shape, self.bands_axis)
         if any("ivar" in recipe.metadata for recipe, _ in views):
-            return {"ivar": folded if images.unit == 1 else (folded * images.unit**2).astype(np.float32)}
+            return {"ivar": _in_units(folded, images.unit)}
         warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
         return {}
+
+
+def _in_units(ivar: Any, unit: float) -> Any:
+    """Scale inverse variances as the images are."""
+    if unit == 1:
+        return ivar
+    scaled = ivar * unit**2
+    return scaled.astype(np.float32) if isinstance(scaled, np.ndarray) else scaled

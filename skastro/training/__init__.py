@@ -1,6 +1,6 @@
 """Training and running of networks: batches, optimizer, schedules, history. The only importer of skorch."""
 
-from skastro.training.batches import ArrayDataset, BatchSampler, as_batch
+from skastro.training.batches import ArrayDataset, BatchSampler, Window, as_batch, source_of
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, resolve_device, uses_bf16
@@ -26,6 +26,7 @@ __all__ = [
     "ScheduleCallback",
     "StopTraining",
     "Training",
+    "Window",
     "as_batch",
     "auto_epochs",
     "base_lr",
@@ -40,6 +41,7 @@ __all__ = [
     "mean_loss",
     "own_state",
     "resolve_device",
+    "source_of",
     "spread",
     "train",
     "uses_bf16",

@@ -53,6 +53,13 @@ class Training(BaseEstimator):
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
         Further callbacks; cloned for each fit.
+    shuffle_window : int or "auto", default="auto"
+        Rows among which those of a source on disk are shuffled, and which are held in memory: blocks of rows that lie
+        together come in random order, and each row moves back by up to as many places. ``"auto"`` is as many as 256
+        MB hold. From the number of rows on, and for arrays and memory maps always, the order is that of a full
+        shuffle.
+    workers : int, default=1
+        Threads that read a source on disk ahead of the network; 0 reads between steps. The numbers do not depend on it.
 
     References
     ----------
@@ -85,6 +92,8 @@ class Training(BaseEstimator):
         "threads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "compile": ["boolean"],
         "callbacks": [list, None],
+        "shuffle_window": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "workers": [Interval(Integral, 0, None, closed="left")],
     }
 
     def __init__(
@@ -106,6 +115,8 @@ class Training(BaseEstimator):
         threads: int | str = "auto",
         compile: bool = False,  # noqa: A002 the word of torch and skorch
         callbacks: list[Any] | None = None,
+        shuffle_window: int | str = "auto",
+        workers: int = 1,
     ) -> None:
         self.optimizer = optimizer
         self.momentum = momentum
@@ -123,6 +134,8 @@ class Training(BaseEstimator):
         self.threads = threads
         self.compile = compile
         self.callbacks = callbacks
+        self.shuffle_window = shuffle_window
+        self.workers = workers
 
     def check(self) -> None:
         """Raise an error if a setting is invalid.

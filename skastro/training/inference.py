@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skastro.pixels import Pixels
-from skastro.training.batches import as_batch
+from skastro.training.batches import as_batch, read_ahead, source_of
 from skastro.training.process import bfloat16, own_state
 
 __all__ = ["Inference"]
@@ -34,12 +34,15 @@ class Inference:
         Run under bfloat16 autocast.
     threads : int, default=None
         Threads on the CPU; None is torch's number.
+    workers : int, default=1
+        Threads that read sources on disk ahead.
     """
 
     device: torch.device
     batch_size: int
     bf16: bool
     threads: int | None = None
+    workers: int = 1
 
     def move(self, network: nn.Module) -> Any:
         """Put a network that lies on the CPU where it runs.
@@ -89,10 +92,8 @@ class Inference:
         """
         network, views = self.move(network), [self.move(view) for view in views]
         rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
-        for start in range(0, len(rows), self.batch_size):
-            chosen = rows[start : start + self.batch_size]
-            consecutive = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
-            few = {name: array[consecutive] for name, array in arrays.items()}
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        for chosen, few in self._read(arrays, batches):
             if check is not None:
                 check(few, chosen)
             with own_state(self.threads), torch.inference_mode(), bfloat16(self.device, self.bf16):
@@ -102,6 +103,14 @@ class Inference:
         for array in arrays.values():
             if isinstance(array, Pixels):
                 array.report()
+
+    def _read(
+        self, arrays: Mapping[str, np.ndarray], batches: list[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Read batches of rows, sources on disk ahead of their use."""
+        if source_of(arrays) is None:
+            return ((chosen, _some(arrays, chosen)) for chosen in batches)
+        return zip(batches, read_ahead(_some, arrays, batches, self.workers), strict=True)
 
     def measure_norms(self, network: nn.Module, view: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
         """Measure the statistics of all batch norms anew, in place, on a sample of the rows.
@@ -167,3 +176,9 @@ class Inference:
             outputs = [output.float() for output in outputs]
             means.append((sum(outputs) / len(outputs)).cpu().numpy())
         return np.concatenate(means)
+
+
+def _some(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
+    """Read rows, as a slice where they follow one another."""
+    rows = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
+    return {name: array[rows] for name, array in arrays.items()}

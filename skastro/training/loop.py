@@ -12,9 +12,8 @@ from skorch import NeuralNet
 from skorch.callbacks import GradientNormClipping
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
-from skastro.training.batches import ArrayDataset, BatchSampler
+from skastro.training.batches import ArrayDataset, BatchSampler, load_batches
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
@@ -261,7 +260,7 @@ def train(
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
-    sampler = BatchSampler(chosen, batch_size, draws.order)
+    sampler = BatchSampler(chosen, batch_size, draws.order, dataset.window(training.shuffle_window))
     epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
@@ -283,7 +282,7 @@ def train(
             (f"*objective.{name}", {"lr_scale": scale}) for name, scale in objective.lr_scales().items()
         ],
         lr=lr,
-        iterator_train=DataLoader,
+        iterator_train=partial(load_batches, workers=training.workers),
         iterator_train__batch_size=None,
         iterator_train__sampler=sampler,
         iterator_train__generator=draws.order,

@@ -1,0 +1,181 @@
+"""How fast does `fit` run from disk, and how much memory does it take?
+
+python benchmarks/sources.py [--n 50000] [--side 64] [--bands 3] [--batch-size 256] [--max-epochs 2] [--window auto]
+    [--workers 1] [--formats memory hdf5-100 ...] [--folder FOLDER]
+
+BYOL over a ResNet10-t on simulated noise with a bright middle, from memory and from each format; each fit runs in a
+process of its own. Rates are images per second within the epochs, the first left out where there are several. Memory
+is what the process has beside mapped files, at its peak during `fit`, above what it had before.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from machine import header
+
+from skastro import BYOLEmbedder, Training
+from skastro.datasets import open_images
+
+PIECE = 1000  # images written at a time
+
+
+def pieces(n, shape):
+    """Simulate images, some at a time."""
+    height, width = shape[1:]
+    y, x = np.mgrid[:height, :width]
+    glow = np.exp(-((y - height / 2) ** 2 + (x - width / 2) ** 2) / (height / 6) ** 2).astype(np.float32)
+    for start in range(0, n, PIECE):
+        rng = np.random.default_rng(start)
+        rows = min(PIECE, n - start)
+        noise = rng.normal(size=(rows, *shape)).astype(np.float32)
+        yield start, noise + rng.lognormal(size=(rows, shape[0], 1, 1)).astype(np.float32) * glow
+
+
+def write_npy(path, n, shape):
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, *shape))
+    for start, images in pieces(n, shape):
+        array[start : start + len(images)] = images
+
+
+def write_hdf5(path, n, shape, chunk, compression):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        chunks = None if chunk is None else (min(chunk, n), *shape)
+        data = file.create_dataset("images", (n, *shape), "f4", chunks=chunks, compression=compression)
+        for start, images in pieces(n, shape):
+            data[start : start + len(images)] = images
+
+
+def write_zarr(path, n, shape):
+    import zarr
+
+    array = zarr.create_array(str(path), shape=(n, *shape), chunks=(min(100, n), *shape), dtype="f4")
+    for start, images in pieces(n, shape):
+        array[start : start + len(images)] = images
+
+
+def write_parquet(path, n, shape):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    width = int(np.prod(shape))
+    schema = pa.schema({"image": pa.list_(pa.float32(), width)})
+    with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False) as writer:
+        for _, images in pieces(n, shape):
+            column = pa.FixedSizeListArray.from_arrays(pa.array(images.ravel()), width)
+            writer.write_table(pa.table([column], schema=schema), row_group_size=100)
+
+
+FORMATS = {
+    "memory": ("sky.npy", write_npy, {}),
+    "npy map": ("sky.npy", write_npy, {}),
+    "npy": ("sky.npy", write_npy, {}),
+    "hdf5-100": ("sky-100.h5", write_hdf5, {"chunk": 100, "compression": None}),
+    "hdf5-100-lzf": ("sky-100-lzf.h5", write_hdf5, {"chunk": 100, "compression": "lzf"}),
+    "hdf5-1": ("sky-1.h5", write_hdf5, {"chunk": 1, "compression": None}),
+    "hdf5-1-lzf": ("sky-1-lzf.h5", write_hdf5, {"chunk": 1, "compression": "lzf"}),
+    "hdf5-contiguous": ("sky.h5", write_hdf5, {"chunk": None, "compression": None}),
+    "zarr": ("sky.zarr", write_zarr, {}),
+    "parquet": ("sky.parquet", write_parquet, {}),
+}
+
+
+def opened(name, path, shape):
+    """Give what is fitted."""
+    if name == "memory":
+        return np.load(path)
+    if name == "npy map":
+        return np.load(path, mmap_mode="r")
+    return open_images(path, image_shape=shape if name == "parquet" else None)
+
+
+class Anonymous:
+    """Watch the memory of this process that no file stands behind."""
+
+    def __init__(self):
+        self.start = self.peak = self.now()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def now(self):
+        memory = psutil.Process().memory_info()
+        return memory.rss - getattr(memory, "shared", 0)
+
+    def watch(self):
+        while not self.done.wait(0.02):
+            self.peak = max(self.peak, self.now())
+
+    def growth(self):
+        self.done.set()
+        self.thread.join()
+        return self.peak - self.start
+
+
+def measure(name, path, shape, options, queue):
+    """Fit once, and tell rate and memory."""
+    images = opened(name, path, shape)
+    training = Training(shuffle_window=options.window, workers=options.workers)
+    emb = BYOLEmbedder(
+        "resnet10t", max_epochs=options.max_epochs, batch_size=options.batch_size, training=training, random_state=0
+    )
+    memory, start = Anonymous(), time.perf_counter()
+    emb.fit(images)
+    total = time.perf_counter() - start
+    rates = emb.history_["images_per_s"]
+    queue.put(
+        {
+            "format": name,
+            "images/s": np.mean(rates[min(1, options.max_epochs - 1) :]),
+            "before the first step, s": total - (len(images) / rates).sum(),
+            "memory, MB": memory.growth() / 1e6,
+            "loss": emb.history_["loss"][-1],
+        }
+    )
+
+
+def window(text):
+    return text if text == "auto" else int(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--n", type=int, default=50_000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--bands", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--max-epochs", type=int, default=2)
+    parser.add_argument("--window", type=window, default="auto")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--folder", type=Path, default=None)
+    options = parser.parse_args()
+    shape = (options.bands, options.side, options.side)
+    context, rows = multiprocessing.get_context("spawn"), []
+    header(f"BYOL from disk: {options.n} × {options.bands} × {options.side}² float32, batches of {options.batch_size}")
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for name in options.formats:
+            path, write, how = Path(folder, FORMATS[name][0]), *FORMATS[name][1:]
+            if not path.exists():
+                write(path, options.n, shape, **how)
+            queue = context.Queue()
+            process = context.Process(target=measure, args=(name, path, shape, options, queue))
+            process.start()
+            rows.append(queue.get())
+            process.join()
+            print(rows[-1], flush=True)
+    frame = pd.DataFrame(rows).set_index("format")
+    frame.insert(1, "of the first", frame["images/s"] / frame["images/s"].iloc[0])
+    print(frame.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Columns of arrays in Parquet (HATS among it) and in the Arrow files of the Hugging Face ``datasets``."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skastro.datasets.disk.opened import FileReader, Parts, open_whole, opened
+from skastro.sources import Reader, Shelf
+
+__all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader"]
+
+NEEDED = "Reading Parquet and Arrow needs pyarrow: pip install skastro[parquet]"
+
+
+class ArrowReader(FileReader):
+    """Reader of one column of an Arrow file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    key : str
+        Name of the column; a field of a struct follows a dot.
+    """
+
+    def __init__(self, path: str, key: str) -> None:
+        super().__init__(path, key)
+        n = self.count(opened(self))
+        first = self.column(opened(self), 0, min(n, 1))
+        self.chunk = max(1, self.length(opened(self)))
+        self.shape = (n, *_row_shape(first, self._fields()))
+        self.dtype = _flat(first, self._fields(), self.shape[1:]).dtype
+
+    def open(self) -> Any:  # noqa: D102
+        return open_arrow(self.path)
+
+    def count(self, file: Any) -> int:
+        """Count the rows.
+
+        Parameters
+        ----------
+        file : any
+            What `open` gave.
+
+        Returns
+        -------
+        int
+        """
+        return file.num_rows
+
+    def length(self, file: Any) -> int:
+        """Count the rows that are read together.
+
+        Parameters
+        ----------
+        file : any
+            What `open` gave.
+
+        Returns
+        -------
+        int
+        """
+        return 1
+
+    def column(self, file: Any, start: int, stop: int) -> Any:
+        """Read consecutive rows of the column, with the structs that it is in.
+
+        Parameters
+        ----------
+        file : any
+            What `open` gave.
+        start, stop : int
+            First row, and the one after the last.
+
+        Returns
+        -------
+        pyarrow.Array
+        """
+        return _one(file.column(self._fields()[0]).slice(start, stop - start))
+
+    def get(self, file: Any, start: int, stop: int) -> np.ndarray:  # noqa: D102
+        values = _flat(self.column(file, start, stop), self._fields(), self.shape[1:], start)
+        return values.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
+
+    def _fields(self) -> list[str]:
+        return self.key.split(".")
+
+
+class ParquetReader(ArrowReader):
+    """Reader of one column of a Parquet file, by groups of rows.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    key : str
+        Name of the column; a field of a struct follows a dot.
+    """
+
+    per_thread = True
+
+    def open(self) -> Any:  # noqa: D102
+        return open_parquet(self.path)
+
+    def count(self, file: Any) -> int:  # noqa: D102
+        return file.metadata.num_rows
+
+    def length(self, file: Any) -> int:  # noqa: D102
+        return file.metadata.row_group(0).num_rows if file.metadata.num_row_groups else 1
+
+    def column(self, file: Any, start: int, stop: int) -> Any:  # noqa: D102
+        meta = file.metadata
+        ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
+        first, last = np.searchsorted(ends, [start, max(start, stop - 1)], side="right")
+        begin = int(ends[first - 1]) if first else 0
+        table = file.read_row_groups(list(range(first, last + 1)), columns=[self.key], use_threads=False)
+        return _one(table.column(0).slice(start - begin, stop - start))
+
+
+class ParquetFiles(Shelf):
+    """Columns of a Parquet file, or of a folder of them such as a HATS catalog.
+
+    Parameters
+    ----------
+    path : str
+        A file, or a folder with files of the same columns, which are taken in the order of their names.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def axes(self) -> dict[str, int]:  # noqa: D102
+        file = self._files()[0]
+        return _axes(open_whole(partial(open_parquet, file), file).schema_arrow)
+
+    def open(self, name: str) -> Reader:  # noqa: D102
+        readers = [ParquetReader(file, name) for file in self._files()]
+        filled = [reader for reader in readers if len(reader)] or readers[:1]
+        return filled[0] if len(filled) == 1 else Parts(filled)
+
+    def _files(self) -> list[str]:
+        return _files(self.path, ("*.parquet", "*.parq", "*.pq"))
+
+
+class ArrowFolder(Shelf):
+    """Columns of a folder that ``datasets.Dataset.save_to_disk`` wrote.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def axes(self) -> dict[str, int]:  # noqa: D102
+        file = self._files()[0]
+        return _axes(open_whole(partial(open_arrow, file), file).schema)
+
+    def open(self, name: str) -> Reader:  # noqa: D102
+        readers = [ArrowReader(file, name) for file in self._files()]
+        return readers[0] if len(readers) == 1 else Parts(readers)
+
+    def _files(self) -> list[str]:
+        return _files(self.path, ("*.arrow",))
+
+
+def open_parquet(path: str) -> Any:
+    """Open a Parquet file.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    pyarrow.parquet.ParquetFile
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(NEEDED) from error
+    return pyarrow.parquet.ParquetFile(path)
+
+
+def open_arrow(path: str) -> Any:
+    """Map an Arrow file of the streaming format into memory.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+
+    Returns
+    -------
+    pyarrow.Table
+
+    Raises
+    ------
+    ImportError
+        If pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise ImportError(NEEDED) from error
+    return pa.ipc.open_stream(pa.memory_map(path)).read_all()
+
+
+def _files(path: str, patterns: tuple[str, ...]) -> list[str]:
+    """List the files of a folder, or the file; not those that only describe others."""
+    if not Path(path).is_dir():
+        return [path]
+    found = {file for pattern in patterns for file in Path(path).rglob(pattern)}
+    return sorted(str(file) for file in found if not file.name.startswith(("_", ".")))
+
+
+def _axes(schema: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for field in schema:
+        found |= _axes_of(field.type, field.name, 1)
+    return found
+
+
+def _axes_of(kind: Any, name: str, ndim: int) -> dict[str, int]:
+    """Count the axes of a column, and of each field of a struct."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        kind, ndim = kind.storage_type, ndim + max(0, len(getattr(kind, "shape", ())) - 1)
+    if _is_list(kind):
+        return _axes_of(kind.value_type, name, ndim + 1)
+    if pa.types.is_struct(kind):
+        found: dict[str, int] = {}
+        for field in kind:
+            found |= _axes_of(field.type, f"{name}.{field.name}", ndim)
+        return found
+    return {name: ndim}
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _one(column: Any) -> Any:
+    """Join the pieces of a column."""
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _row_shape(array: Any, fields: list[str]) -> tuple[int, ...]:
+    """Find the shape of the first row."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(array, pa.ExtensionArray):
+        shape = getattr(array.type, "shape", ())
+        return tuple(shape) if shape else _row_shape(array.storage, fields)
+    if pa.types.is_struct(array.type):
+        return _row_shape(array.field(fields[1]), fields[1:])
+    if not _is_list(array.type):
+        return ()
+    lengths = pc.list_value_length(array)
+    length = lengths[0].as_py() if len(array) else None
+    return (length or 0, *_row_shape(array.flatten(), fields))
+
+
+def _flat(array: Any, fields: list[str], shape: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """Take the numbers out of nested lists that all have the lengths of `shape`."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    rows, left = len(array), list(shape)
+    while not _is_leaf(array):
+        if pa.types.is_struct(array.type):
+            array, fields = array.field(fields[1]), fields[1:]
+            continue
+        if pa.types.is_fixed_size_list(array.type) and len(left) > 1 and array.type.list_size == np.prod(left):
+            left = [array.type.list_size]  # a tensor, flattened
+        _check_lengths(array, left[0], rows, first)
+        array, left = array.flatten(), left[1:]
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _is_leaf(array: Any) -> bool:
+    import pyarrow as pa
+
+    return not (_is_list(array.type) or pa.types.is_struct(array.type))
+
+
+def _check_lengths(array: Any, length: int, rows: int, first: int) -> None:
+    import pyarrow.compute as pc
+
+    lengths = pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(lengths != length)
+    if len(wrong):
+        row = first + int(wrong[0]) * rows // len(array)
+        came = "nothing" if lengths[wrong[0]] < 0 else f"lists of {lengths[wrong[0]]}"
+        raise ValueError(f"row {row} holds {came}, the first row lists of {length}; all must have one size")

@@ -1,0 +1,126 @@
+"""Cutouts in files of their own: FITS, JPEG, PNG and TIFF."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skastro.datasets.disk.opened import FileReader, opened
+from skastro.datasets.files import list_files, load_one
+from skastro.sources import Reader, Shelf
+
+__all__ = ["CutoutReader", "Cutouts", "NameReader"]
+
+
+class NameReader(FileReader):
+    """Names of the files of a folder, or of a list.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    files : sequence of str, default=None
+        Files of the list; None is all images of the folder.
+    """
+
+    def __init__(self, path: str, files: Sequence[str] | None = None) -> None:
+        super().__init__(path, "filenames")
+        self.files = files
+        self.shape, self.dtype = (len(self.paths()),), np.dtype(object)
+
+    def paths(self) -> Sequence[str | Path]:
+        """List the files.
+
+        Returns
+        -------
+        sequence of path-like
+        """
+        return opened(self) if self.files is None else self.files
+
+    def open(self) -> list[Path]:  # noqa: D102
+        return list_files(self.path)
+
+    def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
+        return np.array([Path(path).name for path in self.paths()[start:stop]], dtype=object)
+
+    def get(self, file: Any, start: int, stop: int) -> np.ndarray:  # noqa: D102
+        return self.read(start, stop)
+
+
+class CutoutReader(NameReader):
+    """Cutouts of one size, one per file.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    files : sequence of str or None
+        Files of a list; None is all images of the folder.
+    options : dict
+        For `skastro.datasets.files.load_one`.
+    """
+
+    def __init__(self, path: str, files: Sequence[str] | None, options: dict[str, Any]) -> None:
+        super().__init__(path, files)
+        self.key, self.options = "images", options
+        self.where = path
+        first = load_one(Path(self.paths()[0]), **options)
+        self.shape, self.dtype = (*self.shape, *first.shape), first.dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Read consecutive cutouts; errors name the file.
+
+        Parameters
+        ----------
+        start, stop : int
+            First file, and the one after the last.
+
+        Returns
+        -------
+        ndarray of shape (stop - start, bands, height, width)
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be read, or is not like the first.
+        """
+        return np.stack([self._load(Path(path)) for path in self.paths()[start:stop]])
+
+    def _load(self, file: Path) -> np.ndarray:
+        image = load_one(file, **self.options)
+        if image.shape != self.shape[1:]:
+            raise ValueError(
+                f"{file} has shape {image.shape}, the first file {self.shape[1:]}: all must have the same bands, and "
+                "size= keeps the center of each."
+            )
+        if not np.can_cast(image.dtype, self.dtype):
+            raise ValueError(f"{file} holds {image.dtype}, the first file {self.dtype}: open them apart.")
+        return image.astype(self.dtype, copy=False)
+
+
+class Cutouts(Shelf):
+    """A folder or a list of files with one cutout each.
+
+    Parameters
+    ----------
+    path : str
+        The folder; of a list, that of its first file.
+    files : sequence of str or None
+        The list; None is all images of the folder, in the order of their names.
+    options : dict
+        For `skastro.datasets.files.load_one`.
+    """
+
+    def __init__(self, path: str, files: Sequence[str] | None, options: dict[str, Any]) -> None:
+        self.path = path
+        self.files = files
+        self.options = options
+
+    def axes(self) -> dict[str, int]:  # noqa: D102
+        return {"images": 4, "filenames": 1}
+
+    def open(self, name: str) -> Reader:  # noqa: D102
+        if name == "images":
+            return CutoutReader(self.path, self.files, self.options)
+        return NameReader(self.path, self.files)

@@ -1,0 +1,103 @@
+"""Arrays in Zarr stores of versions 2 and 3."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skastro.datasets.disk.opened import FileReader, open_whole, opened
+from skastro.sources import Shelf
+
+__all__ = ["ZarrReader", "ZarrStore"]
+
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+
+
+class ZarrReader(FileReader):
+    """Reader of one array of a Zarr store.
+
+    Parameters
+    ----------
+    path : str
+        Folder of the store.
+    key : str
+        Path of the array in it; empty for a store that is one array.
+    """
+
+    def __init__(self, path: str, key: str) -> None:
+        super().__init__(path, key, _metadata(Path(path, key)))
+        array = self._array(opened(self))
+        self.shape, self.dtype = array.shape, np.dtype(array.dtype)
+        self.chunk = array.chunks[0] if array.chunks else 1
+
+    def open(self) -> Any:  # noqa: D102
+        return open_store(self.path)
+
+    def get(self, file: Any, start: int, stop: int) -> np.ndarray:  # noqa: D102
+        return np.asarray(self._array(file)[start:stop])
+
+    def _array(self, file: Any) -> Any:
+        return file[self.key] if self.key else file
+
+
+class ZarrStore(Shelf):
+    """Arrays of a Zarr store, those of groups in it too.
+
+    Parameters
+    ----------
+    path : str
+        Folder of the store.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def _open(self) -> Any:
+        return open_whole(partial(open_store, self.path), self.path)
+
+    def axes(self) -> dict[str, int]:  # noqa: D102
+        arrays = _arrays(self._open())
+        return {key or "array": len(array.shape) for key, array in arrays.items()}
+
+    def open(self, name: str) -> ZarrReader:  # noqa: D102
+        alone = "" in _arrays(self._open())
+        return ZarrReader(self.path, "" if alone else name)
+
+
+def open_store(path: str) -> Any:
+    """Open a Zarr store to read.
+
+    Parameters
+    ----------
+    path : str
+        Its folder.
+
+    Returns
+    -------
+    zarr.Group or zarr.Array
+
+    Raises
+    ------
+    ImportError
+        If zarr is not installed.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError("Reading Zarr needs zarr: pip install skastro[zarr]") from error
+    return zarr.open(path, mode="r")
+
+
+def _arrays(node: Any, key: str = "") -> dict[str, Any]:
+    if hasattr(node, "shape"):
+        return {key: node}
+    found: dict[str, Any] = {}
+    for name in sorted(node.keys()):
+        found |= _arrays(node[name], f"{key}/{name}" if key else name)
+    return found
+
+
+def _metadata(folder: Path) -> str | None:
+    """Find the file that is written anew when the array is."""
+    return next((str(folder / name) for name in METADATA if (folder / name).is_file()), None)

@@ -1,0 +1,402 @@
+"""Sources behave like the arrays that they hold, in every format; what is wrong with a file is one sentence."""
+
+import multiprocessing
+import os
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import h5py
+import joblib
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from PIL import Image
+
+from skastro.datasets import open_images, open_spectra
+from skastro.sources import Source
+
+N, SHAPE = 23, (3, 14, 12)
+RNG = np.random.default_rng(0)
+PIXELS = RNG.normal(size=(N, *SHAPE)).astype(np.float32)
+BYTES = RNG.integers(0, 256, (N, *SHAPE)).astype(np.uint8)
+REDSHIFT = RNG.random(N)
+
+
+def nested(values):
+    """Lists of lists of numbers, as Arrow has them."""
+    array = pa.array(values.ravel())
+    for length in values.shape[:0:-1]:
+        array = pa.ListArray.from_arrays(pa.array(np.arange(0, len(array) + 1, length, dtype=np.int32)), array)
+    return array
+
+
+def stein(folder):
+    path = folder / "images_npix152_000000000_001000000.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=PIXELS, chunks=(4, *SHAPE))
+        file["z_spec"] = file["ra"] = REDSHIFT
+        file["inds"] = np.arange(N)
+    return open_images(path), PIXELS
+
+
+def multimodal_universe_1(folder):
+    for part, rows in enumerate(np.array_split(np.arange(N), 3)):
+        (folder / f"healpix={part}").mkdir()
+        with h5py.File(folder / f"healpix={part}" / "001-of-001.hdf5", "w") as file:
+            file.create_dataset("image_array", data=PIXELS[rows], chunks=(2, *SHAPE), compression="lzf")
+            file.create_dataset("image_ivar", data=np.abs(PIXELS[rows]), chunks=(2, *SHAPE), compression="lzf")
+            file["image_mask"] = PIXELS[rows] > 0
+            file["image_band"] = np.full((len(rows), 3), b"g")
+            file["object_id"] = rows
+            file["z_spec"] = REDSHIFT[rows]
+    return open_images(folder), PIXELS
+
+
+def multimodal_universe_2(folder):
+    for part, rows in enumerate(np.array_split(np.arange(N), 2)):
+        place = folder / "dataset" / "Norder=1" / f"Npix={part}.parquet"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        bands = pa.array([["g", "r", "z"]] * len(rows))
+        image = pa.StructArray.from_arrays(
+            [bands, nested(PIXELS[rows]), nested(np.abs(PIXELS[rows]))], ["band", "flux", "ivar"]
+        )
+        table = pa.table({"image": image, "object_id": rows, "z_spec": REDSHIFT[rows]})
+        pq.write_table(table, place, row_group_size=5)
+    (folder / "dataset" / "_metadata").write_bytes(b"")
+    return open_images(folder), PIXELS
+
+
+def astroclip(folder):
+    with h5py.File(folder / "train.h5", "w") as file:
+        for group, rows in enumerate(np.array_split(np.arange(N), 11)):
+            images = np.moveaxis(PIXELS[rows], 1, -1)
+            file[f"{group}/images"] = images
+            file[f"{group}/spectra"] = PIXELS[rows].reshape(len(rows), -1)
+            file[f"{group}/z_spec"] = REDSHIFT[rows]
+            file[f"{group}/targetids"] = rows
+    return open_images(folder / "train.h5"), PIXELS
+
+
+def hayat(folder):
+    with h5py.File(folder / "sdss.h5", "w") as file:
+        file["images"] = PIXELS.astype(">f8")
+        file["e_bv"] = np.ones((N, 5))
+        file["z_spec"] = REDSHIFT
+    return open_images(folder / "sdss.h5"), PIXELS
+
+
+def galaxy10(folder):
+    with h5py.File(folder / "Galaxy10_DECals.h5", "w") as file:
+        file["images"] = np.moveaxis(BYTES, 1, -1)
+        file["ans"] = np.arange(N) % 10
+        file["z_spec"] = REDSHIFT
+    return open_images(folder / "Galaxy10_DECals.h5"), BYTES
+
+
+def zoobot(folder):
+    for row, pixels in enumerate(BYTES):
+        Image.fromarray(np.moveaxis(pixels, 0, -1)).save(folder / f"J{row:03d}.png")
+    return open_images(folder), BYTES
+
+
+def zoobot_table(folder):
+    zoobot(folder)
+    return open_images([folder / f"J{row:03d}.png" for row in range(N)]), BYTES
+
+
+def npy(folder):
+    np.save(folder / "cutouts.npy", PIXELS)
+    return open_images(folder / "cutouts.npy"), PIXELS
+
+
+def zarr_of(version):
+    def write(folder):
+        group = zarr.open_group(folder / "sky.zarr", mode="w", zarr_format=version)
+        group.create_array("images", data=PIXELS, chunks=(4, *SHAPE))
+        group.create_array("z_spec", data=REDSHIFT)
+        return open_images(folder / "sky.zarr"), PIXELS
+
+    write.__name__ = f"zarr_{version}"
+    return write
+
+
+def zarr_sharded(folder):
+    group = zarr.open_group(folder / "sky.zarr", mode="w", zarr_format=3)
+    group.create_array("images", data=PIXELS, chunks=(2, *SHAPE), shards=(8, *SHAPE))
+    group.create_array("z_spec", data=REDSHIFT)
+    return open_images(folder / "sky.zarr"), PIXELS
+
+
+def zarr_alone(folder):
+    zarr.save_array(folder / "sky.zarr", PIXELS)
+    return open_images(folder / "sky.zarr"), PIXELS
+
+
+def fixed_size_lists(folder):
+    column = pa.FixedSizeListArray.from_arrays(pa.array(PIXELS.ravel()), int(np.prod(SHAPE)))
+    table = pa.table({"cutout": column, "z_spec": REDSHIFT})
+    pq.write_table(table, folder / "sky.parquet", row_group_size=7)
+    return open_images(folder / "sky.parquet", image_shape=SHAPE), PIXELS
+
+
+def tensors(folder):
+    column = pa.FixedShapeTensorArray.from_numpy_ndarray(PIXELS)
+    pq.write_table(pa.table({"cutout": column, "z_spec": REDSHIFT}), folder / "sky.parquet", row_group_size=7)
+    return open_images(folder / "sky.parquet"), PIXELS
+
+
+def hugging_face(folder):
+    for part, rows in enumerate(np.array_split(np.arange(N), 2)):
+        table = pa.table({"image": nested(PIXELS[rows]), "z_spec": REDSHIFT[rows]})
+        with pa.ipc.new_stream(str(folder / f"data-{part:05d}-of-00002.arrow"), table.schema) as stream:
+            stream.write_table(table, max_chunksize=4)
+    (folder / "state.json").write_text("{}")
+    return open_images(folder), PIXELS
+
+
+FORMATS = [
+    stein,
+    multimodal_universe_1,
+    multimodal_universe_2,
+    astroclip,
+    hayat,
+    galaxy10,
+    zoobot,
+    zoobot_table,
+    npy,
+    zarr_of(2),
+    zarr_of(3),
+    zarr_sharded,
+    zarr_alone,
+    fixed_size_lists,
+    tensors,
+    hugging_face,
+]
+WITHOUT_COLUMNS = (zoobot, zoobot_table, npy, zarr_alone)
+
+
+@pytest.fixture(params=FORMATS, ids=lambda make: make.__name__)
+def made(request, tmp_path):
+    return request.param, *request.param(tmp_path)
+
+
+def read_in_child(source, queue):
+    queue.put(np.asarray(source[[5, 1]]))
+
+
+def test_a_source_is_like_its_array(made):
+    _, source, pixels = made
+    assert (source.shape, source.ndim, len(source), source.size) == (pixels.shape, 4, N, pixels.size)
+    assert source.dtype.kind == pixels.dtype.kind
+    assert np.array_equal(source, pixels)
+    assert np.array_equal(source[3], pixels[3])
+    assert np.array_equal(source[-1], pixels[-1])
+    mask, twice = np.arange(N) % 3 == 0, RNG.integers(-N, N, 2 * N)
+    keys = (slice(None, None, -2), slice(2, 2), [4, 0, 4, -1], mask, twice, np.array([], int), slice(-5, None))
+    for key in keys:
+        some = source[key]
+        assert isinstance(some, Source)
+        assert some.shape == pixels[key].shape
+        assert np.array_equal(some, pixels[key])
+        assert np.array_equal(some[::-1], pixels[key][::-1])
+        assert np.array_equal(source[key, ...], pixels[key])
+    assert np.array_equal(source[1:20][::3][[2, 0, 2]], pixels[1:20][::3][[2, 0, 2]])
+    assert np.array_equal(source[twice][mask][:4], pixels[twice[:N]][mask][:4]) if len(twice) == N else True
+    assert np.array_equal(list(source[:2]), pixels[:2])
+
+
+def test_companions_go_with_the_rows(made):
+    make, source, _ = made
+    if make in WITHOUT_COLUMNS:
+        return
+    assert "z_spec" in source.companions
+    assert np.array_equal(source.column("z_spec"), REDSHIFT)
+    assert np.array_equal(source[[7, 2, 7]].column("z_spec"), REDSHIFT[[7, 2, 7]])
+    with pytest.raises(KeyError, match=r"There is no 'votes' beside .*; there are .*z_spec"):
+        source.column("votes")
+
+
+def test_pickles_are_small_and_equal_where_the_rows_are(made):
+    make, source, pixels = made
+    few = source[3:9:2]
+    files = {multimodal_universe_1: 3, multimodal_universe_2: 2, astroclip: 11, zoobot_table: 10, hugging_face: 2}
+    assert len(pickle.dumps(few)) < 1000 * files.get(make, 1)
+    again = pickle.loads(pickle.dumps(few))
+    assert np.array_equal(again, pixels[3:9:2])
+    assert joblib.hash(again) == joblib.hash(few) == joblib.hash(source[3:9:2])
+    assert joblib.hash(source[3:10:2]) != joblib.hash(few)
+
+
+def test_threads_read_the_same(made):
+    _, source, pixels = made
+    orders = [np.random.default_rng(seed).permutation(N) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for order, came in zip(orders, pool.map(lambda order: np.asarray(source[order]), orders), strict=True):
+            assert np.array_equal(came, pixels[order])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("make", [stein, zarr_of(3), npy, tensors], ids=lambda make: make.__name__)
+def test_a_forked_child_opens_the_file_itself(make, tmp_path):
+    source, pixels = make(tmp_path)
+    assert np.array_equal(source[[2]], pixels[[2]])
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=read_in_child, args=(source, queue))
+    child.start()
+    assert np.array_equal(queue.get(timeout=20), pixels[[5, 1]])
+    child.join()
+    assert np.array_equal(source[[3]], pixels[[3]])
+
+
+def test_bands_size_rows_and_ivar(tmp_path):
+    images, _ = multimodal_universe_1(tmp_path)
+    some = open_images(tmp_path, "image_array", bands=[2, 0], size=6, rows=np.arange(N) > 10)
+    assert np.array_equal(some, PIXELS[11:, [2, 0], 4:10, 3:9])
+    assert np.array_equal(some.beside("image_ivar"), np.abs(PIXELS)[11:, [2, 0], 4:10, 3:9])
+    with pytest.raises(ValueError, match=r"Images of 14 × 12 pixels have fewer than size=13"):
+        open_images(tmp_path, "image_array", size=13)
+    with pytest.raises(IndexError, match="indexed by rows alone"):
+        images[:, 0]
+    with pytest.raises(IndexError, match=f"There is no row 40 of {N}"):
+        images[[1, 40]]
+    with pytest.raises(IndexError, match="A mask of shape"):
+        images[[True, False]]
+    with pytest.raises(IndexError, match="chosen by an int"):
+        images["g"]
+    assert "001-of-001.hdf5" in repr(images)
+
+
+def test_missing_pixels_are_filled(tmp_path):
+    flux = PIXELS.copy()
+    flux[1, 0, 2, 3], flux[2, 1, 0, 0], flux[3, 2] = np.nan, -999, np.inf
+    np.save(tmp_path / "flux.npy", flux)
+    zeroed = np.asarray(open_images(tmp_path / "flux.npy", fill=0, missing=-999))
+    expected = np.where(np.isfinite(flux) & (flux != -999), flux, 0)
+    assert np.array_equal(zeroed, expected)
+    middle = np.asarray(open_images(tmp_path / "flux.npy", fill="median", missing=[-999.0], rows=[2]))
+    assert middle[0, 1, 0, 0] == np.float32(np.median(flux[2, 1].ravel()[1:]))
+    marked = np.asarray(open_images(tmp_path / "flux.npy", missing=-999))
+    assert np.isnan(marked[2, 1, 0, 0])
+    with pytest.raises(ValueError, match="a band without one finite pixel"):
+        np.asarray(open_images(tmp_path / "flux.npy", fill="median"))
+    np.save(tmp_path / "counts.npy", BYTES)
+    counts = open_images(tmp_path / "counts.npy", missing=0, fill="median")
+    assert counts.dtype == np.float32
+    assert np.asarray(counts).min() > 0
+    assert open_images(tmp_path / "counts.npy", fill=0).dtype == np.uint8
+
+
+def test_spectra(tmp_path):
+    astroclip(tmp_path)
+    spectra = open_spectra(tmp_path / "train.h5", rows=slice(None, None, 2))
+    assert np.array_equal(spectra, PIXELS.reshape(N, -1)[::2])
+    assert np.array_equal(spectra.column("targetids"), np.arange(0, N, 2))
+    np.save(tmp_path / "flux.npy", np.where(PIXELS.reshape(N, -1) > 1, -1, 0))
+    assert np.isnan(open_spectra(tmp_path / "flux.npy", missing=-1)).any()
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*gone\.h5"):
+        open_images(tmp_path / "gone.h5")
+    source, _ = stein(tmp_path)
+    os.remove(source.reader.path)
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        source[0]
+
+
+def test_a_key_that_is_not_there_and_one_to_choose(tmp_path):
+    stein(tmp_path)
+    path = next(tmp_path.glob("*.h5"))
+    with pytest.raises(KeyError, match=r"There is no 'image' in .*; there are images, inds, ra, z_spec"):
+        open_images(path, "image")
+    with pytest.raises(ValueError, match=r"No array of .* looks like spectra: give key=, one of images, inds"):
+        open_spectra(path)
+    with h5py.File(path, "a") as file:
+        file["other"] = PIXELS
+    with pytest.raises(ValueError, match=r"2 arrays of .* look like images: give key=, one of images, inds, other"):
+        open_images(path)
+    assert open_images(path, "other").shape == PIXELS.shape
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(ValueError, match=r"notes\.txt does not end in one of \.h5|does not end in one of"):
+        open_images(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("make", [stein, npy, tensors], ids=lambda make: make.__name__)
+def test_a_file_cut_short(make, tmp_path):
+    make(tmp_path)
+    path = next(path for path in tmp_path.iterdir() if path.is_file())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be opened, perhaps cut short"):
+        open_images(path)
+
+
+def test_a_chunk_damaged_in_the_middle(tmp_path):
+    path = tmp_path / "sky.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=PIXELS, chunks=(4, *SHAPE), fletcher32=True)
+        info = file["images"].id.get_chunk_info(2)
+    with path.open("r+b") as raw:
+        raw.seek(info.byte_offset + 20)
+        raw.write(b"\xff" * 8)
+    source = open_images(path)
+    assert np.array_equal(source[:8], PIXELS[:8])
+    with pytest.raises(ValueError, match=r"sky\.h5 \(images\): rows 8 to 11 cannot be read"):
+        np.asarray(source)
+
+
+def test_companions_of_another_length(tmp_path):
+    stein(tmp_path)
+    path = next(tmp_path.iterdir())
+    with h5py.File(path, "a") as file:
+        file["votes"] = np.zeros((N - 1, 4))
+    source = open_images(path)
+    with pytest.raises(ValueError, match=rf"\(votes\) has {N - 1} rows, .*\(images\) has {N}"):
+        source.column("votes")
+
+
+def test_cutouts_of_two_sizes(tmp_path):
+    for name, side in (("a", 12), ("b", 14)):
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    source = open_images(tmp_path)
+    with pytest.raises(ValueError, match=r"b\.png has shape \(3, 14, 14\), the first file \(3, 12, 12\)"):
+        np.asarray(source)
+    assert np.asarray(open_images(tmp_path, size=12)).shape == (2, 3, 12, 12)
+    images = pa.array([np.zeros((3, side, side)).tolist() for side in (5, 5, 6)])
+    pq.write_table(pa.table({"image": images}), tmp_path / "sky.parquet")
+    with pytest.raises(ValueError, match=r"row 2 holds lists of 6, the first row lists of 5"):
+        np.asarray(open_images(tmp_path / "sky.parquet"))
+    (tmp_path / "parts").mkdir()
+    for part, pixels in enumerate((PIXELS, PIXELS[:, :, :13])):
+        with h5py.File(tmp_path / "parts" / f"{part}.h5", "w") as file:
+            file["images"] = pixels
+    with pytest.raises(ValueError, match=r"has rows of shape \(3, 14, 12\), .* of \(3, 13, 12\): open them apart"):
+        open_images(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("make", [stein, npy, zarr_of(3), tensors], ids=lambda make: make.__name__)
+def test_a_file_that_changes(make, tmp_path):
+    source, _ = make(tmp_path)
+    assert source[0].shape == SHAPE
+    os.utime(source.reader.watched, (1, 1))
+    with pytest.raises(ValueError, match="has changed since it was opened: open it again"):
+        source[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "module", "extra"),
+    [(stein, "h5py", "hdf5"), (zarr_of(3), "zarr", "zarr"), (tensors, "pyarrow", "parquet")],
+)
+def test_a_library_that_is_missing(make, module, extra, tmp_path, monkeypatch):
+    make(tmp_path)
+    path = next(tmp_path.iterdir())
+    path.touch()
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, f"{module}.parquet", None)
+    with pytest.raises(ImportError, match=rf"needs {module}: pip install skastro\[{extra}\]"):
+        open_images(path)
