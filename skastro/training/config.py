@@ -1,6 +1,7 @@
 """Settings of training that are rarely changed, and their schedules."""
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -53,6 +54,15 @@ class Training(BaseEstimator):
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
         Further callbacks; cloned for each fit.
+    checkpoint : str or path-like, default=None
+        Folder for checkpoints: a fit that was cut off, and is called again with the same parameters and data, goes on
+        from there and ends as if it had not been cut off, bit for bit. It needs an int as ``random_state``. The
+        checkpoints are removed when the fit ends. ``{fit}`` in the name stands for a word of its own for each fit, as
+        a search needs; see :ref:`the guide <survive>`.
+    checkpoint_every : float or "auto", default="auto"
+        Seconds of training between two checkpoints; 0 is after every step. ``"auto"`` is ten minutes, or as long as
+        writing stays below a hundredth of the time. One is also written when a training ends, on Ctrl-C and on
+        SIGTERM.
 
     References
     ----------
@@ -85,6 +95,8 @@ class Training(BaseEstimator):
         "threads": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "compile": ["boolean"],
         "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -106,6 +118,8 @@ class Training(BaseEstimator):
         threads: int | str = "auto",
         compile: bool = False,  # noqa: A002 the word of torch and skorch
         callbacks: list[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float | str = "auto",
     ) -> None:
         self.optimizer = optimizer
         self.momentum = momentum
@@ -123,6 +137,8 @@ class Training(BaseEstimator):
         self.threads = threads
         self.compile = compile
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def check(self) -> None:
         """Raise an error if a setting is invalid.

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from skastro.training.batches import ArrayDataset, BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
+from skastro.training.checkpoints import Checkpoint
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
@@ -227,6 +228,7 @@ def train(
     lr: float,
     device: torch.device,
     verbose: int,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train an objective in place.
 
@@ -258,6 +260,8 @@ def train(
         Device to run on.
     verbose : int
         If above zero, show a progress bar.
+    checkpoint : Checkpoint, default=None
+        Where to save the state now and then, and what to go on from.
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
@@ -271,6 +275,7 @@ def train(
         learner = Learner(objective, held_out.views, draws, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
+    callbacks += [] if checkpoint is None else [checkpoint]  # after all others have begun, or ended a step
     net = NeuralNet(
         Learner(objective, views, draws, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
@@ -285,7 +290,7 @@ def train(
         lr=lr,
         iterator_train=DataLoader,
         iterator_train__batch_size=None,
-        iterator_train__sampler=sampler,
+        iterator_train__sampler=sampler if checkpoint is None else checkpoint.resume(sampler, draws.order),
         iterator_train__generator=draws.order,
         iterator_train__pin_memory=device.type == "cuda" and dataset.resident is None,
         train_split=None,
@@ -299,6 +304,9 @@ def train(
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
-            net.fit_loop(dataset, epochs=epochs)
+            if checkpoint is None:
+                net.fit_loop(dataset, epochs=epochs)
+            else:
+                checkpoint.run(net, dataset, epochs)
     finally:
         net.notify("on_train_end", X=dataset, y=None)
