@@ -457,9 +457,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         held_out = HeldOut(watched, view, self.n_iter_no_change) if len(watched) else None
         draws = Randomness(seed, resolve_device(self.device))
         try:
-            self._train(
-                objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out, data=made_of
-            )
+            self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out, data=made_of)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.embedders_ = sides

@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 import psutil
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
@@ -113,8 +113,10 @@ class Run:
                 self.folder.rmdir()
 
     def _make_folder(self, about: Mapping[str, str]) -> Path:
-        fit = _digest(dict(_describe("fit", self.estimator)) | dict(about))
-        folder = Path(str(self.training.checkpoint).replace("{fit}", fit)).absolute()
+        name = str(self.training.checkpoint)
+        if "{fit}" in name:
+            name = name.replace("{fit}", _digest(dict(_describe("fit", clone(self.estimator))) | dict(about)))
+        folder = Path(name).absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -136,7 +138,8 @@ def resumable(estimator: BaseEstimator) -> Iterator[None]:
     ValueError
         If checkpoints are kept and ``random_state`` is None.
     """
-    outer, training = _run.get(), getattr(estimator, "training", None)
+    outer = _run.get()
+    training: Any = getattr(estimator, "training", None)
     asked = getattr(training, "checkpoint", None) is not None
     if (outer is not None or asked) and getattr(estimator, "random_state", 0) is None:
         raise ValueError(
@@ -233,7 +236,10 @@ def _describe(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for place, part in enumerate(value):
             yield from _describe(f"{name}[{place}]", part)
     elif isinstance(value, nn.Module):
-        yield name, f"{type(value).__name__} {_stable({k: t.cpu().float().numpy() for k, t in value.state_dict().items()})}"
+        yield (
+            name,
+            f"{type(value).__name__} {_stable({k: t.cpu().float().numpy() for k, t in value.state_dict().items()})}",
+        )
     elif value is None or isinstance(value, bool | int | float | str):
         yield name, repr(value)
     else:
@@ -385,10 +391,12 @@ class Checkpoint(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         draws = net.module_.draws
         held = [value for module in net.module_.modules() for value in vars(module).values()]
-        found = [value for value in (draws.order, draws.views, draws.steps, *held) if isinstance(value, torch.Generator)]
+        found = [
+            value for value in (draws.order, draws.views, draws.steps, *held) if isinstance(value, torch.Generator)
+        ]
         # The default one is the user's: `order` takes its place in each step.
         self.generators = list({id(each): each for each in found if each is not torch.default_generator}.values())
-        parts = [callback for _, callback in net.callbacks_]
+        parts: list[Any] = [callback for _, callback in net.callbacks_]
         self.monitor, self.schedule, self.stopping, self.progress = (
             next((part for part in parts if isinstance(part, kind)), None)
             for kind in (Monitor, ScheduleCallback, EarlyStopping, Progress)
@@ -475,7 +483,7 @@ class Checkpoint(Callback):
     def _signals(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM wait for the end of a step; a second one does not wait."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
                 if signal.getsignal(number) not in (None, signal.SIG_IGN):
                     self.former[number] = signal.signal(number, self._note)
         try:

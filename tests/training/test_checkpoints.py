@@ -16,19 +16,23 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from test_seeds import IMAGES, LABELS, SPECTRA, TRAINED, data, make
+from torch import nn
 
 from skastro import (
     AstroCLIPEmbedder,
-    BYOLEmbedder,
     FineTuneClassifier,
     FlowPosterior,
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
     Training,
 )
-from skastro.training import checkpoints
+from skastro.training import checkpoints, local_seed
 
 ROWS = np.arange(12)
+with local_seed(0):
+    NETWORK = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
 
 
 class Cut(Exception):  # noqa: N818 no error of ours
@@ -99,7 +103,8 @@ def files(folder):
 
 
 def byol(**params):
-    return clone(TINY["BYOLEmbedder"]).set_params(batch_size=4, max_epochs=2, random_state=0, **params)
+    settings = {"encoder": NETWORK, "batch_size": 4, "max_epochs": 2, "random_state": 0}
+    return clone(TINY["BYOLEmbedder"]).set_params(**settings | params)
 
 
 @pytest.fixture(scope="module")
@@ -111,16 +116,20 @@ def unbroken():
 @pytest.mark.filterwarnings("ignore:No image has a vote", "ignore:.*validation")
 def test_a_fit_cut_off_again_and_again_ends_as_the_unbroken_one(name, tmp_path):
     estimator = configured(name)
-    # The first step is never saved, then in the first epoch, nothing new, at its last step, between the epochs, in the
-    # second epoch.
-    for steps in (1, 2, 1, 3, None, 3):
+    for steps in (2, 3, None, 2):  # in the first epoch, after its last step, between the epochs, in the second
         with pytest.raises(Cut):
             fit(estimator, settings(tmp_path, CutAfter(steps)))
         assert all(file.endswith(".checkpoint") for file in files(tmp_path))
-    resumed = fit(estimator, settings(tmp_path))
-    assert_same(resumed, fit(estimator, settings()))
+    assert_same(fit(estimator, settings(tmp_path)), fit(estimator, settings()))
     assert files(tmp_path) == []
-    assert_same(fit(estimator, settings(tmp_path)), resumed)  # from the beginning
+
+
+def test_a_cut_before_anything_is_saved_or_anew_costs_only_time(tmp_path, unbroken):
+    for steps in (1, 3, 1, 1):
+        with pytest.raises(Cut):
+            fit(byol(), settings(tmp_path, CutAfter(steps)))
+    for _ in range(2):  # the second from the beginning
+        assert_same(fit(byol(), settings(tmp_path)), unbroken)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "lars", "adam"])
@@ -175,9 +184,13 @@ def test_global_generators_are_left_alone(tmp_path):
 # ---------------------------------------------------------------- kills and signals
 
 
-def child(folder, every, kind=BYOLEmbedder):
+def long():
+    return byol(max_epochs=40)
+
+
+def child(folder, every):
     torch.set_num_threads(1)
-    fit(byol(max_epochs=30), settings(folder, checkpoint_every=every))
+    fit(long(), settings(folder, checkpoint_every=every))
 
 
 def start(folder, every=0.0):
@@ -198,12 +211,12 @@ def test_killed_at_any_moment_a_fit_goes_on(tmp_path):
     for _ in range(5):
         process = start(tmp_path)
         wait_for_a_file(tmp_path, process)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL
     assert kills > 0
-    assert_same(fit(byol(max_epochs=30), settings(tmp_path)), fit(byol(max_epochs=30), settings()))
+    assert_same(fit(long(), settings(tmp_path)), fit(long(), settings()))
     assert files(tmp_path) == []
 
 
@@ -236,7 +249,7 @@ class Signal(Callback):
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
-@pytest.mark.parametrize("steps", [1, 3, 5, 6])
+@pytest.mark.parametrize("steps", [1, 3, 5])
 def test_signals_wait_for_the_end_of_the_step_and_save(number, error, steps, tmp_path, unbroken):
     before = signal.getsignal(number)
     estimator = byol(training=settings(tmp_path, Signal(number, steps), checkpoint_every="auto"))
@@ -287,9 +300,13 @@ def left(tmp_path):
     [
         (byol(lr=0.5), {}, r"lr is 0\.001 there and 0\.5 here"),
         (byol(), {"weight_decay": 0.5}, r"training__weight_decay is 0\.0001 there and 0\.5 here"),
-        (byol().set_params(random_state=1), {}, "random_state is .* there and .* here"),
+        (byol(random_state=1), {}, "random_state is .* there and .* here"),
         (byol(augment="radio"), {}, "augment is 'galaxy' there and 'radio' here"),
-        (byol().set_params(encoder__width=1.5) if hasattr(byol().encoder, "width") else byol(hidden_dim=8), {}, "here"),
+        (
+            byol(encoder=nn.Sequential(nn.Flatten(), nn.Linear(2048, 4))),
+            {},
+            "encoder is Sequential .* there and Sequential",
+        ),
         (clone(TINY["SimCLREmbedder"]).set_params(random_state=0), {}, "estimator is BYOL.* there and SimCLR.* here"),
     ],
     ids=str,
@@ -305,7 +322,10 @@ def test_other_parameters_are_refused(estimator, training, differs, left):
     [
         (IMAGES[:-1], r"shape of images is \(12, .* there and \(11, .* here"),
         (IMAGES[::-1].copy(), "the values of images differ"),
-        (np.where(np.arange(12)[:, None, None, None] == 7, IMAGES * 1.001, IMAGES).astype(np.float32), "values of images"),
+        (
+            np.where(np.arange(12)[:, None, None, None] == 7, IMAGES * 1.001, IMAGES).astype(np.float32),
+            "values of images",
+        ),
     ],
     ids=["fewer", "other order", "one image"],
 )
@@ -364,8 +384,8 @@ def test_no_code_of_a_file_runs(left):
 
 def test_a_seed_that_cannot_be_drawn_again_is_refused(tmp_path):
     with pytest.raises(ValueError, match="need an int as random_state of BYOLEmbedder"):
-        fit(byol().set_params(random_state=None), settings(tmp_path))
-    tuned = FineTuneClassifier(byol().set_params(random_state=None), max_epochs=1, random_state=0)
+        fit(byol(random_state=None), settings(tmp_path))
+    tuned = FineTuneClassifier(byol(random_state=None), max_epochs=1, random_state=0)
     with pytest.raises(ValueError, match="need an int as random_state of BYOLEmbedder"):
         fit(tuned, settings(tmp_path), X=IMAGES, y=LABELS)
     assert files(tmp_path) == []
@@ -401,7 +421,7 @@ def test_a_full_disk_costs_a_warning_and_the_former_checkpoint_stays(place, left
 @pytest.mark.parametrize("folder", ["", "{fit}"])
 def test_a_search_has_one_folder(folder, tmp_path):
     search = GridSearchCV(
-        FineTuneClassifier("test_resnet", max_epochs=1, batch_size=4, random_state=0), {"lr": [1e-3, 1e-2]}, cv=2
+        FineTuneClassifier(NETWORK, max_epochs=1, batch_size=4, random_state=0), {"lr": [1e-3, 1e-2]}, cv=2
     )
     found = fit_search(search, settings())
     with_files = fit_search(search, settings(tmp_path / folder))
@@ -461,7 +481,11 @@ def test_flows_are_trained_once(tmp_path):
     flows = FlowPosterior(3, n_transforms=1, hidden_dim=8, max_epochs=1, batch_size=4, random_state=0)
     given = data(flows, ROWS)
     with pytest.raises(Cut):
-        fit(flows, settings(tmp_path, CutAfter(99), checkpoint_every=600).set_params(callbacks=[SecondTraining()]), **given)
+        fit(
+            flows,
+            settings(tmp_path, CutAfter(99), checkpoint_every=600).set_params(callbacks=[SecondTraining()]),
+            **given,
+        )
     assert [name.split("-")[0] for name in files(tmp_path)] == ["0"]
     assert_same(fit(flows, settings(tmp_path), **given), fit(flows, settings(), **given))
 
