@@ -396,11 +396,8 @@ class Checkpoint(Callback):
         ]
         # The default one is the user's: `order` takes its place in each step.
         self.generators = list({id(each): each for each in found if each is not torch.default_generator}.values())
-        parts: list[Any] = [callback for _, callback in net.callbacks_]
-        self.monitor, self.schedule, self.stopping, self.progress = (
-            next((part for part in parts if isinstance(part, kind)), None)
-            for kind in (Monitor, ScheduleCallback, EarlyStopping, Progress)
-        )
+        self.monitor, self.schedule = _find(net, Monitor), _find(net, ScheduleCallback)
+        self.stopping, self.progress = _find(net, EarlyStopping), _find(net, Progress)
         if self.saved is not None:
             self._restore(net, self.saved)
 
@@ -508,6 +505,11 @@ class Checkpoint(Callback):
         handler(number, None)
 
 
+def _find(net: NeuralNet, kind: type) -> Any:
+    """Find the callback of a kind, or None."""
+    return next((callback for _, callback in net.callbacks_ if isinstance(callback, kind)), None)
+
+
 class _Resumed(Sampler):
     """A sampler that remembers how its epoch began, and whose first epoch goes on from a checkpoint."""
 
@@ -530,4 +532,5 @@ class _Resumed(Sampler):
             list(islice(batches, len(saved["batches"])))
             for generator, state in zip(self.checkpoint.generators, saved["generators"], strict=True):
                 generator.set_state(state)
+            saved = None  # an epoch is long, and it may be large
         yield from batches
