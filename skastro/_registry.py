@@ -5,7 +5,7 @@ tests. It imports nothing, so that ``import skastro`` loads no torch. Each entry
 """
 
 # Of files and of the fitted states in them and in pickles: raised when a class below moves or its state changes.
-FORMAT = 3
+FORMAT = 4
 
 # Classes that `skastro` itself offers, and that files may hold.
 EXPORTED = {

@@ -25,10 +25,14 @@ from skastro.training import (
     Objective,
     Randomness,
     Training,
+    current_run,
+    describe_arrays,
+    describe_fit,
     get_training,
     local_seed,
     own_state,
     resolve_device,
+    resumable,
     train,
 )
 
@@ -46,7 +50,7 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
     """
     before = dict(vars(estimator))
     try:
-        with own_state():
+        with own_state(), resumable(estimator):
             yield
     except BaseException as error:
         if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
@@ -177,12 +181,23 @@ class BaseModel(BaseEstimator):
         draws: Randomness,
         rows: np.ndarray | None = None,
         held_out: HeldOut | None = None,
+        data: Mapping[str, str] | None = None,
         **overrides: Any,
     ) -> None:
-        """Train under the parameters of this estimator; `overrides` change its configuration."""
+        """Train under the parameters of this estimator; `overrides` change its configuration.
+
+        Where arrays are computed and their last digits may differ the next time, `data` describes what they are
+        computed from.
+        """
         if self.max_epochs == 0:
             return
-        training = self._training_config().set_params(**overrides)
+        training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
+        checkpoint = None
+        if (run := current_run()) is not None:
+            chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}
+            more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
+            about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
+            checkpoint = run.open(about)
         with own_state(training.n_threads()):
             train(
                 objective,
@@ -196,8 +211,9 @@ class BaseModel(BaseEstimator):
                 max_epochs=self.max_epochs,
                 batch_size=self.batch_size,
                 lr=self.lr,
-                device=resolve_device(self.device),
+                device=device,
                 verbose=self.verbose,
+                checkpoint=checkpoint,
             )
         for array in arrays.values():
             if isinstance(array, Pixels):

@@ -1,9 +1,11 @@
-"""Command line: a demonstration, and a description of a saved model."""
+"""Command line: a demonstration, a description of a saved model, and fits and embeddings of images on disk."""
 
 import argparse
+import ast
 import os
 import subprocess
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +22,22 @@ from threadpoolctl import threadpool_limits
 
 __all__ = ["demo", "main"]
 
+METHODS = {
+    "simclr": "SimCLREmbedder",
+    "byol": "BYOLEmbedder",
+    "moco": "MoCoEmbedder",
+    "vicreg": "VICRegEmbedder",
+    "barlow": "BarlowTwinsEmbedder",
+    "dino": "DINOEmbedder",
+}
+EXAMPLES = {
+    "fit": """examples:
+  skastro fit cutouts.h5 --key images --size 64 --out galaxies.skastro
+  skastro fit sky.zarr --method byol --set encoder=resnet18 max_epochs=50 --checkpoint run --out galaxies.skastro""",
+    "embed": """examples:
+  skastro embed galaxies.skastro cutouts.h5 --key images --columns object_id ra dec --out rows.parquet
+  skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy""",
+}
 # Code of the demonstration's new process: load the file, predict, save the predictions.
 RELOAD = (
     "import sys, numpy, skastro; numpy.save(sys.argv[3], skastro.load(sys.argv[1]).predict(numpy.load(sys.argv[2])))"
@@ -27,7 +45,7 @@ RELOAD = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``skastro demo`` or ``skastro info FILE``.
+    """Run ``skastro demo``, ``skastro info MODEL``, ``skastro fit FILE`` or ``skastro embed MODEL FILE``.
 
     Parameters
     ----------
@@ -43,16 +61,130 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
     info = commands.add_parser("info", help="show what a saved model is and what it was trained on")
     info.add_argument("file", help="a file, or hf-hub:owner/name for the model of a Hugging Face repository")
+    for command, task in {
+        "fit": "pretrain on images on disk",
+        "embed": "embed images on disk by a saved model",
+    }.items():
+        add_files(commands.add_parser(command, help=task, formatter_class=RawDescriptionHelpFormatter))
     chosen = parser.parse_args(arguments)
     if chosen.command == "demo":
         demo(chosen.out, epochs=chosen.epochs, galaxies=chosen.galaxies)
         return
     try:
-        tell(chosen.file)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+        {"info": tell, "fit": fit_files, "embed": embed_files}[chosen.command](chosen)
+    except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        parser.error(error.args[0] if isinstance(error, KeyError) else str(error))
     except RecursionError:
         parser.error(f"{chosen.file} is damaged: what it was trained on is nested too deeply.")
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the commands that read images on disk.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Of ``fit`` or ``embed``.
+    """
+    if parser.prog.endswith("embed"):
+        parser.add_argument("model", help="a file that `skastro fit` or skastro.save wrote, or hf-hub:owner/name")
+        parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file that go along, such as ra dec")
+        parser.add_argument("--method", default="transform", help="transform, predict or predict_proba")
+    else:
+        parser.add_argument("--method", default="simclr", choices=METHODS, help="how to learn")
+        parser.add_argument(
+            "--set", nargs="+", default=[], metavar="NAME=VALUE", help="its parameters, nested ones too"
+        )
+        parser.add_argument("--checkpoint", help="folder to go on from, should this be interrupted")
+    parser.add_argument("file", help="HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts")
+    parser.add_argument("--key", help="name of the array or column of the images")
+    parser.add_argument("--size", type=int, help="side in pixels of the central window")
+    parser.add_argument("--fill", help="what takes the place of missing pixels: a number, or median")
+    parser.add_argument("--device", default="auto", help="torch device; auto is CUDA when there")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.epilog = EXAMPLES[parser.prog.rpartition(" ")[2]]
+
+
+def opened(chosen: argparse.Namespace) -> Any:
+    """Open the images that the arguments name.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        Arguments of `add_files`.
+
+    Returns
+    -------
+    Source
+    """
+    from skastro.datasets import open_images
+
+    return open_images(chosen.file, chosen.key, fill=None if chosen.fill is None else value(chosen.fill))
+
+
+def fit_files(chosen: argparse.Namespace) -> None:
+    """Pretrain on images on disk, and save the model.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        Arguments of the command.
+    """
+    import skastro
+
+    if chosen.out.exists():
+        raise FileExistsError(f"{chosen.out} is there already: remove it, or give another name.")
+    settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
+    if chosen.checkpoint:
+        settings["training__checkpoint"] = chosen.checkpoint
+    embedder = getattr(skastro, METHODS[chosen.method])(
+        size=chosen.size, device=chosen.device, random_state=0, verbose=1
+    )
+    images = opened(chosen)
+    print(f"Learning from {len(images):,} images of shape {images.shape[1:]} ...")
+    skastro.save(embedder.set_params(**settings).fit(images), chosen.out)
+    print(f"{chosen.out}: skastro info tells what it is, skastro embed uses it.")
+
+
+def embed_files(chosen: argparse.Namespace) -> None:
+    """Embed images on disk by a saved model.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        Arguments of the command.
+    """
+    from skastro import embed, load
+
+    images = opened(chosen)
+    columns = {name: images.column(name) for name in chosen.columns}
+    model = load(chosen.model)
+    embed(model, images, chosen.out, columns=columns, method=chosen.method)
+    print(f"{chosen.out}: {len(images):,} rows.")
+
+
+def value(text: str) -> Any:
+    """Read a parameter: a literal of Python, or a word.
+
+    Parameters
+    ----------
+    text : str
+        As typed.
+
+    Returns
+    -------
+    object
+
+    Examples
+    --------
+    >>> from skastro.cli import value
+    >>> value("1e-3"), value("(1, 2)"), value("asinh")
+    (0.001, (1, 2), 'asinh')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def demo(out: Path, *, epochs: int = 12, galaxies: int = 1000) -> None:
@@ -222,16 +354,16 @@ def check_in_new_process(pipeline: Pipeline, images: np.ndarray, out: Path) -> N
     print(f"\nReloaded in a new process: {agreed} of {len(images)} predictions agree.")
 
 
-def tell(file: str | Path) -> None:
+def tell(chosen: argparse.Namespace) -> None:
     """Print the description of a saved model, without building it.
 
     Parameters
     ----------
-    file : str or Path
-        A file written by `skastro.save`, or ``"hf-hub:owner/name"`` for the model of a Hugging Face repository.
+    chosen : argparse.Namespace
+        With ``file``, written by `skastro.save`, or ``"hf-hub:owner/name"`` for the model of a Hugging Face repository.
     """
     import json
 
     from skastro.persistence import describe
 
-    print(json.dumps(describe(file), indent=2))
+    print(json.dumps(describe(chosen.file), indent=2))

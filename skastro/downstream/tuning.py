@@ -35,6 +35,7 @@ from skastro.training import (
     Objective,
     Randomness,
     as_batch,
+    describe_arrays,
     draw_seed,
     hold_out,
     own_state,
@@ -304,6 +305,7 @@ class FineTuner(BaseModel, ABC):
         """Train the head and what is not frozen of the encoder."""
         trained = self._trained(encoder)
         self.learning_rates_ = {"head": float(self.lr), **trained}
+        data = describe_arrays({**arrays, **targets})
         with own_state():
             part, arrays, still = self._unfrozen(encoder, list(trained), arrays)
         drawn = self.embedder_.view(self.augment_, draws.views) if part is encoder and self.augment_ else still
@@ -316,7 +318,16 @@ class FineTuner(BaseModel, ABC):
             rows, watched = hold_out(rows, self.validation_fraction, draws.seed, classes=classes)
             held_out = HeldOut(watched, still, self.n_iter_no_change)
         try:
-            self._train(objective, drawn, {**arrays, **targets}, monitor, draws=draws, rows=rows, held_out=held_out)
+            self._train(
+                objective,
+                drawn,
+                {**arrays, **targets},
+                monitor,
+                draws=draws,
+                rows=rows,
+                held_out=held_out,
+                data=data,
+            )
         finally:  # also when Ctrl-C interrupts: what was learned stays
             self.embedder_.adopt(encoder.requires_grad_(True))
             self.head_ = head.cpu().eval()

@@ -34,6 +34,7 @@ from skastro.training import (
     Objective,
     Randomness,
     Training,
+    describe_arrays,
     draw_seed,
     hold_out,
     resolve_device,
@@ -450,12 +451,14 @@ class AstroCLIPEmbedder(BaseEmbedder):
         augment, both = self.augment or [None] * len(sides), np.union1d(trained, watched)
         towers: list[Tower] = []
         arrays: dict[str, np.ndarray] = {}
+        made_of = describe_arrays({"present modalities": masks})
         for place, (side, (X, metadata), still) in enumerate(zip(sides, data, frozen, strict=True)):
             rows = both[masks[both, place]]
             if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
                 side.set_params(embedder=FrozenEstimator(copy.deepcopy(side.embedder.estimator)))
             run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
-            tower, more = build_tower(side, X, metadata, rows, *run)
+            tower, more, about = build_tower(side, X, metadata, rows, *run)
+            made_of |= {f"{name} ({place})": value for name, value in about.items()}
             towers.append(tower.rename(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}
         if not masks[both].all():
@@ -464,7 +467,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         held_out = HeldOut(watched, view, self.n_iter_no_change) if len(watched) else None
         draws = Randomness(seed, resolve_device(self.device))
         try:
-            self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out)
+            self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out, data=made_of)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
             self.embedders_ = sides

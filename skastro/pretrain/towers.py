@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from skastro.encoders import CachedTokens, Tokens
 from skastro.modalities import as_modality
 from skastro.pretrain.pooled import PooledEmbedder
-from skastro.training import AsGiven, Inference
+from skastro.training import AsGiven, Inference, describe_arrays
 
 __all__ = ["Tower", "build_tower"]
 
@@ -94,7 +94,7 @@ def build_tower(
     augment: Any,
     seed: int,
     trained: bool = True,
-) -> tuple[Tower, dict[str, np.ndarray]]:
+) -> tuple[Tower, dict[str, np.ndarray], dict[str, str]]:
     """Make what is trained of a modality, and the arrays that it takes.
 
     Where only the pool is trained and nothing is augmented these are the tokens, unless they are too many.
@@ -124,8 +124,11 @@ def build_tower(
     -------
     tower : Tower
     arrays : dict of str to ndarray
+    data : dict of str to str
+        What the arrays are made of, for checkpoints.
     """
     arrays, _ = side.arrays(X, **metadata)
+    data = describe_arrays(arrays)
     head: Any = side.head_
     if frozen:
         few = rows[:: -(-len(rows) // MEASURED)] if side.weights is None else rows[:1]
@@ -135,12 +138,12 @@ def build_tower(
     recipe = None if augment is None else modality.fit_recipe(augment, modality_rows)
     if frozen and trained and recipe is None and len(rows) * cached <= CACHE_BYTES:
         view = AsGiven("tokens", "mask")
-        return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference)
+        return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference), data
     still = frozen and trained
     encoder = copy.deepcopy(modality.encoder_).requires_grad_(False) if still else modality.encoder_
     generator = torch.Generator(inference.device).manual_seed(seed)
     drawn = modality.view() if recipe is None else modality.view(recipe, generator)
-    return Tower(drawn, modality.view(), Tokens(encoder), head, frozen), arrays
+    return Tower(drawn, modality.view(), Tokens(encoder), head, frozen), arrays, data
 
 
 def measure(side: PooledEmbedder, arrays: dict[str, np.ndarray], rows: np.ndarray, inference: Inference) -> int:

@@ -2,6 +2,7 @@
 
 from skastro.training.batches import ArrayDataset, BatchSampler, Window, as_batch, source_of
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
+from skastro.training.checkpoints import Checkpoint, current_run, describe_arrays, describe_fit, resumable
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, resolve_device, uses_bf16
 from skastro.training.inference import Inference
@@ -14,6 +15,7 @@ __all__ = [
     "ArrayDataset",
     "AsGiven",
     "BatchSampler",
+    "Checkpoint",
     "EarlyStopping",
     "HeldOut",
     "Inference",
@@ -31,6 +33,9 @@ __all__ = [
     "auto_epochs",
     "base_lr",
     "bfloat16",
+    "current_run",
+    "describe_arrays",
+    "describe_fit",
     "draw_seed",
     "ema_update",
     "free_threads",
@@ -41,6 +46,7 @@ __all__ = [
     "mean_loss",
     "own_state",
     "resolve_device",
+    "resumable",
     "source_of",
     "spread",
     "train",

@@ -1,6 +1,7 @@
 """Settings of training that are rarely changed, and their schedules."""
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -60,6 +61,15 @@ class Training(BaseEstimator):
         shuffle.
     workers : int, default=1
         Threads that read a source on disk ahead of the network; 0 reads between steps. The numbers do not depend on it.
+    checkpoint : str or path-like, default=None
+        Folder for checkpoints: a fit that was cut off, and is called again with the same parameters and data, goes on
+        from there and ends as if it had not been cut off, bit for bit. It needs an int as ``random_state``. The
+        checkpoints are removed when the fit ends. ``{fit}`` in the name stands for a word of its own for each fit, as
+        a search needs; see :ref:`the guide <survive>`.
+    checkpoint_every : float or "auto", default="auto"
+        Seconds of training between two checkpoints; 0 is after every step. ``"auto"`` is ten minutes, or as long as
+        writing stays below a hundredth of the time. One is also written when a training ends, on Ctrl-C and on
+        SIGTERM.
 
     References
     ----------
@@ -94,6 +104,8 @@ class Training(BaseEstimator):
         "callbacks": [list, None],
         "shuffle_window": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "workers": [Interval(Integral, 0, None, closed="left")],
+        "checkpoint": [str, os.PathLike, None],
+        "checkpoint_every": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -117,6 +129,8 @@ class Training(BaseEstimator):
         callbacks: list[Any] | None = None,
         shuffle_window: int | str = "auto",
         workers: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float | str = "auto",
     ) -> None:
         self.optimizer = optimizer
         self.momentum = momentum
@@ -136,6 +150,8 @@ class Training(BaseEstimator):
         self.callbacks = callbacks
         self.shuffle_window = shuffle_window
         self.workers = workers
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
 
     def check(self) -> None:
         """Raise an error if a setting is invalid.

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skastro.training.batches import ArrayDataset, BatchSampler, load_batches
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
+from skastro.training.checkpoints import Checkpoint
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
@@ -226,6 +227,7 @@ def train(
     lr: float,
     device: torch.device,
     verbose: int,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train an objective in place.
 
@@ -257,6 +259,8 @@ def train(
         Device to run on.
     verbose : int
         If above zero, show a progress bar.
+    checkpoint : Checkpoint, default=None
+        Where to save the state now and then, and what to go on from.
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
@@ -270,6 +274,7 @@ def train(
         learner = Learner(objective, held_out.views, draws, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
+    callbacks += [] if checkpoint is None else [checkpoint]  # after all others have begun, or ended a step
     net = NeuralNet(
         Learner(objective, views, draws, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
         criterion=LossAsGiven,
@@ -284,7 +289,7 @@ def train(
         lr=lr,
         iterator_train=partial(load_batches, workers=training.workers),
         iterator_train__batch_size=None,
-        iterator_train__sampler=sampler,
+        iterator_train__sampler=sampler if checkpoint is None else checkpoint.resume(sampler, draws.order),
         iterator_train__generator=draws.order,
         iterator_train__pin_memory=device.type == "cuda" and dataset.resident is None,
         train_split=None,
@@ -298,6 +303,9 @@ def train(
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
-            net.fit_loop(dataset, epochs=epochs)
+            if checkpoint is None:
+                net.fit_loop(dataset, epochs=epochs)
+            else:
+                checkpoint.run(net, dataset, epochs)
     finally:
         net.notify("on_train_end", X=dataset, y=None)

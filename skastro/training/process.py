@@ -37,6 +37,8 @@ class Randomness:
         On the CPU: weights, order of the rows, dropout.
     views : torch.Generator
         On the device: what is drawn for the views.
+    steps : torch.Generator or None
+        On the GPU, if that is the device: dropout there.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None) -> None:
@@ -44,7 +46,7 @@ class Randomness:
         self.device = device or torch.device("cpu")
         self.order = torch.Generator().manual_seed(seed)
         self.views = torch.Generator(self.device).manual_seed(seed)
-        self._steps = torch.Generator(self.device).manual_seed(seed) if self.device.type == "cuda" else None
+        self.steps = torch.Generator(self.device).manual_seed(seed) if self.device.type == "cuda" else None
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -64,9 +66,9 @@ class Randomness:
         """
         with own_state(), _lock, ExitStack() as stack:
             _exchange(stack, self.order, torch.get_rng_state, torch.set_rng_state)
-            if self._steps is not None:
+            if self.steps is not None:
                 get, put = torch.cuda.get_rng_state, torch.cuda.set_rng_state
-                _exchange(stack, self._steps, partial(get, self.device), partial(put, device=self.device))
+                _exchange(stack, self.steps, partial(get, self.device), partial(put, device=self.device))
             yield
 
 

@@ -1,0 +1,92 @@
+"""Kill a small fit at random moments, until it ends: does it end as one that nobody killed? What do checkpoints cost?
+
+    python benchmarks/kill.py [--kills 100] [--seed 0] [--every 0.0]
+
+A process fits BYOL on simulated galaxies, with a checkpoint after every step (``--every`` seconds apart), and is ended
+by SIGKILL after a random time; then the next one goes on. When one has ended by itself, its embedding is compared with
+that of the unbroken fit, bit for bit, and all begins anew, until there were as many kills as asked for. Then the time
+that a checkpoint of the default network takes, and its size.
+"""
+
+import argparse
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import header
+
+from skastro import BYOLEmbedder, Training
+from skastro.datasets import make_survey
+from skastro.training import checkpoints
+
+LONGEST = 6.0  # seconds after which a process is killed at the latest; it takes about two to begin
+
+
+def embed(images: np.ndarray, out: Path, folder: Path | None, every: float) -> None:
+    torch.set_num_threads(1)
+    training = Training(precision="fp32", threads=1, checkpoint=folder, checkpoint_every=every)
+    embedder = BYOLEmbedder("test_resnet", max_epochs=12, batch_size=16, training=training, random_state=0)
+    np.save(out, embedder.fit_transform(images))
+
+
+def cost(images: np.ndarray, folder: Path) -> None:
+    seconds, sizes = [], []
+    write = checkpoints._write
+
+    def timed(path: Path, state: dict) -> None:
+        start = time.perf_counter()
+        write(path, state)
+        seconds.append(time.perf_counter() - start)
+        sizes.append(path.stat().st_size)
+
+    checkpoints._write = timed
+    times = {}
+    for place in (None, folder):
+        training = Training(checkpoint=place, checkpoint_every=0)
+        start = time.perf_counter()
+        BYOLEmbedder(max_epochs=2, training=training, random_state=0).fit(images)
+        times[place] = time.perf_counter() - start
+    print(
+        f"BYOLEmbedder(): {1000 * np.median(seconds):.0f} ms for a checkpoint of {sizes[0] / 1e6:.0f} MB "
+        f"(median of {len(seconds)}); in ten minutes {np.median(seconds) / checkpoints.SELDOM:.3%}. "
+        f"A fit of {len(seconds) - 1} steps takes {times[None]:.1f} s, "
+        f"with a checkpoint after each {times[folder]:.1f} s."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=float, default=0.0)
+    args = parser.parse_args()
+    header("Killed fits")
+    rng, context = np.random.default_rng(args.seed), multiprocessing.get_context("spawn")
+    images = make_survey(64, random_state=0).images
+    with tempfile.TemporaryDirectory() as place:
+        folder, whole, out = Path(place) / "run", Path(place) / "whole.npy", Path(place) / "out.npy"
+        embed(images, whole, None, 0.0)
+        kills = fits = begun = equal = 0
+        while kills < args.kills or begun:
+            process = context.Process(target=embed, args=(images, out, folder, args.every))
+            process.start()
+            process.join(rng.uniform(0, LONGEST) if kills < args.kills else None)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                kills, begun = kills + 1, begun + 1
+                continue
+            fits += 1
+            equal += process.exitcode == 0 and np.array_equal(np.load(out), np.load(whole))
+            left = [path.name for path in folder.iterdir()]
+            print(f"fit {fits}: {begun} kills, exit code {process.exitcode}, {equal} of {fits} equal, {left} left")
+            begun = 0
+        print(f"{kills} kills with seed {args.seed}: {equal} of {fits} fits equal the unbroken one bit for bit")
+        cost(make_survey(512, random_state=0).images, folder)
+
+
+if __name__ == "__main__":
+    main()
