@@ -4,6 +4,7 @@ import json
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.utils import Bunch
@@ -82,3 +83,57 @@ def test_info_of_nested_provenance_is_told_or_refused(tmp_path, capsys, depth):
         main(["info", str(file)])
     except SystemExit:
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"skastro: error: {file} is damaged: ")
+
+
+@pytest.fixture
+def cutouts(tmp_path):
+    path = tmp_path / "cutouts.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(40, 3, 32, 32)).astype(np.float32))
+    return str(path)
+
+
+FEW = ["--set", "encoder=test_resnet", "max_epochs=1", "batch_size=16"]
+
+
+def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
+    model, rows = str(tmp_path / "sky.skastro"), str(tmp_path / "rows.npy")
+    main(["fit", cutouts, "--method", "byol", "--out", model, "--checkpoint", str(tmp_path / "run"), *FEW])
+    assert "Learning from 40 images of shape (3, 32, 32)" in capsys.readouterr().out
+    assert type(load(model)).__name__ == "BYOLEmbedder"
+    main(["embed", model, cutouts, "--out", rows])
+    assert "40 rows" in capsys.readouterr().out
+    np.testing.assert_allclose(np.load(rows), load(model).transform(np.load(cutouts)), rtol=1e-4, atol=1e-5)
+
+
+def test_arrays_of_the_file_go_along(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
+    with h5py.File(tmp_path / "sky.h5", "w") as file:
+        file["images"] = np.random.default_rng(0).normal(size=(12, 3, 32, 32)).astype(np.float32)
+        file["object_id"], file["ra"] = np.arange(12), np.linspace(0, 1, 12)
+    model, rows = str(tmp_path / "sky.skastro"), tmp_path / "rows.parquet"
+    main(["fit", str(tmp_path / "sky.h5"), "--out", model, *FEW])
+    main(["embed", model, str(tmp_path / "sky.h5"), "--columns", "object_id", "ra", "--out", str(rows)])
+    table = pd.read_parquet(rows)
+    assert list(table) == ["object_id", "ra", "embedding"]
+    assert table["object_id"].tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "nowhere.h5", "--out", "new.skastro"], "nowhere.h5"),
+        (["fit", "{cutouts}", "--out", "{there}"], "is there already: remove it, or give another name"),
+        (["fit", "{cutouts}", "--out", "new.skastro", "--set", "colour=blue"], "Invalid parameter 'colour'"),
+        (["fit", "{cutouts}", "--out", "new.skastro", "--method", "simclear"], "invalid choice: 'simclear'"),
+        (["embed", "nowhere.skastro", "{cutouts}", "--out", "rows.npy"], "nowhere.skastro"),
+        (["embed", "{there}", "{cutouts}", "--out", "rows.npy"], "{there}"),
+    ],
+)
+def test_files_that_cannot_be_used_are_one_sentence(cutouts, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.skastro").touch()
+    words = {"{cutouts}": cutouts, "{there}": "there.skastro"}
+    with pytest.raises(SystemExit) as stopped:
+        main([words.get(word, word) for word in arguments])
+    assert stopped.value.code == 2
+    assert words.get(message, message) in capsys.readouterr().err.splitlines()[-1]

@@ -409,10 +409,11 @@ class ReadAhead:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], int]]:
-        batches = [rows.numpy() for rows in self.sampler]
-        # DataLoader draws a seed for each epoch: drawn here too, what follows is the same from memory and from disk.
+        drawn = iter(self.sampler)
+        # DataLoader draws a seed for each epoch, between the order and the first batch. Drawn here too, what follows is
+        # the same from memory and from disk, and from a checkpoint, whose sampler sets the generator at its first batch.
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
-        return read_ahead(self._read, self.dataset.arrays, batches, self.workers)
+        return read_ahead(self._read, self.dataset.arrays, [rows.numpy() for rows in drawn], self.workers)
 
     def _read(self, arrays: Mapping[str, Any], rows: np.ndarray) -> tuple[dict[str, Tensor], int]:
         batch = as_batch(arrays, rows, torch.device("cpu"))
