@@ -411,7 +411,7 @@ class ReadAhead:
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], int]]:
         drawn = iter(self.sampler)
         # DataLoader draws a seed for each epoch, between the order and the first batch. Drawn here too, what follows is
-        # the same from memory and from disk, and from a checkpoint, whose sampler sets the generator at its first batch.
+        # the same from memory and from disk, and from a checkpoint, whose sampler sets generators at its first batch.
         torch.empty((), dtype=torch.int64).random_(generator=self.generator)
         return read_ahead(self._read, self.dataset.arrays, [rows.numpy() for rows in drawn], self.workers)
 
