@@ -207,7 +207,7 @@ def test_votes_ivar_and_flat_rows(path, source):
     assert np.array_equal(
         *(clone(folded).fit(X).transform(X) for X in (open_spectra(path, "flux"), IMAGES.reshape(N, -1)))
     )
-    with pytest.raises(ValueError, match=r"ivar has 768 values that are negative"):
+    with pytest.raises(ValueError, match=r"ivar has \d+ values that are negative"):
         clone(noisy).fit(source, ivar=open_images(path, "images").then(Negative()))
 
 
