@@ -3,9 +3,9 @@
     python benchmarks/kill.py [--kills 100] [--seed 0] [--every 0.0]
 
 A process fits BYOL on simulated galaxies, with a checkpoint after every step (``--every`` seconds apart), and is ended
-by SIGKILL after a random time; then the next one goes on. When one has ended by itself, its embedding is compared with
-that of the unbroken fit, bit for bit, and all begins anew, until there were as many kills as asked for. Then the time
-that a checkpoint of the default network takes, and its size.
+by SIGKILL at a random time after it has begun to train; then the next one goes on. When one has ended by itself, its
+embedding is compared with that of the unbroken fit, bit for bit, and all begins anew, until there were as many kills as
+asked for. Then the time that a checkpoint of the default network takes, and its size.
 """
 
 import argparse
@@ -17,17 +17,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import header
+from skorch.callbacks import Callback
 
 from skastro import BYOLEmbedder, Training
 from skastro.datasets import make_survey
 from skastro.training import checkpoints
 
-LONGEST = 6.0  # seconds after which a process is killed at the latest; it takes about two to begin
+started = None  # event of this process: it trains
 
 
-def embed(images: np.ndarray, out: Path, folder: Path | None, every: float) -> None:
+class Tell(Callback):
+    def on_train_begin(self, net, **kwargs) -> None:
+        if started is not None:
+            started.set()
+
+
+def embed(images: np.ndarray, out: Path, folder: Path | None, every: float, event=None) -> None:
+    global started
+    started = event
     torch.set_num_threads(1)
-    training = Training(precision="fp32", threads=1, checkpoint=folder, checkpoint_every=every)
+    training = Training(precision="fp32", threads=1, callbacks=[Tell()], checkpoint=folder, checkpoint_every=every)
     embedder = BYOLEmbedder("test_resnet", max_epochs=12, batch_size=16, training=training, random_state=0)
     np.save(out, embedder.fit_transform(images))
 
@@ -64,27 +73,36 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=0.0)
     args = parser.parse_args()
     header("Killed fits")
-    rng, context = np.random.default_rng(args.seed), multiprocessing.get_context("spawn")
+    rng, context = np.random.default_rng(args.seed), multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["skastro.pretrain.byol"])
     images = make_survey(64, random_state=0).images
     with tempfile.TemporaryDirectory() as place:
         folder, whole, out = Path(place) / "run", Path(place) / "whole.npy", Path(place) / "out.npy"
+        start = time.perf_counter()
         embed(images, whole, None, 0.0)
-        kills = fits = begun = equal = 0
+        longest = time.perf_counter() - start
+        kills = fits = begun = equal = torn = 0
         while kills < args.kills or begun:
-            process = context.Process(target=embed, args=(images, out, folder, args.every))
+            begins = context.Event()
+            process = context.Process(target=embed, args=(images, out, folder, args.every, begins))
             process.start()
-            process.join(rng.uniform(0, LONGEST) if kills < args.kills else None)
+            begins.wait()
+            process.join(rng.uniform(0, longest) if kills < args.kills else None)
             if process.is_alive():
                 process.kill()
                 process.join()
                 kills, begun = kills + 1, begun + 1
+                torn += any(folder.glob(".*.part"))
                 continue
             fits += 1
             equal += process.exitcode == 0 and np.array_equal(np.load(out), np.load(whole))
             left = [path.name for path in folder.iterdir()]
             print(f"fit {fits}: {begun} kills, exit code {process.exitcode}, {equal} of {fits} equal, {left} left")
             begun = 0
-        print(f"{kills} kills with seed {args.seed}: {equal} of {fits} fits equal the unbroken one bit for bit")
+        print(
+            f"{kills} kills with seed {args.seed}, {torn} of them in the middle of writing: "
+            f"{equal} of {fits} fits equal the unbroken one bit for bit"
+        )
         cost(make_survey(512, random_state=0).images, folder)
 
 

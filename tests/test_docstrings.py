@@ -26,6 +26,7 @@ EXCUSED = {
     for name in (
         "base.fitting",
         "encoders.patches.hidden_patches",
+        "training.checkpoints.resumable",
         "training.process.bfloat16",
         "training.process.local_seed",
         "training.process.own_state",

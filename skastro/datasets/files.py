@@ -161,10 +161,12 @@ def load_one(
     ----------
     file : pathlib.Path
         The file.
-    size, fill, hdu, bands_axis : int, str or None
+    size, fill : int, str or None
         As in `load_images`.
     sentinels : sequence of float
         Numbers that stand for missing pixels.
+    hdu, bands_axis : int, str or None
+        As in `load_images`.
 
     Returns
     -------
