@@ -134,6 +134,8 @@ def fit_files(chosen: argparse.Namespace) -> None:
 
     if chosen.out.exists():
         raise FileExistsError(f"{chosen.out} is there already: remove it, or give another name.")
+    if not chosen.out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {chosen.out.parent} to write {chosen.out.name} to.")
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     if chosen.checkpoint:
         settings["training__checkpoint"] = chosen.checkpoint

@@ -5,8 +5,9 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -62,6 +63,10 @@ def embed(
     ------
     FileExistsError
         If the file is there already.
+    FileNotFoundError
+        If its folder is not there.
+    ImportError
+        If the library of the format is not installed; the error names skastro's extra.
     ValueError
         If the suffix is unknown, columns are of another length, the answers are no numbers, or what is unfinished was
         begun with another model, other objects or other columns.
@@ -102,6 +107,11 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
+    if (library := WRITERS[out.suffix].library) and find_spec(library) is None:
+        extra = out.suffix.removeprefix(".")
+        raise ImportError(f"Writing {out.suffix} needs {library}: pip install skastro[{extra}].")
     if method not in ("transform", "predict", "predict_proba"):
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:
@@ -132,6 +142,8 @@ class Writer(ABC):
     columns : mapping of str to ndarray
         What goes along.
     """
+
+    library: ClassVar[str | None] = None  # beyond those that skastro needs anyway
 
     def __init__(self, out: Path, identity: dict[str, str], n: int, columns: Mapping[str, np.ndarray]) -> None:
         self.out = out
@@ -218,6 +230,8 @@ class NpyWriter(Writer):
 class ParquetWriter(Writer):
     """A folder with a file of Parquet for each part: the columns, and each row's embedding as a list of fixed size."""
 
+    library = "pyarrow"
+
     def put(self, start: int, rows: np.ndarray) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -232,6 +246,8 @@ class ParquetWriter(Writer):
 
 class ZarrWriter(Writer):
     """A group of Zarr with the array ``embedding``, and one array for each column."""
+
+    library = "zarr"
 
     def put(self, start: int, rows: np.ndarray) -> None:
         import zarr

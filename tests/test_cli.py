@@ -123,6 +123,7 @@ def test_arrays_of_the_file_go_along(tmp_path):
     [
         (["fit", "nowhere.h5", "--out", "new.skastro"], "nowhere.h5"),
         (["fit", "{cutouts}", "--out", "{there}"], "is there already: remove it, or give another name"),
+        (["fit", "{cutouts}", "--out", "nowhere/new.skastro"], "There is no folder nowhere to write new.skastro to"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--set", "colour=blue"], "Invalid parameter 'colour'"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--method", "simclear"], "invalid choice: 'simclear'"),
         (["embed", "nowhere.skastro", "{cutouts}", "--out", "rows.npy"], "nowhere.skastro"),

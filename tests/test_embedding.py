@@ -129,6 +129,7 @@ def test_a_saved_pipeline_predicts_by_its_path(embedder, images, tmp_path):
         ({"out": "rows.fits"}, ValueError, r"must end in \.npy, \.zarr, \.parquet"),
         ({"out": "there.npy"}, FileExistsError, "is there already: remove it, or give another name"),
         ({"columns": {"ra": [1.0]}}, ValueError, "1 values of 'ra'; there are 23 objects"),
+        ({"out": "nowhere/rows.npy"}, FileNotFoundError, "There is no folder .*nowhere to write"),
         ({"method": "guess"}, ValueError, "method must be 'transform'"),
         ({"part": 0}, ValueError, "part must be a number of rows"),
     ],
@@ -150,3 +151,10 @@ def test_answers_that_are_no_numbers_are_refused(embedder, images, tmp_path):
 def test_a_bar_shows_how_far_it_is(embedder, images, tmp_path, capsys):
     embed(embedder, images, tmp_path / "rows.npy")
     assert "23/23" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "library"), [(".parquet", "pyarrow"), (".zarr", "zarr")])
+def test_a_library_that_is_missing_is_named_with_its_extra(embedder, images, tmp_path, monkeypatch, suffix, library):
+    monkeypatch.setattr("skastro.embedding.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf"needs {library}: pip install skastro\[{suffix[1:]}\]"):
+        embed(Dies(embedder, 0), images, tmp_path / f"rows{suffix}", verbose=0)

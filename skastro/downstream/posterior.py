@@ -466,9 +466,8 @@ class FlowPosterior(RegressorMixin, BaseModel):
         size = {name: int(rng.randint(low, high + 1)) for name, (low, high) in ranges.items()}
         rows, watched = hold_out(np.arange(len(features)), self.validation_fraction, seed)
         precision = self._training_config().precision
-        overrides: dict[str, Any] = (
-            {"precision": "fp32"} if precision == "auto" else {}
-        )  # bfloat16 blurs the knots of the splines
+        # bfloat16 blurs the knots of the splines.
+        overrides: dict[str, Any] = {"precision": "fp32"} if precision == "auto" else {}
         view, monitor = AsGiven("features"), Monitor()
         arrays = {"features": features, "target": target}
         draws = Randomness(seed, resolve_device(self.device))

@@ -16,7 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from skastro.weights import find_layout, license_of, load_into, read_weights
+from skastro.weights import find_layout, load_into, read_weights
 
 __all__ = ["ImageEncoder", "get_encoder"]
 
@@ -180,9 +180,7 @@ class ImageEncoder(BaseEstimator):
         layout = find_layout(weights, self.layout)
         network: Any = encoder.network
         taken = load_into(network, layout.select(weights.tensors), weights.source, self.bands)
-        facts = {"source": weights.name, "layout": layout.name, "left": len(weights.tensors) - taken}
-        known = {"citation": layout.citation, "license": layout.license or license_of(weights)}
-        return facts | {name: value for name, value in known.items() if value}
+        return layout.facts(weights, taken)
 
     def architecture(self, bands: int, size: tuple[int, int], pixel_scale: float | None = None) -> nn.Module:
         """Make the network with random weights, whatever `weights` says.

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from skastro.weights import Layout, Weights, check_alike, read_weights
+from skastro.weights import Layout, check_alike, find_layout, read_weights
 
 __all__ = ["FLOOR", "SpecFormer", "SpecFormerNetwork"]
 
@@ -20,17 +20,13 @@ FLOOR = 0.2  # smallest scale that a spectrum is divided by, in 1e-17 erg/s/cm²
 CITATION = "Parker et al. (2024), arXiv:2310.03024"
 
 # github PolymathicAI/AstroCLIP: the two checkpoints that hold one; `head` fills in what is hidden of a spectrum.
-LAYOUTS = (
-    Layout(
-        "astroclip",
-        r"(state_dict/)?spectrum_encoder\.backbone\.",
-        r"(state_dict/)?spectrum_encoder\.backbone\.",
-        r"head\.",
-        citation=CITATION,
-        license="MIT",
+SPECTRUM = r"(state_dict/)?spectrum_encoder\.backbone\."
+LAYOUTS = {
+    "astroclip": Layout("astroclip", SPECTRUM, SPECTRUM, r"head\.", citation=CITATION, license="MIT"),
+    "specformer": Layout(
+        "specformer", r"(state_dict/)?data_embed\.", r"(state_dict/)?", r"head\.", citation=CITATION, license="MIT"
     ),
-    Layout("specformer", r"(state_dict/)?data_embed\.", r"(state_dict/)?", r"head\.", citation=CITATION, license="MIT"),
-)
+}
 
 
 class SpecFormer(BaseEstimator):
@@ -189,12 +185,11 @@ class SpecFormer(BaseEstimator):
         if self.weights is None:
             return None
         weights = read_weights(self.weights)
-        layout = find_layout(weights)
+        layout = find_layout(weights, layouts=LAYOUTS)
         chosen = layout.select(weights.tensors)
         check_alike(chosen, network.state_dict(), weights.source, "SpecFormer")
         network.load_state_dict(chosen)
-        facts = {"source": weights.name, "layout": layout.name, "left": len(weights.tensors) - len(chosen)}
-        return facts | {"citation": layout.citation, "license": layout.license}
+        return layout.facts(weights, len(chosen))
 
     def check(self) -> None:
         """Raise an error if a setting is invalid.
@@ -207,30 +202,6 @@ class SpecFormer(BaseEstimator):
         self._validate_params()
         if self.width % self.heads:
             raise ValueError(f"SpecFormer has width={self.width}, which must be divisible by heads={self.heads}.")
-
-
-def find_layout(weights: Weights) -> Layout:
-    """Find which of the checkpoints that hold a SpecFormer a file is.
-
-    Parameters
-    ----------
-    weights : Weights
-        What was read.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
-    """
-    for layout in LAYOUTS:
-        if layout.fits(weights.tensors):
-            return layout
-    first = ", ".join(list(weights.tensors)[:3])
-    raise ValueError(f"{weights.source} holds no SpecFormer; its tensors begin with {first}.")
 
 
 def count_windows(n_wavelengths: int) -> int:

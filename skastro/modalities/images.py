@@ -265,7 +265,7 @@ class ImageModality(BaseEmbedder, Modality):
             raise ValueError(f"The survey has {len(bands)} bands ({', '.join(bands)}), X has {images.shape[1]}.")
         self._stretch = clone(self.normalize) if isinstance(self.normalize, Stretch) else None
         self.normalizer_ = learn_pixels(images, None if self._stretch else self.normalize)
-        self._normalizer()
+        self._normalizer()  # refuses a stretch that does not suit
         self.provenance_ = provenance(
             n_images=len(images),
             image_shape=list(self.image_shape_),

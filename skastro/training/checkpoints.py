@@ -40,7 +40,7 @@ WHOLE = 1 << 26  # bytes of an array up to which all of it is hashed
 SAMPLED = 32  # rows hashed of a larger one
 SHOWN = 3  # differences named when a checkpoint is refused
 # What does not change the numbers of a fit, or only in the last digits.
-IGNORED = {"callbacks", "checkpoint", "checkpoint_every", "device", "n_jobs", "threads", "verbose"}
+IGNORED = {"callbacks", "checkpoint", "checkpoint_every", "device", "n_jobs", "threads", "verbose", "workers"}
 
 _run: ContextVar["Run | None"] = ContextVar("run", default=None)
 _open: set[Path] = set()  # files of the fits of this process that are not over

@@ -135,6 +135,7 @@ class Inference:
         n = len(next(iter(arrays.values())))
         rows = np.arange(0, n, -(-n // MEASURED))
         network.eval().to(self.device)
+        view = self.move(view)
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
@@ -142,7 +143,7 @@ class Inference:
             norm.train()
         with own_state(self.threads), torch.no_grad():
             for batch in gen_batches(len(rows), max(2, self.batch_size), min_batch_size=2):
-                network(*self.move(view)(**as_batch(arrays, rows[batch], self.device)))
+                network(*view(**as_batch(arrays, rows[batch], self.device)))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         network.eval().cpu()

@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,19 +171,17 @@ def fetch_weights(name: str) -> tuple[Path, Path | None]:
     path, _, revision = name.removeprefix("hf-hub:").partition("@")
     owner, _, rest = path.partition("/")
     repository, _, file = rest.partition("/")
-    repository, revision_or_none = f"{owner}/{repository}", revision or None
+    get = partial(fetch, f"{owner}/{repository}", revision=revision or None)
     if file:
-        return fetch(repository, file, revision=revision_or_none), None
+        return get(file), None
     try:
-        config = fetch(repository, "config.json", revision=revision_or_none)
+        config = get("config.json")
     except FileNotFoundError:
         config = None
-    for place in NAMES[:-1]:
-        try:
-            return fetch(repository, place, revision=revision_or_none), config
-        except FileNotFoundError:
-            continue
-    return fetch(repository, NAMES[-1], revision=revision_or_none), config
+    try:
+        return get(NAMES[0]), config
+    except FileNotFoundError:
+        return get(NAMES[1]), config
 
 
 def in_folder(folder: Path) -> tuple[Path, Path | None]:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
 
-from skastro.weights.files import Weights
+from skastro.weights.files import Weights, license_of
 
 __all__ = ["LAYOUTS", "Layout", "find_layout"]
 
@@ -106,6 +108,25 @@ class Layout:
             name = re.sub(pattern, replacement, name)
         return name
 
+    def facts(self, weights: Weights, taken: int) -> dict[str, Any]:
+        """Tell what a provenance says of weights that were loaded.
+
+        Parameters
+        ----------
+        weights : Weights
+            What was read.
+        taken : int
+            Tensors that the network has taken.
+
+        Returns
+        -------
+        dict
+            ``source``, ``layout``, how many tensors were ``left``, and ``citation`` and ``license`` where known.
+        """
+        known = {"citation": self.citation, "license": self.license or license_of(weights)}
+        facts = {"source": weights.name, "layout": self.name, "left": len(weights.tensors) - taken}
+        return facts | {name: value for name, value in known.items() if value}
+
     def _turn(self, tensor: Tensor) -> Tensor:
         return tensor.mT if self.transposed and tensor.ndim == 4 else tensor
 
@@ -177,7 +198,9 @@ LAYOUTS = {
 }
 
 
-def find_layout(weights: Weights, name: str | None = None) -> Layout:
+def find_layout(
+    weights: Weights, name: str | None = None, layouts: Mapping[str, Layout] = MappingProxyType(LAYOUTS)
+) -> Layout:
     """Find how a file is laid out.
 
     Parameters
@@ -186,6 +209,8 @@ def find_layout(weights: Weights, name: str | None = None) -> Layout:
         What was read.
     name : str, default=None
         Name of the layout, if it is known.
+    layouts : mapping of str to Layout, default=LAYOUTS
+        Those that it may have, by name.
 
     Returns
     -------
@@ -203,11 +228,11 @@ def find_layout(weights: Weights, name: str | None = None) -> Layout:
     >>> find_layout(Weights("stein.ckpt", {"state_dict/encoder_q.conv1.weight": torch.zeros(1)})).name
     'stein'
     """
-    if name is not None and name not in LAYOUTS:
-        raise ValueError(f"Unknown layout {name!r}; known are {', '.join(LAYOUTS)}.")
-    for layout in LAYOUTS.values() if name is None else [LAYOUTS[name]]:
+    if name is not None and name not in layouts:
+        raise ValueError(f"Unknown layout {name!r}; known are {', '.join(layouts)}.")
+    for layout in layouts.values() if name is None else [layouts[name]]:
         if layout.fits(weights.tensors):
             return layout
     first = ", ".join(list(weights.tensors)[:3])
-    kind = "as any that is known" if name is None else f"as {name!r}"
+    kind = f"as any of {', '.join(layouts)}" if name is None else f"as {name!r}"
     raise ValueError(f"{weights.source} is not laid out {kind}; its tensors begin with {first}.")

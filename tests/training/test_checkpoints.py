@@ -343,7 +343,7 @@ def test_large_arrays_are_known_by_some_rows(left, monkeypatch):
 
 
 def test_what_changes_no_numbers_may_change(left, unbroken):
-    training = settings(left.parent, CutAfter(99), checkpoint_every=3.0)
+    training = settings(left.parent, CutAfter(99), checkpoint_every=3.0, workers=3)
     assert_same(fit(byol(verbose=1, device="cpu"), training), unbroken)
 
 
