@@ -1,11 +1,11 @@
 """How fast does `fit` run from disk, and how much memory does it take?
 
-python benchmarks/sources.py [--n 50000] [--side 64] [--bands 3] [--batch-size 256] [--max-epochs 2] [--window auto]
+python benchmarks/sources.py [--n 50000] [--side 64] [--bands 3] [--batch-size 256] [--steps 24] [--window auto]
     [--workers 1] [--formats memory hdf5-100 ...] [--folder FOLDER]
 
 BYOL over a ResNet10-t on simulated noise with a bright middle, from memory and from each format; each fit runs in a
-process of its own. Rates are images per second within the epochs, the first left out where there are several. Memory
-is what the process has beside mapped files, at its peak during `fit`, above what it had before.
+process of its own, which ends it after some steps. Rates are images per second after the first four steps, with what
+batches were read ahead of them. Memory is what the process has beside mapped files, at its peak, above what it had.
 """
 
 import argparse
@@ -14,16 +14,20 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import psutil
 from machine import header
+from skorch.callbacks import Callback
 
 from skastro import BYOLEmbedder, Training
 from skastro.datasets import open_images
+from skastro.training.callbacks import StopTraining
 
 PIECE = 1000  # images written at a time
+WARM = 4  # steps that are not timed
 
 
 def pieces(n, shape):
@@ -120,24 +124,38 @@ class Anonymous:
         return self.peak - self.start
 
 
+class Some(Callback):
+    """End a fit after some steps, and note when each ended."""
+
+    ends: ClassVar[list[float]] = []  # a fit trains with a copy
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_batch_begin(self, net, **_):
+        if not self.ends:
+            self.ends.append(time.perf_counter())
+
+    def on_batch_end(self, net, **_):
+        self.ends.append(time.perf_counter())
+        if len(self.ends) > self.steps:
+            raise StopTraining
+
+
 def measure(name, path, shape, options, queue):
-    """Fit once, and tell rate and memory."""
+    """Fit for some steps, and tell rate and memory."""
     images = opened(name, path, shape)
-    training = Training(shuffle_window=options.window, workers=options.workers)
-    emb = BYOLEmbedder(
-        "resnet10t", max_epochs=options.max_epochs, batch_size=options.batch_size, training=training, random_state=0
-    )
+    training = Training(shuffle_window=options.window, workers=options.workers, callbacks=[Some(options.steps)])
+    emb = BYOLEmbedder("resnet10t", max_epochs=100, batch_size=options.batch_size, training=training, random_state=0)
     memory, start = Anonymous(), time.perf_counter()
     emb.fit(images)
-    total = time.perf_counter() - start
-    rates = emb.history_["images_per_s"]
+    first, *ends = Some.ends
     queue.put(
         {
             "format": name,
-            "images/s": np.mean(rates[min(1, options.max_epochs - 1) :]),
-            "before the first step, s": total - (len(images) / rates).sum(),
+            "images/s": options.batch_size * (len(ends) - WARM) / (ends[-1] - ends[WARM - 1]),
+            "before the first step, s": first - start,
             "memory, MB": memory.growth() / 1e6,
-            "loss": emb.history_["loss"][-1],
         }
     )
 
@@ -152,7 +170,7 @@ def main():
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--bands", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--max-epochs", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--window", type=window, default="auto")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))

@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from skastro import ranks
 from skastro._bounds import Bounds
 from skastro._registry import FORMAT
 from skastro.pixels import Pixels
@@ -28,6 +29,7 @@ from skastro.training import (
     current_run,
     describe_arrays,
     describe_fit,
+    differences,
     get_training,
     local_seed,
     own_state,
@@ -50,6 +52,7 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
     """
     before = dict(vars(estimator))
     try:
+        ranks.join()
         with own_state(), resumable(estimator):
             yield
     except BaseException as error:
@@ -89,6 +92,15 @@ def take_names(estimator: BaseEstimator, source: Any) -> None:
         estimator.__dict__.pop(name, None)
         if hasattr(source, name):
             setattr(estimator, name, getattr(source, name))
+
+
+def _compare(fits: Sequence[Mapping[str, str]]) -> None:
+    """Refuse processes that would train together on other data, or under other parameters."""
+    for fit in fits:
+        if fit != fits[0]:
+            raise ValueError(
+                f"Processes that train together need the same data and parameters: {differences(fits[0], fit)}."
+            )
 
 
 class BaseModel(BaseEstimator):
@@ -192,12 +204,13 @@ class BaseModel(BaseEstimator):
         if self.max_epochs == 0:
             return
         training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
-        checkpoint = None
-        if (run := current_run()) is not None:
+        checkpoint, run = None, current_run()
+        if run is not None or ranks.world_size() > 1:
             chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}
             more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
             about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
-            checkpoint = run.open(about)
+            _compare(ranks.everyones(about))
+            checkpoint = None if run is None else run.open(about)
         with own_state(training.n_threads()):
             train(
                 objective,

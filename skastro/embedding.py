@@ -15,6 +15,7 @@ from numpy.lib.format import open_memmap
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skastro import ranks
 from skastro.persistence import load
 
 __all__ = ["embed"]
@@ -57,7 +58,8 @@ def embed(
     Returns
     -------
     Path
-        The file. Under its name it is always whole: what is unfinished has ``.part`` behind it.
+        The file. Under its name it is always whole: what is unfinished has ``.part`` behind it. Of several processes
+        that torchrun started the first writes, and the others do not wait for it.
 
     Raises
     ------
@@ -65,6 +67,8 @@ def embed(
         If the file is there already.
     FileNotFoundError
         If its folder is not there.
+    OSError
+        If the disk is full; what was written before stays, and the next run goes on after it.
     ImportError
         If the library of the format is not installed; the error names skastro's extra.
     ValueError
@@ -83,6 +87,9 @@ def embed(
     (8, 736)
     """
     out = Path(out)
+    ranks.join()
+    if ranks.rank() > 0:  # the first writes
+        return out
     columns = {name: np.asarray(values) for name, values in (columns or {}).items()}
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
@@ -164,7 +171,13 @@ class Writer(ABC):
         rows : ndarray of shape (m, d)
             Embeddings.
         """
-        self.put(start, rows)
+        try:
+            self.put(start, rows)
+        except OSError as error:
+            raise OSError(
+                f"{self.unfinished} could not be written ({error.strerror or error}): make room and run again, "
+                f"it goes on after {self.done} of {self.n} rows."
+            ) from error
         self.done = start + len(rows)
         partial = self.record.with_suffix(".tmp")
         partial.write_text(json.dumps({**self.identity, "done": self.done}))
@@ -212,13 +225,16 @@ class Writer(ABC):
 
 
 class NpyWriter(Writer):
-    """One array in NumPy's format, through a memory map."""
+    """One array in NumPy's format."""
 
     def put(self, start: int, rows: np.ndarray) -> None:
-        new = {"mode": "w+", "dtype": rows.dtype, "shape": (self.n, rows.shape[1])}
-        mapped = open_memmap(self.unfinished, **(new if start == 0 else {"mode": "r+"}))
-        mapped[start : start + len(rows)] = rows
-        mapped.flush()
+        if start == 0:
+            open_memmap(self.unfinished, "w+", rows.dtype, (self.n, rows.shape[1]))
+        begin = open_memmap(self.unfinished, "r").offset
+        with open(self.unfinished, "r+b") as file:  # not by the map: a full disk would end the process without a word
+            file.seek(begin + start * rows[:1].nbytes)
+            file.write(np.ascontiguousarray(rows).data)
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         if self.columns:

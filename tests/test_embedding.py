@@ -12,6 +12,11 @@ from sklearn.pipeline import make_pipeline
 import skastro
 from skastro import FixedImageEmbedder, embed
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 FORMATS = (".npy", ".parquet", ".zarr")
 
 
@@ -68,9 +73,19 @@ class Dies(BaseEstimator):
 
     def transform(self, X):
         self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
+        if self.left == -1:
+            self.end()
         return self.embedder.transform(X)
+
+    def end(self):
+        raise KeyboardInterrupt
+
+
+class Fills(Dies):
+    """A model at whose n-th answer the disk is full."""
+
+    def end(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -98,6 +113,26 @@ def test_an_interrupted_run_goes_on_where_it_stopped(embedder, images, columns, 
     path = embed(again, images, out, columns=columns, part=5, verbose=0)
     assert again.left == 0  # no part was done twice
     np.testing.assert_allclose(read(path), embedder.transform(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(resource is None, reason="limits the size of files by POSIX")
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(embedder, images, columns, tmp_path, suffix, after):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    out, before = tmp_path / f"rows{suffix}", resource.getrlimit(resource.RLIMIT_FSIZE)
+    if before[1] != resource.RLIM_INFINITY:
+        pytest.skip("the size of files is limited already")
+    try:
+        with pytest.raises(OSError, match=f"could not be written .*: make room .* after {5 * after} of 23 rows"):
+            embed(Fills(embedder, after), images, out, columns=columns, part=5, verbose=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = Fills(embedder, 9)
+    embed(again, images, out, columns=columns, part=5, verbose=0)
+    assert again.left == 9 - (5 - after)
+    np.testing.assert_allclose(read(out), embedder.transform(images), rtol=1e-4, atol=1e-5)
 
 
 def test_what_another_began_is_refused(embedder, images, columns, tmp_path):

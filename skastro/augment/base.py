@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
 from torch import Tensor
 
+from skastro import ranks
 from skastro.augment.geometry import GeometricStep, resample
 from skastro.augment.step import Step
 from skastro.images import center_crop
@@ -215,8 +216,13 @@ class Augment(BaseEstimator):
         return torch.cat([self._apply(images[rows], _rows_of(drawn, rows), size) for rows in chunks])
 
     def __call__(self, images: Tensor, size: tuple[int, int], generator: torch.Generator, **metadata: Tensor) -> Tensor:
-        """Draw and apply."""
-        return self.apply(images, self.draw(images, size, generator, **metadata), size)
+        """Draw and apply; of a batch that ranks share, draw for all of it."""
+        known = {name: ranks.gather(array) for name, array in metadata.items()}
+
+        def draw(n: int) -> Drawn:
+            return self.draw(images[:1].expand(n, -1, -1, -1), size, generator, **known)
+
+        return self.apply(images, ranks.drawn(draw, len(images), _rows_of), size)
 
     def _apply(self, images: Tensor, drawn: Drawn, size: tuple[int, int]) -> Tensor:
         images = images.float()

@@ -19,6 +19,7 @@ from skastro.base import BaseModel, fitting
 from skastro.inputs import as_rows, as_target, column_names
 from skastro.metrics.checks import order_columns
 from skastro.outliers import warn_of_far_targets
+from skastro.ranks import gather
 from skastro.training import (
     AsGiven,
     HeldOut,
@@ -115,7 +116,7 @@ class NegativeLogProbability(Objective):
         Tensor
             A scalar.
         """
-        return -self.flow(features).log_prob(target).mean()
+        return -gather(self.flow(features).log_prob(target)).mean()
 
 
 class FlowPosterior(RegressorMixin, BaseModel):

@@ -27,6 +27,7 @@ from skastro.modalities import (
     feature_width,
     is_specification,
 )
+from skastro.ranks import gather
 from skastro.surveys import get_survey
 from skastro.training import (
     AsGiven,
@@ -105,7 +106,8 @@ class FineTuning(Objective):
         Tensor
             A scalar.
         """
-        return torch.mean(weight * self.loss(self.head(self.encoder(*view)).float(), target))
+        losses = self.loss(self.head(self.encoder(*view)).float(), target)
+        return torch.mean(gather(weight * losses))
 
     def lr_scales(self) -> dict[str, float]:  # noqa: D102
         return {name: self.scales[p] for name, p in self.named_parameters() if p in self.scales}

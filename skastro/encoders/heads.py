@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skastro import ranks
+
 __all__ = ["Normalizer", "PrototypeHead", "VoteHead", "expander", "mlp"]
 
 
@@ -199,9 +201,12 @@ class VoteHead(nn.Module):
         Tensor of shape (n, n_answers)
         """
         if self.training:
-            kept = torch.rand(features.shape, generator=self.generator) >= self.dropout
+            kept = ranks.drawn(self._draw, len(features)) >= self.dropout
             features = features * kept.to(features) / (1 - self.dropout)
         return 1 + 100 * torch.sigmoid(self.linear(features).float())
+
+    def _draw(self, n: int) -> Tensor:
+        return torch.rand((n, self.linear.in_features), generator=self.generator)
 
 
 class Normalizer(nn.Module):

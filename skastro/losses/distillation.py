@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
+from skastro import ranks
+
 __all__ = ["dino_loss", "ibot_loss", "koleo_loss", "sinkhorn"]
 
 
@@ -133,7 +135,7 @@ def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3
     r"""Turn the teacher's logits into probabilities that use all prototypes equally.
 
     The result is the matrix nearest to :math:`e^{\ell / \tau}` with rows that sum to 1 and columns that sum to n / K.
-    Columns and rows are scaled in turn, in logarithms, rows last.
+    Columns and rows are scaled in turn, in logarithms, rows last; columns over all ranks that share a step.
 
     Parameters
     ----------
@@ -163,6 +165,6 @@ def sinkhorn(logits: Tensor, temperature: float | Tensor, *, iterations: int = 3
     """
     log_probability = logits.float() / temperature
     for _ in range(iterations):
-        for axis in (0, 1):
-            log_probability = log_probability - log_probability.logsumexp(dim=axis, keepdim=True)
+        log_probability = log_probability - ranks.logsumexp(log_probability)
+        log_probability = log_probability - log_probability.logsumexp(dim=1, keepdim=True)
     return log_probability.exp()

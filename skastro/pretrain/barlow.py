@@ -11,6 +11,7 @@ from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, expander
 from skastro.losses import barlow_twins_loss
 from skastro.modalities import ImageEmbedder
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 
@@ -52,7 +53,8 @@ class BarlowTwins(Objective):
         Tensor
             A scalar.
         """
-        loss, self.parts = barlow_twins_loss(self.online(first), self.online(second), self.weight)
+        first, second = gather(self.online(first)), gather(self.online(second))
+        loss, self.parts = barlow_twins_loss(first, second, self.weight)
         return loss
 
 

@@ -12,6 +12,7 @@ from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import byol_loss
 from skastro.modalities import ImageEmbedder
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training, ema_update
 
@@ -82,8 +83,8 @@ class BYOL(Objective):
         """
         encoder, projector = self.online
         features = encoder(first)
-        forth = byol_loss(self.predictor(projector(features)), self.target(second))
-        back = byol_loss(self.predictor(self.online(second)), self.target(first))
+        forth = byol_loss(gather(self.predictor(projector(features))), gather(self.target(second)))
+        back = byol_loss(gather(self.predictor(self.online(second))), gather(self.target(first)))
         return (forth + back) / 2, features
 
     def lr_scales(self) -> dict[str, float]:

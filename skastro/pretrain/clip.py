@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import combinations
 from numbers import Integral, Real
@@ -17,6 +18,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
+from skastro import ranks
 from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, fitting, take_names
@@ -94,10 +96,10 @@ class CLIP(Objective):
             A scalar.
         """
         if present is None:
-            pairs = combinations([tower(**arrays) for tower in self.towers], 2)
+            pairs = combinations([ranks.gather(tower(**arrays)) for tower in self.towers], 2)
             return torch.stack([clip_loss(first, second, self.scale) for first, second in pairs]).mean()
-        mask = present.bool().T
-        rows = [self._embed(tower, seen, arrays) for tower, seen in zip(self.towers, mask, strict=True)]
+        own, mask = present.bool().T, ranks.gather(present).bool().T
+        rows = [ranks.gather(self._embed(*each, arrays)) for each in zip(self.towers, own, mask, strict=True)]
         losses = []
         for (first, one), (second, other) in combinations(zip(rows, mask, strict=True), 2):
             both = one & other
@@ -108,14 +110,15 @@ class CLIP(Objective):
         return 0.0 * torch.stack([parameter.sum() for parameter in self.parameters()]).sum()  # still has gradients
 
     @staticmethod
-    def _embed(tower: nn.Module, seen: Tensor, arrays: dict[str, Tensor]) -> Tensor:
-        """Embed the objects that have a modality, if there is a pair; the others' rows are zeros."""
+    def _embed(tower: nn.Module, own: Tensor, seen: Tensor, arrays: dict[str, Tensor]) -> Tensor:
+        """Embed the objects that have a modality, if any rank sees a pair; the others' rows are zeros."""
         if seen.all():
             return tower(**arrays)
         if seen.sum() < 2:  # a batch norm takes no single row
-            return torch.zeros(len(seen), 1, device=seen.device)
-        rows = tower(**{name: array[seen] for name, array in arrays.items()})
-        return rows.new_zeros(len(seen), rows.shape[1]).index_put((seen.nonzero()[:, 0],), rows)
+            return torch.zeros(len(own), 1, device=own.device)
+        with ranks.shared(int(own.sum()), own.device) if ranks.sharing() else nullcontext():
+            rows = tower(**{name: array[own] for name, array in arrays.items()})
+        return rows.new_zeros(len(own), rows.shape[1]).index_put((own.nonzero()[:, 0],), rows)
 
 
 @partial(documented, words=ALIGNMENT)

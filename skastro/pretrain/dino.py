@@ -10,13 +10,14 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from skastro import ranks
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView, block_masks
 from skastro.encoders import ImageEncoder, PrototypeHead, blocks, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update, resolve_device
+from skastro.training import Objective, Training, ema_update, own_generator
 
 __all__ = ["DINO", "DINOEmbedder", "see"]
 
@@ -145,12 +146,13 @@ class DINO(Objective):
         student = self.online[1](torch.cat([rows, *small])).unflatten(0, (-1, len(first)))
         self.means: list[Tensor] = []
         teacher = self._teach(self.target[1](target_rows)).unflatten(0, (2, -1))
-        parts = {"dino_loss": dino_loss(student, teacher, STUDENT)}
+        share = ranks.weight(len(first))
+        parts = {"dino_loss": share * dino_loss(student, teacher, STUDENT)}
         if mask is not None:
             teacher = self._teach(self.target[2](target_hidden))
-            parts["ibot_loss"] = ibot_loss(self.online[2](hidden), teacher, mask, STUDENT)
+            parts["ibot_loss"] = share * ibot_loss(self.online[2](hidden), teacher, mask, STUDENT)
         if self.weights["koleo_loss"]:
-            parts["koleo_loss"] = koleo_loss(rows[: len(first)]) + koleo_loss(rows[len(first) :])
+            parts["koleo_loss"] = torch.stack([koleo_loss(ranks.gather(seen)) for seen in rows.tensor_split(2)]).sum()
         self.parts = {name: part.detach() for name, part in parts.items()}
         return torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
 
@@ -197,12 +199,17 @@ class DINO(Objective):
         self.centers.lerp_(torch.stack(self.means), 1 - CENTER)
 
     def _mask(self, views: Tensor) -> Tensor:
-        return block_masks(len(views), patch_grid(self.online[0], (views.shape[2], views.shape[3])), self.generator)
+        grid = patch_grid(self.online[0], (views.shape[2], views.shape[3]))
+
+        def draw(n: int) -> Tensor:
+            return block_masks(2 * n, grid, self.generator).unflatten(0, (2, -1))
+
+        return ranks.drawn(draw, len(views) // 2, lambda masks, rows: masks[:, rows]).flatten(0, 1)
 
     def _teach(self, logits: Tensor) -> Tensor:
         """Turn the teacher's logits into probabilities that are not the same for all."""
         center = self.centers[len(self.means)]
-        self.means.append(logits.detach().mean(dim=0))
+        self.means.append(ranks.mean_row(logits.detach()))
         if self.centering == "sinkhorn":
             return sinkhorn(logits, self.temperature)
         return torch.softmax((logits - center) / self.temperature, dim=-1)
@@ -403,7 +410,7 @@ class DINOEmbedder(ImageEmbedder):
             self._temperatures(),
             self.ibot_weight,
             self.koleo_weight,
-            torch.Generator(resolve_device(self.device)).manual_seed(torch.initial_seed() + 1),  # not the views' seed
+            own_generator(self.device),
             self.head_norm,
             self.layer_decay,
             self.patch_lr_factor,

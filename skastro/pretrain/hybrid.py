@@ -18,6 +18,7 @@ from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.modalities import ImageEmbedder
 from skastro.pretrain.byol import BYOL, BYOLEmbedder
 from skastro.pretrain.votes import as_votes, make_vote_head
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 from skastro.votes import VoteSchema, get_schema
@@ -68,7 +69,8 @@ class HybridBYOL(Objective):
             A scalar.
         """
         contrastive, features = self.byol.compare(first, second)
-        supervised = dirichlet_multinomial_nll(self.head(features), votes, self.sizes)
+        votes = gather(votes)
+        supervised = dirichlet_multinomial_nll(gather(self.head(features)), votes, self.sizes)
         self.parts = {
             "contrastive_loss": contrastive.detach(),
             "vote_loss": torch.where((votes > 0).any(), supervised.detach(), torch.nan),

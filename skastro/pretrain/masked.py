@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skastro import ranks
 from skastro._docs import SPECTRA, documented
 from skastro.augment.spectra import segments
 from skastro.base import fitting
@@ -46,7 +47,7 @@ class Masks:
         n, width = flux.shape
         length = max(1, min(self.length, width // 2))
         count = max(1, min(self.count, width // 2 // length))
-        return [flux, segments(n, width, count, length, self.generator)]
+        return [flux, ranks.drawn(lambda rows: segments(rows, width, count, length, self.generator), n)]
 
 
 class MaskedSpectrum(Objective):
@@ -89,7 +90,8 @@ class MaskedSpectrum(Objective):
         with torch.no_grad():  # the embedding that the history watches
             self.encoder.pool(tokens, mask)
         split = self.encoder.split
-        return masked_mse(self.decoder(tokens[:, 1:]), split(flux), split(pixel_weights * hidden))
+        whole = (self.decoder(tokens[:, 1:]), split(flux), split(pixel_weights * hidden))
+        return masked_mse(*(ranks.gather(part) for part in whole))
 
 
 @partial(documented, words=SPECTRA)

@@ -8,13 +8,14 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor, nn
 
+from skastro import ranks
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import info_nce
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update
+from skastro.training import Objective, Training, ema_update, own_generator
 
 __all__ = ["MoCo", "MoCoEmbedder"]
 
@@ -47,15 +48,25 @@ class MoCo(Objective):
         Of the loss.
     symmetric : bool
         Average the loss over both assignments of views to networks.
+    generator : torch.Generator
+        Source of the groups, on the device of the training.
     """
 
     queue: Tensor
     place: Tensor
 
     def __init__(
-        self, encoder: nn.Module, width: int, out: int, length: int, temperature: float, symmetric: bool
+        self,
+        encoder: nn.Module,
+        width: int,
+        out: int,
+        length: int,
+        temperature: float,
+        symmetric: bool,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self.generator = generator
         self.online = nn.Sequential(encoder, mlp(width, width, out, norm=False))
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.temperature = temperature
@@ -77,10 +88,10 @@ class MoCo(Objective):
             A scalar.
         """
         self.keys = self._keys(second)
-        loss = info_nce(self.online(first), self.keys, self.queue, self.temperature)
+        loss = info_nce(ranks.gather(self.online(first)), self.keys, self.queue, self.temperature)
         if not self.symmetric:
             return loss
-        back = info_nce(self.online(second), self._keys(first), self.queue, self.temperature)
+        back = info_nce(ranks.gather(self.online(second)), self._keys(first), self.queue, self.temperature)
         return (loss + back) / 2
 
     def update(self, rate: float) -> None:
@@ -99,11 +110,16 @@ class MoCo(Objective):
 
     @torch.no_grad()
     def _keys(self, views: Tensor) -> Tensor:
-        """Encode in random groups, and give the keys back in order."""
-        order = torch.randperm(len(views), device=views.device)
+        """Encode in random groups of the rows of all ranks, of which each takes some, and give all keys in order."""
+        views = ranks.gather(views)
+        order = torch.randperm(len(views), generator=self.generator, device=views.device)
         groups = order.tensor_split(max(1, min(2, len(views) // 2), len(views) // GROUP))
-        keys = torch.cat([self.target(views[group]) for group in groups]).float()
-        return nn.functional.normalize(keys[order.argsort()], dim=1)
+        keys = views.new_zeros(len(views), self.queue.shape[1], dtype=self.queue.dtype)
+        own = ranks.dealt(groups)
+        with ranks.alone():
+            for group in own:
+                keys[group] = self.target(views[group]).to(keys.dtype)
+        return nn.functional.normalize(ranks.total(keys), dim=1)
 
 
 @documented
@@ -222,6 +238,7 @@ class MoCoEmbedder(ImageEmbedder):
             self.queue_length_,
             self.temperature,
             self.symmetric,
+            own_generator(self.device),
         )
 
     def _length(self, n_images: int) -> int:

@@ -11,6 +11,7 @@ from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import nt_xent
 from skastro.modalities import ImageEmbedder
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 
@@ -52,7 +53,7 @@ class SimCLR(Objective):
         Tensor
             A scalar.
         """
-        return nt_xent(self.online(first), self.online(second), self.temperature)
+        return nt_xent(gather(self.online(first)), gather(self.online(second)), self.temperature)
 
 
 @documented

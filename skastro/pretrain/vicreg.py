@@ -11,6 +11,7 @@ from skastro.augment import Augment, MultiView
 from skastro.encoders import ImageEncoder, expander
 from skastro.losses import vicreg_loss
 from skastro.modalities import ImageEmbedder
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 
@@ -54,7 +55,7 @@ class VICReg(Objective):
         Tensor
             A scalar.
         """
-        loss, self.parts = vicreg_loss(self.online(first), self.online(second), self.weights)
+        loss, self.parts = vicreg_loss(gather(self.online(first)), gather(self.online(second)), self.weights)
         return loss
 
 

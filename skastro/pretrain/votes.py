@@ -17,6 +17,7 @@ from skastro.encoders import ImageEncoder, VoteHead
 from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.modalities import ImageEmbedder
+from skastro.ranks import gather
 from skastro.surveys import Survey
 from skastro.training import Objective, Training
 from skastro.votes import VoteSchema, get_schema
@@ -58,7 +59,7 @@ class VotePretraining(Objective):
         Tensor
             A scalar.
         """
-        return dirichlet_multinomial_nll(self.head(self.encoder(view)), votes, self.sizes)
+        return dirichlet_multinomial_nll(gather(self.head(self.encoder(view))), gather(votes), self.sizes)
 
 
 def make_vote_head(width: int, n_answers: int) -> nn.Module:

@@ -2,9 +2,9 @@
 
 from skastro.training.batches import ArrayDataset, BatchSampler, Window, as_batch, source_of
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
-from skastro.training.checkpoints import Checkpoint, current_run, describe_arrays, describe_fit, resumable
+from skastro.training.checkpoints import Checkpoint, current_run, describe_arrays, describe_fit, differences, resumable
 from skastro.training.config import Training, get_training
-from skastro.training.device import draw_seed, resolve_device, uses_bf16
+from skastro.training.device import draw_seed, own_generator, resolve_device, uses_bf16
 from skastro.training.inference import Inference
 from skastro.training.loop import AsGiven, Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
 from skastro.training.optimizer import make_optimizer
@@ -36,6 +36,7 @@ __all__ = [
     "current_run",
     "describe_arrays",
     "describe_fit",
+    "differences",
     "draw_seed",
     "ema_update",
     "free_threads",
@@ -44,6 +45,7 @@ __all__ = [
     "local_seed",
     "make_optimizer",
     "mean_loss",
+    "own_generator",
     "own_state",
     "resolve_device",
     "resumable",

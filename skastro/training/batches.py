@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from skastro import ranks
 from skastro.images import as_pixels
 from skastro.sources import Source
 
@@ -346,7 +347,7 @@ class Window:
 
 
 class BatchSampler(Sampler):
-    """Shuffled rows in batches of nearly equal size, never a batch of one.
+    """Shuffled rows in batches of nearly equal size, never a batch of one; of each batch the part of this rank.
 
     Parameters
     ----------
@@ -376,7 +377,7 @@ class BatchSampler(Sampler):
             order = torch.randperm(len(self.rows), generator=self.generator)
         else:
             order = self.window.order(self.rows, self.generator)
-        return iter(self.rows[order].tensor_split(self.count))
+        return map(ranks.part, self.rows[order].tensor_split(self.count))
 
 
 class ReadAhead:

@@ -14,6 +14,7 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skastro import ranks
 from skastro.training.config import Training
 
 __all__ = ["EarlyStopping", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
@@ -105,12 +106,13 @@ class Monitor(Callback):
         self.started_ = time.perf_counter()
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        net.history.record_batch("rows", net.module_.rows)
         for name, part in net.module_.objective.parts.items():
             net.history.record_batch(name, part.item())
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         seconds = time.perf_counter() - self.started_
-        sizes, losses = zip(*net.history[-1, "batches", :, ("train_batch_size", "train_loss")], strict=True)
+        sizes, losses = zip(*net.history[-1, "batches", :, ("rows", "train_loss")], strict=True)
         values = {
             "loss": float(np.average(losses, weights=sizes)),
             "lr": base_lr(net),
@@ -169,7 +171,7 @@ class EarlyStopping(Callback):
         self.lowest_, self.since_ = float("inf"), 0
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
-        self.losses_.append(self.evaluate())
+        self.losses_.append(ranks.agree(self.evaluate()))
         self.since_ += 1
         if self.losses_[-1] < self.lowest_:  # False for NaN
             self.lowest_, self.since_ = self.losses_[-1], 0
@@ -206,7 +208,7 @@ class Progress(Callback):
         self.bar_.set_description(f"epoch {len(net.history)}/{self.epochs}")
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
-        loss, size = net.history[-1, "batches", -1, ("train_loss", "train_batch_size")]
+        loss, size = net.history[-1, "batches", -1, ("train_loss", "rows")]
         self.bar_.set_postfix(loss=f"{loss:.3f}", lr=f"{base_lr(net):.1e}")
         self.bar_.update(size)
 

@@ -28,10 +28,11 @@ from skorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
+from skastro import ranks
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 
-__all__ = ["Checkpoint", "Run", "current_run", "describe_arrays", "describe_fit", "resumable"]
+__all__ = ["Checkpoint", "Run", "current_run", "describe_arrays", "describe_fit", "differences", "resumable"]
 
 FORMAT = 1  # of the files: raised when their content changes
 SELDOM = 600.0  # seconds between two checkpoints by default
@@ -95,15 +96,19 @@ class Run:
                     saved = state
                 elif not _is_alive(state["process"], found):
                     raise ValueError(
-                        f"{found} is the checkpoint of another fit ({_differences(state['fingerprint'], about)}): "
+                        f"{found} is the checkpoint of another fit ({differences(state['fingerprint'], about)}): "
                         "delete it, choose another folder, or give each fit of a search its own by "
                         "checkpoint='folder/{fit}'."
                     )
+        if len(set(ranks.everyones(None if saved is None else saved["step"]))) > 1:
+            raise ValueError(
+                f"Not all processes see the same checkpoints in {folder}: it must be on a disk they share."
+            )
         return Checkpoint(path, about, self.training.checkpoint_every, saved)
 
     def close(self) -> None:
         """Remove the files of a fit that is over."""
-        for path in self.files:
+        for path in self.files * (ranks.rank() == 0):
             for file in (path, *path.parent.glob(f".{path.name}.*.part")):
                 if file == path or not psutil.pid_exists(int(file.name.split(".")[-2].partition("-")[0])):
                     with suppress(OSError):
@@ -180,10 +185,10 @@ def describe_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Empty where no checkpoints are kept.
+        Empty where nothing is compared: no checkpoints are kept, and this process trains alone.
     """
     about = {}
-    for name, array in arrays.items() if current_run() is not None else ():
+    for name, array in arrays.items() if current_run() is not None or ranks.world_size() > 1 else ():
         size = math.prod(array.shape) * array.dtype.itemsize
         rows = np.arange(len(array))
         if size > WHOLE:
@@ -261,8 +266,18 @@ def _digest(about: Mapping[str, str]) -> str:
     return _hash(json.dumps(dict(about), sort_keys=True).encode())
 
 
-def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """Say in what two fits differ."""
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Say in what two fits differ.
+
+    Parameters
+    ----------
+    there, here : mapping of str to str
+        What `describe_fit` says of each.
+
+    Returns
+    -------
+    str
+    """
     found = []
     for name in (name for name in {**there, **here} if there.get(name) != here.get(name)):
         if name.startswith("values of "):
@@ -391,9 +406,8 @@ class Checkpoint(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         draws = net.module_.draws
         held = [value for module in net.module_.modules() for value in vars(module).values()]
-        found = [
-            value for value in (draws.order, draws.views, draws.steps, *held) if isinstance(value, torch.Generator)
-        ]
+        own = (draws.order, draws.views, draws.steps, draws.seeds)
+        found = [value for value in (*own, *held) if isinstance(value, torch.Generator)]
         # The default one is the user's: `order` takes its place in each step.
         self.generators = list({id(each): each for each in found if each is not torch.default_generator}.values())
         self.monitor, self.schedule = _find(net, Monitor), _find(net, ScheduleCallback)
@@ -407,6 +421,7 @@ class Checkpoint(Callback):
             self.monitor.started_ -= self.saved["seconds"]
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.asked = max(ranks.everyones(self.asked or 0)) or None  # all stop after the same step
         if self.asked is not None or time.monotonic() - self.written >= self.wait:
             self._save(net)
         if self.asked is not None:
@@ -430,7 +445,7 @@ class Checkpoint(Callback):
             self.stopping.weights_ = saved["best"]
             self.stopping.lowest_, self.stopping.since_ = saved["lowest"], saved["since"]
         if self.progress is not None:
-            done = self.progress.n * (saved["epoch"] - 1) + sum(b["train_batch_size"] for b in saved["batches"])
+            done = self.progress.n * (saved["epoch"] - 1) + sum(b["rows"] for b in saved["batches"])
             self.progress.bar_.n = self.progress.bar_.initial = done
 
     def _state(self, net: NeuralNet, ended: bool) -> dict[str, Any]:
@@ -463,9 +478,10 @@ class Checkpoint(Callback):
         }
 
     def _save(self, net: NeuralNet, ended: bool = False) -> None:
-        start, state = time.monotonic(), self._state(net, ended)
+        start = time.monotonic()
         try:
-            _write(self.path, state)
+            if ranks.rank() == 0:
+                _write(self.path, self._state(net, ended))
         except (OSError, RuntimeError) as error:  # the latter is what torch makes of a file that takes no more
             if not self.warned:
                 warnings.warn(

@@ -1,12 +1,15 @@
 """Device, precision, and seed of training."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
-__all__ = ["draw_seed", "resolve_device", "uses_bf16"]
+from skastro import ranks
+
+__all__ = ["draw_seed", "own_generator", "resolve_device", "uses_bf16"]
 
 
 def resolve_device(device: str) -> torch.device:
@@ -79,7 +82,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def draw_seed(random_state: Any) -> int:
-    """Draw the seed of a fit.
+    """Draw the seed of a fit, on which all ranks agree.
 
     Parameters
     ----------
@@ -96,4 +99,26 @@ def draw_seed(random_state: Any) -> int:
     >>> draw_seed(0) == draw_seed(0)
     True
     """
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    seed = int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return seed if isinstance(random_state, Integral) else ranks.agree(seed)
+
+
+def own_generator(device: str) -> torch.Generator:
+    """Make a generator for what an objective draws, seeded by torch's global one, but unlike that of the views.
+
+    Parameters
+    ----------
+    device : str
+        Device of the training, as for `resolve_device`.
+
+    Returns
+    -------
+    torch.Generator
+
+    Examples
+    --------
+    >>> from skastro.training import own_generator
+    >>> own_generator("cpu").device
+    device(type='cpu')
+    """
+    return torch.Generator(resolve_device(device)).manual_seed(torch.initial_seed() + 1)

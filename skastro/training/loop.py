@@ -1,7 +1,7 @@
 """The training loop: an objective, its views and an optimizer, run by skorch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -11,8 +11,10 @@ from sklearn.base import clone
 from skorch import NeuralNet
 from skorch.callbacks import GradientNormClipping
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from skastro import ranks
 from skastro.training.batches import ArrayDataset, BatchSampler, load_batches
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.checkpoints import Checkpoint
@@ -70,7 +72,7 @@ class Objective(nn.Module):
 
 
 class Learner(nn.Module):
-    """One step of training: draw views, run the objective.
+    """One step of training: draw views, run the objective, on this rank's rows of the batch.
 
     Parameters
     ----------
@@ -82,6 +84,11 @@ class Learner(nn.Module):
         Source of what the objective draws.
     bf16 : bool
         If True, run the objective under bfloat16 autocast.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the last batch, over all ranks.
     """
 
     def __init__(self, objective: Objective, views: Any, draws: Randomness, bf16: bool) -> None:
@@ -90,6 +97,13 @@ class Learner(nn.Module):
         self.views = views
         self.draws = draws
         self.bf16 = bf16
+        self.rows = 0
+        self._spread: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no part of this module
+
+    def spread(self) -> None:
+        """Let all ranks begin with the weights of the first, and take the mean of their gradients, if there are any."""
+        if ranks.world_size() > 1:
+            self._spread = (DistributedDataParallel(self.objective, find_unused_parameters=True),)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -104,14 +118,22 @@ class Learner(nn.Module):
         Tensor
             A scalar.
         """
-        device = next(iter(batch.values())).device
+        first = next(iter(batch.values()))
+        device, own = first.device, len(first)
         taken = {name: batch.pop(name) for name in self.views.inputs if name in batch}
-        with self.draws.installed():
+        with ranks.shared(own, device) if self._spread else nullcontext(), self.draws.installed():
             torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
             with torch.no_grad():
                 views = self.views(**taken)
             with bfloat16(device, self.bf16):
-                return self.objective(*views, **batch)
+                loss = (*self._spread, self.objective)[0](*views, **batch)
+            self.rows = ranks.whole(own)
+            return self._of_all(loss) if self._spread else loss
+
+    def _of_all(self, loss: Tensor) -> Tensor:
+        """Let losses have the values of the whole batch; gradients are those of this rank."""
+        self.objective.parts = {name: ranks.mean(part) for name, part in self.objective.parts.items()}
+        return loss + (ranks.mean(loss) - loss.detach())
 
 
 class AsGiven(nn.Module):
@@ -246,7 +268,7 @@ def train(
     held_out : HeldOut, default=None
         Rows to validate on: training stops early, and the best epoch is restored.
     draws : Randomness
-        Order of the rows, and what the objective draws.
+        Order of the rows, and what the objective draws; alike on all ranks.
     training : Training
         Optimizer, schedules, precision, callbacks.
     max_epochs : int or "auto"
@@ -261,14 +283,20 @@ def train(
         If above zero, show a progress bar.
     checkpoint : Checkpoint, default=None
         Where to save the state now and then, and what to go on from.
+
+    Raises
+    ------
+    ValueError
+        If ranks train together and a batch has fewer rows than there are ranks, or the training is to be compiled.
     """
     dataset = ArrayDataset(arrays, device)
     chosen = len(dataset) if rows is None else torch.from_numpy(rows)
     sampler = BatchSampler(chosen, batch_size, draws.order, dataset.window(training.shuffle_window))
+    _check_ranks(sampler, training)
     epochs = auto_epochs(len(sampler.rows), len(sampler)) if max_epochs == "auto" else int(max_epochs)
     callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
-    callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose else []
+    callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose and ranks.rank() == 0 else []
     callbacks += clone(training.callbacks or [], safe=False)
     if held_out is not None:  # last, because it may end the epoch for the callbacks after it
         learner = Learner(objective, held_out.views, draws, bf16=False)
@@ -300,6 +328,7 @@ def train(
         verbose=0,
     )
     net.initialize()
+    net.module_.spread()
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
@@ -307,5 +336,15 @@ def train(
                 net.fit_loop(dataset, epochs=epochs)
             else:
                 checkpoint.run(net, dataset, epochs)
+        monitor.history.update(ranks.agree(monitor.history))
     finally:
         net.notify("on_train_end", X=dataset, y=None)
+
+
+def _check_ranks(sampler: BatchSampler, training: Training) -> None:
+    """Refuse what ranks cannot share."""
+    smallest, count = len(sampler.rows) // len(sampler), ranks.world_size()
+    if smallest < count:
+        raise ValueError(f"{count} processes cannot share a batch of {smallest}: start fewer, or take a larger batch.")
+    if training.compile and count > 1:
+        raise ValueError(f"compile=True is for one process, and {count} train together: set compile=False.")

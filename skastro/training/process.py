@@ -12,6 +12,8 @@ import joblib
 import psutil
 import torch
 
+from skastro import ranks
+
 __all__ = ["Randomness", "bfloat16", "free_threads", "local_seed", "own_state"]
 
 RENEWED = 60.0  # seconds for which the load of the machine is believed
@@ -39,6 +41,8 @@ class Randomness:
         On the device: what is drawn for the views.
     steps : torch.Generator or None
         On the GPU, if that is the device: dropout there.
+    seeds : torch.Generator
+        On the CPU: seeds of what each rank draws by itself in a step that ranks share, alike on all like the others.
     """
 
     def __init__(self, seed: int, device: torch.device | None = None) -> None:
@@ -47,10 +51,13 @@ class Randomness:
         self.order = torch.Generator().manual_seed(seed)
         self.views = torch.Generator(self.device).manual_seed(seed)
         self.steps = torch.Generator(self.device).manual_seed(seed) if self.device.type == "cuda" else None
+        self.seeds = torch.Generator().manual_seed(seed)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Let whatever draws from torch's global generators draw from these inside a block; threads take turns.
+
+        In a step that ranks share, each draws by itself what a network draws, such as dropout.
 
         Examples
         --------
@@ -65,11 +72,18 @@ class Randomness:
         (True, False)
         """
         with own_state(), _lock, ExitStack() as stack:
-            _exchange(stack, self.order, torch.get_rng_state, torch.set_rng_state)
-            if self.steps is not None:
+            order, steps = (self.order, self.steps) if not ranks.sharing() else self._own()
+            _exchange(stack, order, torch.get_rng_state, torch.set_rng_state)
+            if steps is not None:
                 get, put = torch.cuda.get_rng_state, torch.cuda.set_rng_state
-                _exchange(stack, self.steps, partial(get, self.device), partial(put, device=self.device))
+                _exchange(stack, steps, partial(get, self.device), partial(put, device=self.device))
             yield
+
+    def _own(self) -> tuple[torch.Generator, torch.Generator | None]:
+        """Make generators of this rank for a step."""
+        seed = int(torch.randint(2**62, (), generator=self.seeds)) + ranks.rank()
+        steps = None if self.steps is None else torch.Generator(self.device).manual_seed(seed)
+        return torch.Generator().manual_seed(seed), steps
 
 
 def _exchange(stack: ExitStack, generator: torch.Generator, get: Any, put: Any) -> None:

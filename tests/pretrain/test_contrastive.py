@@ -23,7 +23,7 @@ def make(kind, encoder=None, length=64, symmetric=False):
     with local_seed(0):
         encoder = encoder or nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, PIXELS))
         if kind is MoCo:
-            return MoCo(encoder, PIXELS, OUT, length, 0.1, symmetric)
+            return MoCo(encoder, PIXELS, OUT, length, 0.1, symmetric, torch.Generator().manual_seed(0))
         return kind(encoder, PIXELS, 16, OUT, *((0.1,) if kind is SimCLR else ()))
 
 
@@ -134,7 +134,7 @@ def test_only_the_online_network_is_taught(kind):
 @pytest.fixture
 def normed():
     """MoCo whose key network is one batch norm."""
-    moco = MoCo(nn.Flatten(), PIXELS, PIXELS, length=64, temperature=0.1, symmetric=False)
+    moco = MoCo(nn.Flatten(), PIXELS, PIXELS, 64, 0.1, False, torch.Generator().manual_seed(0))
     moco.target = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(PIXELS))
     return moco
 
@@ -142,10 +142,9 @@ def normed():
 @pytest.mark.parametrize(("n", "groups"), [(2, 1), (4, 2), (31, 2), (63, 2), (64, 2), (65, 2), (100, 3), (128, 4)])
 def test_keys_are_normalized_in_groups_of_their_own(normed, n, groups):
     first, second = views(n)
-    with local_seed(7):
-        normed(torch.zeros_like(first), second)  # keys do not depend on the queries
-    with local_seed(7):
-        order = torch.randperm(n).numpy()
+    normed.generator.manual_seed(7)
+    normed(torch.zeros_like(first), second)  # keys do not depend on the queries
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(7)).numpy()
     rows, by_hand = second.flatten(1).double().numpy(), np.empty((n, PIXELS))
     for group in np.array_split(order, groups):
         by_hand[group] = (rows[group] - rows[group].mean(axis=0)) / np.sqrt(rows[group].var(axis=0) + 1e-5)
