@@ -103,7 +103,7 @@ class Learner(nn.Module):
     def spread(self) -> None:
         """Let all ranks begin with the weights of the first, and take the mean of their gradients, if there are any."""
         if ranks.world_size() > 1:
-            self._spread = (DistributedDataParallel(self.objective, find_unused_parameters=True),)
+            self._spread = (DistributedDataParallel(_Together(self.objective), find_unused_parameters=True),)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -134,6 +134,19 @@ class Learner(nn.Module):
         """Let losses have the values of the whole batch; gradients are those of this rank."""
         self.objective.parts = {name: ranks.mean(part) for name, part in self.objective.parts.items()}
         return loss + (ranks.mean(loss) - loss.detach())
+
+
+class _Together(nn.Module):
+    """An objective of which some parameters may have no part in a step, beside one that never has."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+        # Where all parameters have a part, torch advises the user to leave out the search for those that have none.
+        self.idle = nn.Parameter(torch.zeros(1, device=next(objective.parameters()).device))
+
+    def forward(self, *views: Tensor, **batch: Tensor) -> Tensor:
+        return self.objective(*views, **batch)
 
 
 class AsGiven(nn.Module):
