@@ -193,8 +193,9 @@ def main():
     options = parser.parse_args()
     shape = (options.bands, options.side, options.side)
     context, rows = multiprocessing.get_context("spawn"), []
+    what = "embed" if options.embed else "BYOL"
     header(
-        f"{'embed' if options.embed else 'BYOL'} from disk: {options.n} × {options.bands} × {options.side}² float32, batches of {options.batch_size}"
+        f"{what} from disk: {options.n} × {options.bands} × {options.side}² float32, batches of {options.batch_size}"
     )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name in options.formats:
