@@ -19,11 +19,13 @@ from skastro._bounds import Bounds
 from skastro._registry import FORMAT
 from skastro.pixels import Pixels
 from skastro.training import (
+    CallbackSupport,
     HeldOut,
     Inference,
     Monitor,
     Objective,
     Randomness,
+    Tasks,
     Training,
     current_run,
     describe_arrays,
@@ -33,6 +35,7 @@ from skastro.training import (
     own_state,
     resolve_device,
     resumable,
+    tell_fit,
     train,
 )
 
@@ -50,7 +53,7 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
     """
     before = dict(vars(estimator))
     try:
-        with own_state(), resumable(estimator):
+        with own_state(), resumable(estimator), tell_fit(estimator):
             yield
     except BaseException as error:
         if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
@@ -91,7 +94,7 @@ def take_names(estimator: BaseEstimator, source: Any) -> None:
             setattr(estimator, name, getattr(source, name))
 
 
-class BaseModel(BaseEstimator):
+class BaseModel(CallbackSupport, BaseEstimator):
     """Base of every estimator that trains a network: parameters with shorthands, and a fitted state of numbers.
 
     The fitted state is plain values and arrays but for networks, which are kept as arrays and built again: the network
@@ -198,7 +201,7 @@ class BaseModel(BaseEstimator):
             more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
             about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
             checkpoint = run.open(about)
-        with own_state(training.n_threads()):
+        with own_state(training.n_threads()), Tasks(self, "epoch") as tasks:
             train(
                 objective,
                 views,
@@ -214,6 +217,7 @@ class BaseModel(BaseEstimator):
                 device=device,
                 verbose=self.verbose,
                 checkpoint=checkpoint,
+                tasks=tasks,
             )
         for array in arrays.values():
             if isinstance(array, Pixels):
