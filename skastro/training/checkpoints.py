@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from skastro import ranks
+from skastro._registry import CALLBACKS
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 
@@ -231,8 +232,8 @@ def _describe(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """Describe a parameter, and those inside it, in a way that another process repeats."""
     if isinstance(value, BaseEstimator):
         parameters = value.get_params(deep=False)
-        state = value.__getstate__().items()
-        learned = {key: part for key, part in state if key not in parameters and not key.startswith("history")}
+        state, skipped = value.__getstate__().items(), parameters.keys() | CALLBACKS
+        learned = {key: part for key, part in state if key not in skipped and not key.startswith("history")}
         yield name, f"{type(value).__name__} {_stable(learned)}" if learned else type(value).__name__
         for key in sorted(parameters.keys() - IGNORED):
             yield from _describe(f"{name}__{key}", parameters[key])
