@@ -3,7 +3,7 @@
 python benchmarks/sources.py [--n 50000] [--side 64] [--bands 3] [--batch-size 256] [--steps 24] [--window auto]
     [--workers 1] [--encoder resnet10t] [--embed] [--formats memory hdf5-100 ...] [--folder FOLDER]
 
-BYOL, over a ResNet10-t unless told otherwise, on simulated noise with a bright middle, from memory and from each format;
+BYOL, over a ResNet10-t unless told otherwise, on simulated noise with a bright middle, from memory and each format;
 each fit runs in a process of its own, which ends it after some steps. Rates are images per second after the first four
 steps, with what batches were read ahead of them. Memory is what the process has beside mapped files, at its peak, above
 what it had before.
