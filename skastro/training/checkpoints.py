@@ -386,6 +386,7 @@ class Checkpoint(Callback):
                 with suppress(StopTraining):
                     net.fit_loop(dataset, epochs=epochs - len(net.history))
                 self._save(net, ended=True)
+                ranks.wait()
 
     def resume(self, sampler: Sampler, generator: torch.Generator) -> Sampler:
         """Wrap the sampler so that its first epoch goes on where the saved one was left.
@@ -426,6 +427,7 @@ class Checkpoint(Callback):
         if self.asked is not None or time.monotonic() - self.written >= self.wait:
             self._save(net)
         if self.asked is not None:
+            ranks.wait()  # for the first, which writes
             self._obey()
 
     def _restore(self, net: NeuralNet, saved: dict[str, Any]) -> None:
