@@ -2,12 +2,14 @@
 
 import argparse
 import ast
+import json
 import os
 import subprocess
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from time import perf_counter
 from typing import Any
 
@@ -19,6 +21,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
+
+from skastro._facts import in_words
 
 __all__ = ["demo", "main"]
 
@@ -62,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
     info = commands.add_parser("info", help="show what a saved model is and what it was trained on")
     info.add_argument("file", help="a file, or hf-hub:owner/name for the model of a Hugging Face repository")
+    info.add_argument("--json", action="store_true", help="for programs")
     for command, task in {
         "fit": "pretrain on images on disk",
         "embed": "embed images on disk by a saved model",
@@ -370,8 +375,53 @@ def tell(chosen: argparse.Namespace) -> None:
     chosen : argparse.Namespace
         With ``file``, written by `skastro.save`, or ``"hf-hub:owner/name"`` for the model of a Hugging Face repository.
     """
-    import json
-
     from skastro.persistence import describe
 
-    print(json.dumps(describe(chosen.file), indent=2))
+    about = describe(chosen.file)
+    print(json.dumps(about, indent=2) if chosen.json else card(chosen.file, about))
+
+
+def card(name: str, about: Mapping[str, Any]) -> str:
+    """Write a description for readers.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    about : mapping
+        What `skastro.persistence.describe` tells.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from skastro.cli import card
+    >>> about = {"classes": ["sklearn.linear_model._ridge.Ridge"], "provenance": [{"n_images": 40}], "skastro": "0.1.0"}
+    >>> print(card("galaxies.skastro", about))
+    galaxies.skastro, written by skastro 0.1.0
+    <BLANKLINE>
+    What it has seen
+      Images seen   40
+    <BLANKLINE>
+    What it is made of
+      scikit-learn  Ridge
+    """
+    # A class of another library may keep anything under that name.
+    seen = [in_words(facts if isinstance(facts, Mapping) else {"told": facts}) for facts in about["provenance"]]
+    made: dict[str, list[str]] = {}
+    for kind in about["classes"]:
+        library, _, short = kind.partition(".")[0], *kind.rpartition(".")[1:]
+        made.setdefault("scikit-learn" if library == "sklearn" else library, []).append(short)
+    blocks = [("What it has seen", facts) for facts in seen if facts]
+    blocks.append(("What it is made of", {library: ", ".join(names) for library, names in made.items()}))
+    width = max(len(word) for _, facts in blocks for word in facts)
+    lines = [f"{name}, written by skastro {about['skastro'] or 'of an unknown version'}"]
+    for title, facts in blocks:
+        lines += ["", title]
+        lines += [
+            fill(text, 100, initial_indent=f"  {word:{width}}  ", subsequent_indent=" " * (width + 4))
+            for word, text in facts.items()
+        ]
+    return "\n".join(lines)

@@ -38,10 +38,14 @@ def test_demo_does_the_main_job(few_objects, tmp_path, capsys):
     learned = load(tmp_path / "galaxies.skastro")[0].estimator
     assert len(learned.history_["loss"]) == 1
     assert np.isfinite(learned.history_["loss"]).all()
-    main(["info", str(tmp_path / "galaxies.skastro")])
+    main(["info", str(tmp_path / "galaxies.skastro"), "--json"])
     provenance = json.loads(capsys.readouterr().out)["provenance"][0]
     assert provenance["bands"] == ["g", "r", "i"]
     assert provenance["n_images"] == 240
+    main(["info", str(tmp_path / "galaxies.skastro")])
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {"Images seen 240", "Bands g, r, i"} <= set(told)
+    assert any(line.startswith("scikit-learn FrozenEstimator, LogisticRegression") for line in told)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK not a model"])

@@ -26,6 +26,8 @@ EXCUSED = {
     for name in (
         "base.fitting",
         "encoders.patches.hidden_patches",
+        "ranks.alone",
+        "ranks.shared",
         "training.checkpoints.resumable",
         "training.process.bfloat16",
         "training.process.local_seed",
