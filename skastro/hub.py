@@ -171,7 +171,7 @@ def push_to_hub(
     See Also
     --------
     model_card : Read the card before.
-    skastro.load : Load the model, by ``"hf-hub:owner/name"``.
+    skastro.persistence.load : Load the model, by ``"hf-hub:owner/name"``.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
