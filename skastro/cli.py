@@ -124,8 +124,13 @@ def opened(chosen: argparse.Namespace) -> Any:
     Source
     """
     from skastro.datasets import open_images
+    from skastro.datasets.disk import Cutouts
 
-    return open_images(chosen.file, chosen.key, fill=None if chosen.fill is None else value(chosen.fill))
+    fill = None if chosen.fill is None else value(chosen.fill)
+    images = open_images(chosen.file, chosen.key, fill=fill)
+    if chosen.command == "fit" and not isinstance(images.shelf, Cutouts):
+        return images  # the embedder cuts, once it has turned them
+    return open_images(chosen.file, chosen.key, size=chosen.size, fill=fill)
 
 
 def fit_files(chosen: argparse.Namespace) -> None:
@@ -412,7 +417,7 @@ def card(name: str, about: Mapping[str, Any]) -> str:
     seen = [in_words(facts if isinstance(facts, Mapping) else {"told": facts}) for facts in about["provenance"]]
     made: dict[str, list[str]] = {}
     for kind in about["classes"]:
-        library, _, short = kind.partition(".")[0], *kind.rpartition(".")[1:]
+        library, short = kind.partition(".")[0], kind.rpartition(".")[2]
         made.setdefault("scikit-learn" if library == "sklearn" else library, []).append(short)
     blocks = [("What it has seen", facts) for facts in seen if facts]
     blocks.append(("What it is made of", {library: ", ".join(names) for library, names in made.items()}))

@@ -47,7 +47,7 @@ def embed(
         of Parquet take as one table).
     columns : mapping of str to array-like of shape (n,), default=None
         What goes along, such as identifiers and positions: columns in ``.parquet``, arrays in ``.zarr``; beside
-        ``name.npy`` they are ``name.csv``.
+        ``name.npy`` they are ``name.csv``. Bytes, as HDF5 keeps strings, are written as text.
     method : {"transform", "predict", "predict_proba"}, default="transform"
         What the model is asked for; the answers must be numbers.
     part : int, default=16384
@@ -64,7 +64,7 @@ def embed(
     Raises
     ------
     FileExistsError
-        If the file is there already.
+        If the file is there already, or a ``.csv`` of that name.
     FileNotFoundError
         If its folder is not there.
     OSError
@@ -72,8 +72,8 @@ def embed(
     ImportError
         If the library of the format is not installed; the error names skastro's extra.
     ValueError
-        If the suffix is unknown, columns are of another length, the answers are no numbers, or what is unfinished was
-        begun with another model, other objects or other columns.
+        If the suffix is unknown, there are no objects, columns are of another length or one is called ``embedding``,
+        the answers are no numbers, or what is unfinished was begun with another model, other objects or other columns.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: np.asarray(values) for name, values in (columns or {}).items()}
+    columns = {name: _text(np.asarray(values)) for name, values in (columns or {}).items()}
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
@@ -116,6 +116,8 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    if columns and out.suffix == ".npy" and out.with_suffix(".csv").exists():
+        raise FileExistsError(f"{out.with_suffix('.csv')} is there already, where the columns go: remove it or rename.")
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if (library := WRITERS[out.suffix].library) and find_spec(library) is None:
@@ -125,9 +127,24 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:
         raise ValueError(f"part must be a number of rows; got {part!r}.")
+    if not len(X):
+        raise ValueError("There are no objects to embed: X is empty.")
     for name, values in columns.items():
-        if len(values) != len(X):
-            raise ValueError(f"columns has {len(values)} values of {name!r}; there are {len(X)} objects.")
+        if values.shape != (len(X),):
+            raise ValueError(
+                f"columns has {name!r} of shape {values.shape}; there are {len(X)} objects, and each takes one value."
+            )
+        if name == "embedding":
+            raise ValueError("columns has 'embedding', which is the name of what is written: call it otherwise.")
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """Turn bytes into text."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    if values.dtype.kind == "O":
+        return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
+    return values
 
 
 def _numbers(answers: Any) -> np.ndarray:

@@ -74,7 +74,7 @@ class Pixels:
         self.far: dict[int, None] = {}
         # What is usual, where it is known, and the widest range of an image read beside it.
         self.usual, self.known = learned["limit"] / FAR, learned["limit"] < LARGEST * self.unit
-        self.widest = 0.0
+        self.widest = np.zeros(1)  # an array, which `over` shares
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,7 +118,7 @@ class Pixels:
             chunk = np.where(present[:, np.newaxis, np.newaxis, np.newaxis], chunk, 0)
         low, high = extremes(chunk, numbers)
         with np.errstate(over="ignore"):
-            self.widest = max(self.widest, ((high - low) / self.usual)[:, self.known].max(initial=0.0))
+            self.widest[0] = ((high - low) / self.usual)[:, self.known].max(initial=self.widest[0])
         far = np.flatnonzero(present & ((low < self.low) | (high > self.high)).any(axis=1))
         if len(far):
             chunk = chunk.astype(np.float64)
@@ -155,7 +155,7 @@ class Pixels:
         if self.far:
             warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
             self.told = True
-        elif self.known.any() and 0 < self.widest < FLAT:
+        elif self.known.any() and 0 < self.widest[0] < FLAT:
             warnings.warn(
                 "No image varies by a thousandth of what those learned from do: are these in another unit?",
                 UserWarning,
@@ -318,17 +318,19 @@ def _checked(images: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts = [extremes(chunk, rows[start : start + len(chunk)]) for start, chunk in chunks(images)]
     low, high = (np.concatenate(part) for part in zip(*parts, strict=True))
     if images.shape[2] * images.shape[3] > 1:  # a single pixel cannot vary
-        warn_of_constant(low, high)
+        warn_of_constant(low, high, rows)
     return low, high
 
 
-def warn_of_constant(low: np.ndarray, high: np.ndarray) -> None:
+def warn_of_constant(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> None:
     """Refuse images that are all constant, and warn of those that are, and of bands that hold nothing.
 
     Parameters
     ----------
     low, high : ndarray of shape (n, bands)
         Lowest and highest pixel of each band of each image.
+    rows : ndarray of int of shape (n,)
+        Their numbers.
     """
     constant = low.min(axis=1) == high.max(axis=1)
     if constant.all():
@@ -338,7 +340,7 @@ def warn_of_constant(low: np.ndarray, high: np.ndarray) -> None:
     empty = (low == high) & ~constant[:, np.newaxis]
     if empty.any():
         told = [
-            f"band {band} in {column.sum()} (the first is image {np.argmax(column)})"
+            f"band {band} in {column.sum()} (the first is image {rows[np.argmax(column)]})"
             for band, column in enumerate(empty.T)
             if column.any()
         ]

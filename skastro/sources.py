@@ -197,7 +197,9 @@ class Source:
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):
-            if not key or any(part is not Ellipsis and part != slice(None) for part in key[1:]):
+            if not key or not all(
+                part is Ellipsis or (isinstance(part, slice) and part == slice(None)) for part in key[1:]
+            ):
                 raise IndexError("A source is indexed by rows alone; np.asarray(source[rows]) is an array.")
             key = key[0]
         if key is Ellipsis:

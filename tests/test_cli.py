@@ -109,6 +109,26 @@ def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
     np.testing.assert_allclose(np.load(rows), load(model).transform(np.load(cutouts)), rtol=1e-4, atol=1e-5)
 
 
+def test_cutouts_of_any_size_are_cut_to_one(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits", reason="needs the extra files")
+    (tmp_path / "cutouts").mkdir()
+    for place, side in enumerate(np.resize([36, 40, 41], 18)):
+        fits.writeto(tmp_path / "cutouts" / f"{place:02}.fits", np.random.default_rng(place).normal(size=(side, side)))
+    files, model, rows = (str(tmp_path / name) for name in ("cutouts", "sky.skastro", "rows.npy"))
+    main(["fit", files, "--size", "32", "--out", model, *FEW])
+    main(["embed", model, files, "--size", "32", "--columns", "filenames", "--out", rows])
+    assert len(np.load(rows)) == len(pd.read_csv(tmp_path / "rows.csv")) == 18
+
+
+def test_arrays_keep_what_is_outside_the_window_for_fit(cutouts, tmp_path, capsys):
+    model, rows = str(tmp_path / "sky.skastro"), tmp_path / "rows.npy"
+    main(["fit", cutouts, "--size", "16", "--out", model, *FEW])
+    assert "of shape (3, 32, 32)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["embed", model, cutouts, "--size", "12", "--out", str(rows)])
+    assert "12 × 12 pixels are smaller than the window of 16 × 16" in capsys.readouterr().err
+
+
 def test_arrays_of_the_file_go_along(tmp_path):
     h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
     with h5py.File(tmp_path / "sky.h5", "w") as file:

@@ -163,7 +163,10 @@ def test_a_saved_pipeline_predicts_by_its_path(embedder, images, tmp_path):
     [
         ({"out": "rows.fits"}, ValueError, r"must end in \.npy, \.zarr, \.parquet"),
         ({"out": "there.npy"}, FileExistsError, "is there already: remove it, or give another name"),
-        ({"columns": {"ra": [1.0]}}, ValueError, "1 values of 'ra'; there are 23 objects"),
+        ({"columns": {"ra": [1.0]}}, ValueError, r"'ra' of shape \(1,\); there are 23 objects"),
+        ({"columns": {"votes": np.ones((23, 2))}}, ValueError, r"'votes' of shape \(23, 2\); there are 23 objects"),
+        ({"columns": {"embedding": np.ones(23)}}, ValueError, "'embedding', which is the name of what is written"),
+        ({"columns": {"ra": np.ones(23)}, "out": "table.npy"}, FileExistsError, r"table\.csv is there already"),
         ({"out": "nowhere/rows.npy"}, FileNotFoundError, "There is no folder .*nowhere to write"),
         ({"method": "guess"}, ValueError, "method must be 'transform'"),
         ({"part": 0}, ValueError, "part must be a number of rows"),
@@ -171,10 +174,24 @@ def test_a_saved_pipeline_predicts_by_its_path(embedder, images, tmp_path):
 )
 def test_bad_words_are_refused_before_work_starts(embedder, images, tmp_path, settings, error, message):
     (tmp_path / "there.npy").touch()
+    (tmp_path / "table.csv").touch()
     settings = {"out": "rows.npy", "verbose": 0} | settings
     settings["out"] = tmp_path / settings["out"]
     with pytest.raises(error, match=message):
         embed(Dies(embedder, 0), images, **settings)
+
+
+def test_nothing_to_embed_is_refused(embedder, images, tmp_path):
+    with pytest.raises(ValueError, match="There are no objects to embed"):
+        embed(embedder, images[:0], tmp_path / "rows.npy")
+
+
+@pytest.mark.parametrize("kind", ["S", object])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_bytes_are_written_as_text(embedder, images, columns, tmp_path, suffix, kind):
+    known = {"object_id": np.char.encode(columns["object_id"]).astype(kind)}
+    path = embed(embedder, images, tmp_path / f"rows{suffix}", columns=known, verbose=0)
+    assert list(read_columns(path)["object_id"]) == columns["object_id"].tolist()
 
 
 def test_answers_that_are_no_numbers_are_refused(embedder, images, tmp_path):

@@ -29,7 +29,8 @@ from skastro import (
 )
 from skastro.augment import Augment, Flip, InverseVarianceNoise
 from skastro.datasets import open_images, open_spectra
-from skastro.training import ArrayDataset, BatchSampler, Window
+from skastro.training import ArrayDataset, BatchSampler, Window, batches
+from skastro.training.batches import HeldBlocks
 
 TINY = "test_resnet"
 N = 48
@@ -70,6 +71,29 @@ def test_embedding_from_disk_is_that_from_memory(source, fitted):
     assert np.array_equal(fitted.transform(source), expected)
     assert np.array_equal(fitted.transform(source[order[:20]]), fitted.transform(IMAGES[order[:20]]))
     assert np.array_equal(clone(fitted).set_params(training__workers=0).fit(source).transform(source), expected)
+
+
+def test_rows_in_any_order_are_embedded_as_they_lie_and_few_blocks_are_held(source, fitted, small_blocks, monkeypatch):
+    held, release = [], HeldBlocks.release
+
+    def watched(blocks, batch):
+        held.append(len(blocks._blocks))
+        release(blocks, batch)
+
+    monkeypatch.setattr(HeldBlocks, "release", watched)
+    monkeypatch.setattr(batches, "WINDOW_BYTES", 0)
+    order = np.random.default_rng(1).integers(N, size=N)
+    fitted = clone(fitted).set_params(max_epochs=0, batch_size=4, training__workers=0).fit(IMAGES)
+    rows = fitted.transform(source[order])
+    np.testing.assert_allclose(rows, fitted.transform(IMAGES)[order], rtol=1e-4, atol=1e-5)
+    assert max(held) <= 4  # of ten
+
+
+def test_another_unit_is_told_from_disk_as_from_memory(tmp_path, fitted):
+    with h5py.File(tmp_path / "sky.h5", "w") as file:
+        file["images"] = IMAGES * 1e-5
+    with pytest.warns(UserWarning, match="are these in another unit"):
+        fitted.transform(open_images(tmp_path / "sky.h5"))
 
 
 def test_a_fit_from_disk_is_that_from_memory(source, fitted):
@@ -166,6 +190,16 @@ def test_images_far_outside_that_the_sample_missed_are_told(tmp_path, monkeypatc
         BYOLEmbedder(**SETTINGS).fit(open_images(tmp_path / "sky.npy"))
 
 
+def test_the_first_image_of_a_constant_band_is_told_by_its_number_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(pixels, "SOURCE_VALUES", 12 * IMAGES[0].size)
+    monkeypatch.setattr(pixels, "RUNS", 12)
+    constant = IMAGES.copy()
+    constant[8, 1] = 0  # the third that is looked at
+    np.save(tmp_path / "sky.npy", constant)
+    with pytest.warns(UserWarning, match=r"band 1 in 1 \(the first is image 8\)"):
+        FixedImageEmbedder(TINY, random_state=0).fit(open_images(tmp_path / "sky.npy"))
+
+
 def test_model_selection(source):
     pipe = make_pipeline(
         FixedImageEmbedder(TINY, random_state=0, device="cpu"), StandardScaler(), LogisticRegression(max_iter=500)
@@ -254,11 +288,13 @@ class Cut(Callback):
             raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("step", [2, 5, 8])
-def test_a_fit_from_disk_that_was_cut_off_goes_on_bit_for_bit(tmp_path, workers, step):
-    np.save(tmp_path / "sky.npy", np.random.default_rng(0).normal(size=(48, 1, 16, 16)).astype(np.float32))
-    images = open_images(tmp_path / "sky.npy")
+@pytest.mark.parametrize(("ending", "workers"), [(".npy", 2), (".h5", 0), (".h5", 2)])
+@pytest.mark.parametrize("step", [2, 4, 8])  # the checkpoint before the fourth has the whole of an epoch
+def test_a_fit_from_disk_that_was_cut_off_goes_on_bit_for_bit(tmp_path, ending, workers, step):
+    np.save(tmp_path / "sky.npy", IMAGES)
+    with h5py.File(tmp_path / "sky.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES, chunks=(5, 3, 16, 16))
+    images = open_images(tmp_path / f"sky{ending}")
     training = Training(precision="fp32", threads=1, workers=workers, shuffle_window=8)
     embedder = SimCLREmbedder("test_resnet", max_epochs=3, batch_size=16, training=training, random_state=0)
     whole = clone(embedder).fit(images).transform(images)

@@ -274,6 +274,8 @@ def _shelf(path: Any, options: dict[str, Any]) -> Shelf:
     """Tell the format by the name, and of a folder by what is in it."""
     if not isinstance(path, str | PathLike):
         files = [absolute(file) for file in path]
+        if not files:
+            raise ValueError("There are no files in the list that was given for path.")
         return Cutouts(str(Path(files[0]).parent), files, options)
     place = Path(absolute(path))
     stamp(str(place))

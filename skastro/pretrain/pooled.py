@@ -277,8 +277,7 @@ class PooledEmbedder(BaseEmbedder):
         arrays, mask = self.arrays(X, ivar=ivar)
         if not mask.any():
             raise ValueError(f"All {len(mask)} rows are missing: there is nothing to look at.")
-        weights = self._run(Attention, arrays, mask, self._inference())
-        return scatter(np.concatenate(list(weights)), mask, np.nan)
+        return scatter(self._run(Attention, arrays, mask, self._inference()), mask, np.nan)
 
     def embed(self, X: Any, inference: Inference, **metadata: Any) -> np.ndarray:
         """Transform on the device, and with the batch size and the precision, that somebody else asks for.
@@ -297,8 +296,9 @@ class PooledEmbedder(BaseEmbedder):
         ndarray of shape (n, embedding_dim), float32
         """
         arrays, mask = self.arrays(X, **metadata)
-        none = np.empty((0, self._n_features_out), dtype=np.float32)
-        return scatter(np.concatenate([none, *self._run(Pooled, arrays, mask, inference)]), mask, np.nan)
+        if not mask.any():
+            return np.full((len(mask), self._n_features_out), np.nan, dtype=np.float32)
+        return scatter(self._run(Pooled, arrays, mask, inference), mask, np.nan)
 
     def arrays(self, X: Any, name: str = "X", **metadata: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Check rows, and convert those that are present to what the embedder's views take.
@@ -368,14 +368,11 @@ class PooledEmbedder(BaseEmbedder):
 
     def _run(
         self, kind: type[Pooled], arrays: dict[str, np.ndarray], mask: np.ndarray, inference: Inference
-    ) -> Iterator[np.ndarray]:
-        """Run tokens and pool over the rows that are present, batch by batch."""
-        if mask.any():
-            modality = as_modality(self.embedder.estimator)
-            network = kind(Tokens(modality.encoder_), self.head_)
-            present = np.flatnonzero(mask)
-            for _, (rows,) in inference(network, [modality.view()], arrays, present, modality.check_values):
-                yield rows.cpu().numpy()
+    ) -> np.ndarray:
+        """Run tokens and pool over the rows that are present."""
+        modality = as_modality(self.embedder.estimator)
+        network = kind(Tokens(modality.encoder_), self.head_)
+        return inference.mean(network, [modality.view()], arrays, modality.check_values, np.flatnonzero(mask))
 
     def build_head(self) -> nn.Module:
         """Make the pool with fresh weights.

@@ -27,6 +27,7 @@ __all__ = [
     "load_batches",
     "moved",
     "read_ahead",
+    "reading_order",
     "source_of",
 ]
 
@@ -172,6 +173,27 @@ def held(arrays: Mapping[str, Any], batches: Sequence[np.ndarray]) -> tuple[dict
     return kept, blocks
 
 
+def reading_order(arrays: Mapping[str, Any], rows: np.ndarray) -> np.ndarray:
+    """Choose in which order rows are read: as they lie on disk where keeping blocks until then would fill the memory.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Arrays by name, or what stands for them.
+    rows : ndarray of int
+        Rows that will be asked for.
+
+    Returns
+    -------
+    ndarray of int
+        Places in `rows`.
+    """
+    source = source_of(arrays)
+    if source is None or source.nbytes <= WINDOW_BYTES:
+        return np.arange(len(rows))
+    return np.argsort(source.blocks(rows)[0], kind="stable")
+
+
 def read_ahead(
     read: Callable[[dict[str, Any], np.ndarray], Any],
     arrays: Mapping[str, Any],
@@ -204,6 +226,8 @@ def read_ahead(
     >>> list(read_ahead(lambda arrays, rows: arrays["squares"][rows].tolist(), squares, batches, workers=1))
     [[9, 1], [16]]
     """
+    if not batches:  # of an epoch that a checkpoint has the last step of
+        return
     kept, blocks = held(arrays, batches)
     for number, came in enumerate(_in_order(partial(read, kept), batches, workers)):
         for some in blocks:

@@ -56,7 +56,7 @@ class Training(BaseEstimator):
         Further callbacks; cloned for each fit.
     shuffle_window : int or "auto", default="auto"
         Rows among which those of a source on disk are shuffled, and which are held in memory: blocks of rows that lie
-        together come in random order, and each row moves back by up to as many places. ``"auto"`` is as many as 256
+        together come in random order, and each row moves back by up to as many places. ``"auto"`` is as many as 150
         MB hold. From the number of rows on, and for arrays and memory maps always, the order is that of a full
         shuffle.
     workers : int, default=1

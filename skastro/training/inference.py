@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skastro.pixels import Pixels
-from skastro.training.batches import as_batch, read_ahead, source_of
+from skastro.training.batches import as_batch, read_ahead, reading_order, source_of
 from skastro.training.process import bfloat16, own_state
 
 __all__ = ["Inference"]
@@ -154,6 +154,7 @@ class Inference:
         views: Sequence[nn.Module],
         arrays: Mapping[str, np.ndarray],
         check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
+        rows: np.ndarray | None = None,
     ) -> np.ndarray:
         """Average a network's outputs over the views of each row.
 
@@ -167,19 +168,27 @@ class Inference:
             Arrays of equal length.
         check : callable, default=None
             Receives each batch as arrays, and the numbers of its rows.
+        rows : ndarray of int, default=None
+            Rows to look at; None is all.
 
         Returns
         -------
         ndarray of shape (n, ...), float32
         """
-        means = []
-        for _, outputs in self(network, views, arrays, check=check):
+        rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
+        order = reading_order(arrays, rows)
+        means, done = np.empty(0), 0
+        for chosen, outputs in self(network, views, arrays, rows[order], check):
             outputs = [output.float() for output in outputs]
-            means.append((sum(outputs) / len(outputs)).cpu().numpy())
-        return np.concatenate(means)
+            mean = (sum(outputs) / len(outputs)).cpu().numpy()
+            if not done:
+                means = np.empty((len(rows), *mean.shape[1:]), mean.dtype)
+            means[order[done : done + len(chosen)]] = mean
+            done += len(chosen)
+        return means
 
 
 def _some(arrays: Mapping[str, np.ndarray], chosen: np.ndarray) -> dict[str, np.ndarray]:
     """Read rows, as a slice where they follow one another."""
-    rows = slice(chosen[0], chosen[-1] + 1) if chosen[-1] - chosen[0] + 1 == len(chosen) else chosen
+    rows = slice(chosen[0], chosen[-1] + 1) if (np.diff(chosen) == 1).all() else chosen
     return {name: array[rows] for name, array in arrays.items()}

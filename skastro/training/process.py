@@ -189,8 +189,8 @@ def own_state(threads: int | None = None) -> Iterator[None]:
                 torch.set_num_threads(threads)
             if torch.get_default_device().type != "cpu":
                 stack.enter_context(torch.device("cpu"))
-            if torch.is_autocast_enabled("cpu"):
-                stack.enter_context(torch.autocast("cpu", enabled=False))
+            for kind in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(kind, enabled=False))
             if torch.is_inference_mode_enabled():
                 stack.enter_context(torch.inference_mode(False))
             if not torch.is_grad_enabled():

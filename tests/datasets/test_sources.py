@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -16,6 +17,7 @@ import zarr
 from PIL import Image
 
 from skastro.datasets import open_images, open_spectra
+from skastro.datasets.disk import opened
 from skastro.sources import Source
 
 N, SHAPE = 23, (3, 14, 12)
@@ -208,6 +210,13 @@ def test_a_source_is_like_its_array(made):
     assert np.array_equal(list(source[:2]), pixels[:2])
 
 
+@pytest.mark.parametrize("key", [(slice(None), np.array([0, 2])), (slice(None), [0, 2]), (0, 1)])
+def test_bands_are_not_an_index(tmp_path, key):
+    source, _ = npy(tmp_path)
+    with pytest.raises(IndexError, match="A source is indexed by rows alone"):
+        source[key]
+
+
 def test_companions_go_with_the_rows(made):
     make, source, _ = made
     if make in WITHOUT_COLUMNS:
@@ -386,6 +395,29 @@ def test_a_file_that_changes(make, tmp_path):
     os.utime(source.reader.watched, (1, 1))
     with pytest.raises(ValueError, match="has changed since it was opened: open it again"):
         source[1]
+
+
+def test_a_folder_that_holds_other_files_is_refused_by_who_opens_it_later(tmp_path, monkeypatch):
+    for place in range(1, 4):
+        Image.fromarray(np.full((8, 8), place, np.uint8)).save(tmp_path / f"{place}.png")
+    source = open_images(tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
+    assert np.asarray(source)[:, 0, 0, 0].tolist() == [1, 2, 3]
+    monkeypatch.setattr(opened, "_files", OrderedDict())  # as in another process
+    with pytest.raises(ValueError, match="holds other files than when it was opened: open it again"):
+        np.asarray(pickle.loads(pickle.dumps(source)))
+
+
+def test_a_list_without_files():
+    with pytest.raises(ValueError, match="There are no files in the list"):
+        open_images([])
+
+
+def test_integers_that_are_not_there(tmp_path):
+    label = pa.array([1, None, 3], pa.int64())
+    pq.write_table(pa.table({"image": nested(PIXELS[:3]), "label": label}), tmp_path / "sky.parquet")
+    with pytest.raises(ValueError, match="row 1 holds nothing, which int64 has no value for"):
+        open_images(tmp_path / "sky.parquet").column("label")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,13 @@ def test_the_last_of_several_users_restores_the_state():
 def test_autocast_of_the_user_is_left_outside():
     with torch.autocast("cpu", torch.bfloat16), own_state():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    torch.set_autocast_enabled("cuda", True)  # as torch.autocast does where there is a GPU
+    try:
+        with own_state():
+            assert not torch.is_autocast_enabled("cuda")
+        assert torch.is_autocast_enabled("cuda")
+    finally:
+        torch.set_autocast_enabled("cuda", False)
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,9 @@ def _flat(array: Any, fields: list[str], shape: tuple[int, ...], first: int = 0)
             left = [array.type.list_size]  # a tensor, flattened
         _check_lengths(array, left[0], rows, first)
         array, left = array.flatten(), left[1:]
+    if array.null_count and (pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)):
+        row = first + array.is_null().index(True).as_py() * rows // len(array)
+        raise ValueError(f"row {row} holds nothing, which {array.type} has no value for")
     return array.to_numpy(zero_copy_only=False)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class NameReader(FileReader):
     def __init__(self, path: str, files: Sequence[str] | None = None) -> None:
         super().__init__(path, "filenames")
         self.files = files
+        self.names = None if files is not None else opened(self)[1]
         self.shape, self.dtype = (len(self.paths()),), np.dtype(object)
 
     def paths(self) -> Sequence[str | Path]:
@@ -35,11 +37,22 @@ class NameReader(FileReader):
         Returns
         -------
         sequence of path-like
-        """
-        return opened(self) if self.files is None else self.files
 
-    def open(self) -> list[Path]:  # noqa: D102
-        return list_files(self.path)
+        Raises
+        ------
+        ValueError
+            If the folder holds other files than when it was opened first, perhaps in another process.
+        """
+        if self.files is not None:
+            return self.files
+        paths, names = opened(self)
+        if names != self.names:
+            raise ValueError(f"{self.path} holds other files than when it was opened: open it again.")
+        return paths
+
+    def open(self) -> tuple[list[Path], int]:  # noqa: D102
+        paths = list_files(self.path)
+        return paths, crc32("\n".join(path.name for path in paths).encode())
 
     def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
         return np.array([Path(path).name for path in self.paths()[start:stop]], dtype=object)
