@@ -4,8 +4,10 @@ import multiprocessing
 import os
 import pickle
 import sys
+import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import h5py
 import joblib
@@ -18,6 +20,7 @@ from PIL import Image
 
 from skastro.datasets import open_images, open_spectra
 from skastro.datasets.disk import opened
+from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
 
 N, SHAPE = 23, (3, 14, 12)
@@ -406,6 +409,25 @@ def test_a_folder_that_holds_other_files_is_refused_by_who_opens_it_later(tmp_pa
     monkeypatch.setattr(opened, "_files", OrderedDict())  # as in another process
     with pytest.raises(ValueError, match="holds other files than when it was opened: open it again"):
         np.asarray(pickle.loads(pickle.dumps(source)))
+
+
+def test_a_reader_that_goes_while_another_comes_leaves_it_the_file(tmp_path, monkeypatch):
+    source, _ = npy(tmp_path)
+    readers = [source.reader, NpyReader(source.reader.path)]
+    monkeypatch.setattr(opened, "_files", OrderedDict())
+    monkeypatch.setattr(opened, "_users", {})
+    opened.opened(readers[0])
+    del source
+
+    def late(*args):  # as the garbage collector may
+        reference = weakref.ref(*args)
+        if len(readers) > 1:
+            del readers[0]
+        return reference
+
+    monkeypatch.setattr(opened, "weakref", SimpleNamespace(ref=late))
+    assert len(opened.opened(readers[1])) == N
+    assert len(opened._files) == 1
 
 
 def test_a_list_without_files():

@@ -170,13 +170,13 @@ def opened(reader: FileReader) -> Any:
     """
     key = (type(reader), reader.path, reader.stamp, threading.get_ident() if reader.per_thread else 0)
     with _lock:
+        users = _users.setdefault(key, {})  # first, lest another reader that goes now takes the file with it
+        if id(reader) not in users:
+            users[id(reader)] = weakref.ref(reader, partial(_leave, key, id(reader)))
         if key not in _files:
             _files[key] = open_whole(reader.open, reader.path)
             while len(_files) > OPEN:
                 _files.popitem(last=False)
-        users = _users.setdefault(key, {})
-        if id(reader) not in users:
-            users[id(reader)] = weakref.ref(reader, partial(_leave, key, id(reader)))
         _files.move_to_end(key)
         return _files[key]
 
