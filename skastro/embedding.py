@@ -29,7 +29,7 @@ def embed(
     X: Any,
     out: str | os.PathLike[str],
     *,
-    columns: Mapping[str, Any] | None = None,
+    columns: Any = None,
     method: str = "transform",
     part: int = PART,
     verbose: int = 1,
@@ -45,7 +45,7 @@ def embed(
     out : str or path-like
         File to write, by its suffix: ``.npy`` (one array), ``.zarr`` or ``.parquet`` (a folder of parts, which readers
         of Parquet take as one table).
-    columns : mapping of str to array-like of shape (n,), default=None
+    columns : DataFrame or mapping of str to array-like of shape (n,), default=None
         What goes along, such as identifiers and positions: columns in ``.parquet``, arrays in ``.zarr``; beside
         ``name.npy`` they are ``name.csv``. Bytes, as HDF5 keeps strings, are written as text.
     method : {"transform", "predict", "predict_proba"}, default="transform"
@@ -72,7 +72,7 @@ def embed(
     ImportError
         If the library of the format is not installed; the error names skastro's extra.
     ValueError
-        If the suffix is unknown, there are no objects, columns are of another length or one is called ``embedding``,
+        If the suffix is unknown, X is a path or empty, columns are of another length or one is called ``embedding``,
         the answers are no numbers, or what is unfinished was begun with another model, other objects or other columns.
 
     Examples
@@ -90,7 +90,7 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: _text(np.asarray(values)) for name, values in (columns or {}).items()}
+    columns = {name: _text(np.asarray(values)) for name, values in ({} if columns is None else columns).items()}
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
@@ -127,6 +127,8 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:
         raise ValueError(f"part must be a number of rows; got {part!r}.")
+    if isinstance(X, str | os.PathLike):
+        raise ValueError(f"X is the path {str(X)!r}: open it by skastro.datasets.open_images.")
     if not len(X):
         raise ValueError("There are no objects to embed: X is empty.")
     for name, values in columns.items():

@@ -181,6 +181,16 @@ def test_bad_words_are_refused_before_work_starts(embedder, images, tmp_path, se
         embed(Dies(embedder, 0), images, **settings)
 
 
+def test_a_path_is_not_what_it_holds(embedder, tmp_path):
+    with pytest.raises(ValueError, match=r"X is the path 'sky\.h5': open it by skastro\.datasets\.open_images"):
+        embed(embedder, "sky.h5", tmp_path / "rows.npy")
+
+
+def test_a_table_goes_along(embedder, images, columns, tmp_path):
+    path = embed(embedder, images, tmp_path / "rows.npy", columns=pd.DataFrame(columns), verbose=0)
+    pd.testing.assert_frame_equal(pd.DataFrame(read_columns(path)), pd.DataFrame(columns))
+
+
 def test_nothing_to_embed_is_refused(embedder, images, tmp_path):
     with pytest.raises(ValueError, match="There are no objects to embed"):
         embed(embedder, images[:0], tmp_path / "rows.npy")

@@ -304,3 +304,12 @@ def test_a_fit_from_disk_that_was_cut_off_goes_on_bit_for_bit(tmp_path, ending, 
         cut.fit(images)
     assert list((tmp_path / "run").iterdir())
     np.testing.assert_array_equal(embedder.fit(images).transform(images), whole)
+
+
+def test_a_fit_that_goes_on_in_another_order_says_so(source, tmp_path, small_blocks):
+    training = Training(shuffle_window=8, checkpoint=str(tmp_path / "run"), checkpoint_every=0)
+    embedder = SimCLREmbedder(**SETTINGS, training=training)
+    with pytest.raises(RuntimeError, match="power cut"):
+        clone(embedder).set_params(training__callbacks=[Cut(2)]).fit(source)
+    with pytest.warns(UserWarning, match="shuffled among 8 rows, in blocks of 5, before .* now among all rows"):
+        embedder.fit(IMAGES)

@@ -30,12 +30,13 @@ from torch.utils.data import Dataset, Sampler
 
 from skastro import ranks
 from skastro._registry import CALLBACKS
+from skastro.training.batches import BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 
 __all__ = ["Checkpoint", "Run", "current_run", "describe_arrays", "describe_fit", "differences", "resumable"]
 
-FORMAT = 1  # of the files: raised when their content changes
+FORMAT = 2  # of the files: raised when their content changes
 SELDOM = 600.0  # seconds between two checkpoints by default
 SHARE = 100  # of the time is what writing may take by default: one part in so many
 WHOLE = 1 << 26  # bytes of an array up to which all of it is hashed
@@ -388,12 +389,12 @@ class Checkpoint(Callback):
                 self._save(net, ended=True)
                 ranks.wait()
 
-    def resume(self, sampler: Sampler, generator: torch.Generator) -> Sampler:
+    def resume(self, sampler: BatchSampler, generator: torch.Generator) -> Sampler:
         """Wrap the sampler so that its first epoch goes on where the saved one was left.
 
         Parameters
         ----------
-        sampler : Sampler
+        sampler : BatchSampler
             Batches of an epoch, whose order follows from the generator's state at the beginning.
         generator : torch.Generator
             That generator.
@@ -467,6 +468,7 @@ class Checkpoint(Callback):
             "step": self.schedule.step_,
             "epoch": len(net.history),
             "began": self.batches.began,
+            "order": self.batches.order,
             "generators": [generator.get_state() for generator in self.generators],
             "batches": [
                 {name: value for name, value in batch.items() if isinstance(value, int | float)}
@@ -532,16 +534,27 @@ def _find(net: NeuralNet, kind: type) -> Any:
 class _Resumed(Sampler):
     """A sampler that remembers how its epoch began, and whose first epoch goes on from a checkpoint."""
 
-    def __init__(self, sampler: Sampler, generator: torch.Generator, checkpoint: Checkpoint) -> None:
+    def __init__(self, sampler: BatchSampler, generator: torch.Generator, checkpoint: Checkpoint) -> None:
         self.sampler = sampler
         self.generator = generator
         self.checkpoint = checkpoint
         self.began = generator.get_state()
+        window = sampler.window
+        self.order = (
+            "all rows" if window is None else f"{window.length} rows, in blocks of {window.source.reader.block}"
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
         saved, self.checkpoint.saved = self.checkpoint.saved, None
         if saved is not None:
             self.generator.set_state(saved["began"])
+            if saved["order"] != self.order:  # from disk or memory, or as much of a GPU is free: no other fit for that
+                warnings.warn(
+                    f"Rows were shuffled among {saved['order']}, before this fit was cut off, and now among "
+                    f"{self.order}: the epoch may see some of them twice, and others not at all.",
+                    UserWarning,
+                    stacklevel=2,
+                )
         self.began = self.generator.get_state()
         return self._rest(iter(self.sampler), saved)
 
