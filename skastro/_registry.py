@@ -28,6 +28,7 @@ EXPORTED = {
     "skastro.pretrain.simclr": "SimCLREmbedder",
     "skastro.pretrain.vicreg": "VICRegEmbedder",
     "skastro.pretrain.votes": "VoteEmbedder",
+    "skastro.search.look_alikes": "LookAlikes",
     "skastro.surveys": "Survey",
     "skastro.training.config": "Training",
     "skastro.votes.schema": "VoteSchema",

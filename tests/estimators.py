@@ -20,6 +20,7 @@ from skastro import (
     FlowPosterior,
     HybridBYOLEmbedder,
     ImageEncoder,
+    LookAlikes,
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
     PhotoZRegressor,
@@ -45,7 +46,8 @@ def is_estimator(cls):
     """Tell whether scikit-learn's checks apply: it fits and answers, and needs no fitted part to be made."""
     parameters = inspect.signature(cls).parameters.values()
     needs_parts = any(parameter.default is parameter.empty for parameter in parameters)
-    return hasattr(cls, "fit") and (hasattr(cls, "transform") or hasattr(cls, "predict")) and not needs_parts
+    answers = any(hasattr(cls, method) for method in ("transform", "predict", "kneighbors", "score_samples"))
+    return hasattr(cls, "fit") and answers and not needs_parts
 
 
 ESTIMATORS = [cls for cls in REGISTERED.values() if is_estimator(cls)]
@@ -104,6 +106,8 @@ TINY = {
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
     "Deredden": Deredden(),
+    "LookAlikes": LookAlikes(),
+    "LookAlikes, index": LookAlikes(metric="euclidean", backend="usearch"),
 }
 
 
