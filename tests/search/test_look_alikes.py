@@ -171,8 +171,9 @@ def test_more_like_these_and_less_like_those():
     search = fitted(rows)
     both = search.more_like([*range(10), *range(50, 60)])
     assert np.mean(np.argsort(-both)[:80] < 100) > 0.95
-    first = search.more_like(range(10), range(50, 60))
-    assert np.mean(np.argsort(-first)[:40] < 50) > 0.95
+    first = np.argsort(-search.more_like(range(10), range(50, 60)))[:40]
+    assert np.mean(first < 50) > 0.7  # of which a sixth of all rows are
+    assert not np.isin(first, range(50, 100)).any()
     assert_array_equal(search.more_like(0), search.more_like([0]))
 
 
