@@ -54,6 +54,7 @@ OFFERING = [
     "skastro.preprocessing",
     "skastro.pretrain",
     "skastro.pretrained",
+    "skastro.search",
     "skastro.stretches",
     "skastro.surveys",
     "skastro.votes",
