@@ -16,6 +16,7 @@ SMALL = {  # in the order of the gallery
     "plot_hybrid_rings": ["--images", "400", "--epochs", "1", "--counts", "60"],
     "plot_astroclip": ["--pairs", "400", "--epochs", "1", "--align", "10", "--images", "simclr"],
     "plot_supernova_spectra": ["--epochs", "5"],
+    "plot_finding": ["--epochs", "1", "--galaxies", "300"],
     "plot_light_curves": ["--epochs", "2", "--tuning-epochs", "1", "--trees", "100"],
 }
 FIGURES = Path(tempfile.gettempdir(), "skastro-figures")
