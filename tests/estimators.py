@@ -4,7 +4,7 @@ import inspect
 from importlib import import_module
 
 from sklearn.base import clone
-from sklearn.ensemble import HistGradientBoostingClassifier, IsolationForest, RandomForestRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skastro import (
@@ -107,7 +107,7 @@ TINY = {
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
     "Deredden": Deredden(),
-    "ActiveRanking": ActiveRanking(IsolationForest(20, random_state=0), RandomForestRegressor(20, random_state=0)),
+    "ActiveRanking": ActiveRanking(random_state=0),
     "LookAlikes": LookAlikes(),
     "LookAlikes, index": LookAlikes(metric="euclidean", backend="usearch"),
 }
