@@ -7,7 +7,7 @@ Parts: duplicates artifacts active epochs transfer pretraining still; without an
 
 import argparse
 import os
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 
@@ -16,9 +16,10 @@ import pandas as pd
 import torch
 from machine import header
 from scipy.ndimage import affine_transform
+from scipy.spatial.distance import cdist
 from scipy.stats import skew
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
+from sklearn.ensemble import IsolationForest, RandomForestRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -166,8 +167,21 @@ def at_random(rows, scores, rng, seed):
     return rng.permutation(np.flatnonzero(np.isnan(scores)))
 
 
-def by_ranking(rows, scores, rng, seed, alpha=1.0):
-    return ActiveRanking(alpha=alpha, random_state=seed).fit(rows, scores).ranking_
+def by_ranking(rows, scores, rng, seed):
+    return ActiveRanking(random_state=seed).fit(rows, scores).ranking_
+
+
+def by_formula(rows, scores, rng, seed, alpha=1.0):
+    """Rank as Lochner & Bassett (2021): outlier scores, lowered by the scores of what is near."""
+    seen = ~np.isnan(scores)
+    strange = ActiveRanking(random_state=seed).fit(rows).scores_
+    if not seen.any():
+        return np.argsort(-strange, kind="stable")
+    worth = RandomForestRegressor(random_state=seed).fit(rows[seen], scores[seen]).predict(rows) / 5
+    far = cdist(rows, rows[seen]).min(axis=1)
+    trust = np.tanh(np.expm1(alpha * far / far.mean()) + np.arctanh(0.1 + 0.85 * worth))
+    order = np.argsort(-strange * trust, kind="stable")
+    return order[~seen[order]]
 
 
 def by_strangeness(rows, scores, rng, seed):
@@ -193,7 +207,7 @@ CHOICES = {
     "random": at_random,
     "IsolationForest alone": by_strangeness,
     "ActiveRanking": by_ranking,
-    "ActiveRanking, alpha=0": partial(by_ranking, alpha=0.0),
+    "formula of 2021": by_formula,
     "more_like": by_examples,
 }
 
@@ -229,6 +243,7 @@ def active(args):
         for name, choose in CHOICES.items():
             found = [looks(rows, wanted, choose, seed, batch=max(10, len(rows) // 20)) for seed in range(args.seeds)]
             lines.append((task, len(rows), wanted.sum(), name, np.mean(found), min(found), max(found)))
+            print(*lines[-1], flush=True)
     columns = ["what", "objects", "wanted", "choice", "looks to half of them", "least", "most"]
     show(f"Active ranking, {args.seeds} seeds", pd.DataFrame(lines, columns=columns))
 

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist
-from sklearn.ensemble import IsolationForest, RandomForestRegressor
-from sklearn.linear_model import Ridge
 from sklearn.neighbors import LocalOutlierFactor
 
 import skastro
@@ -32,33 +30,36 @@ def test_before_anybody_looked_the_strangest_come_first():
 
 
 def test_what_is_like_the_liked_comes_next_and_what_was_seen_comes_no_more():
-    ranking = ActiveRanking(alpha=0, random_state=0).fit(X, scored())
+    ranking = ActiveRanking(random_state=0).fit(X, scored())
     assert set(ranking.ranking_[:2]) == {303, 304}
     assert_array_equal(np.sort(ranking.ranking_), np.flatnonzero(np.isnan(scored())))
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_the_formula_is_that_of_the_paper(alpha):
-    y, detector, regressor = scored(), IsolationForest(random_state=1), RandomForestRegressor(random_state=1)
-    S = -detector.fit(X).score_samples(X)
-    S = (S - S.min()) / (S.max() - S.min())
-    known = ~np.isnan(y)
-    U = 0.1 + 0.85 * regressor.fit(X[known], y[known]).predict(X) / 5
-    d = cdist(X, X[known]).min(axis=1)
-    expected = S * np.tanh(np.exp(alpha * d / d.mean()) - 1 + np.arctanh(U))
-    assert_allclose(ActiveRanking(detector, regressor, alpha=alpha).fit(X, y).predict(X), expected, rtol=1e-6)
+@pytest.mark.parametrize("explore", [0.0, 0.5, 2.0])
+def test_the_bound_is_that_of_a_gaussian_process(explore):
+    y = scored()
+    known, rows, level = ~np.isnan(y), (X - X.mean(axis=0)) / X.std(axis=0), 15 / 11 / 5
+    kernel = 0.25 * np.exp(-cdist(rows, rows[known], "sqeuclidean") / 2 / 2)
+    inverse = np.linalg.inv(kernel[known] + 0.05 * np.eye(11))
+    mean = level + kernel @ inverse @ (y[known] / 5 - level)
+    deviation = np.sqrt(0.25 - np.einsum("nm,mk,nk->n", kernel, inverse, kernel))
+    found = ActiveRanking(explore=explore, random_state=0).fit(X, y).predict(X)
+    assert_allclose(found, mean + explore * deviation, rtol=1e-6)
 
 
-def test_the_scale_of_the_scores_does_not_matter_and_zeros_alone_are_boring():
+def test_the_scale_of_the_scores_does_not_matter():
     one, other = (ActiveRanking(random_state=0).fit(X, factor * scored()) for factor in (1, 0.2))
     assert_allclose(one.scores_, other.scores_)
-    boring = ActiveRanking(random_state=0, alpha=0).fit(X, np.where(scored() > 0, np.nan, scored()))
-    fresh = ActiveRanking(random_state=0).fit(X)
-    assert_allclose(boring.scores_, 0.1 * fresh.scores_)
 
 
-def test_detectors_and_regressors_of_scikit_learn_serve():
-    ranking = ActiveRanking(LocalOutlierFactor(novelty=True), Ridge()).fit(X, scored())
+def test_after_nothing_but_boredom_comes_what_is_unlike_it():
+    y = np.where(scored() > 0, np.nan, scored())
+    first = ActiveRanking(random_state=0).fit(X, y).ranking_[:5]
+    assert cdist(X[first], X[y == 0]).min() > cdist(X[::7], X[y == 0]).min(axis=1).mean()
+
+
+def test_a_detector_of_scikit_learn_serves():
+    ranking = ActiveRanking(LocalOutlierFactor(novelty=True)).fit(X)
     assert np.isfinite(ranking.predict(X + 100)).all()
     assert ranking.predict(X + 1e6).max() <= 1
 
@@ -79,7 +80,7 @@ WRONG = {
     "row 0 has inf": lambda: ActiveRanking().fit(X[:3], [np.inf, 0, 1]),
     "one score per row": lambda: ActiveRanking().fit(X, [1.0]),
     "contains NaN": lambda: ActiveRanking().fit(np.full((3, 2), np.nan)),
-    "'alpha' parameter": lambda: ActiveRanking(alpha=-1).fit(X),
+    "'explore' parameter": lambda: ActiveRanking(explore=-1).fit(X),
     "expecting 2 features": lambda: ActiveRanking().fit(X).predict(X[:, :1]),
 }
 
