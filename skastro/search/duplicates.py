@@ -105,9 +105,9 @@ def find_duplicates(
     position = None if ra is None and dec is None else check_positions(ra, dec)
     if images is not None:
         images = _check(as_rows(images, "images", cure="cut them to one size"), n_neighbors, min_correlation, max_shift)
-    n = len(position[0]) if images is None else len(images)
-    if position is not None and len(position[0]) != n:
-        raise ValueError(f"ra and dec must be one per image; there are {len(position[0])} of them, and {n} images.")
+    n = len(images) if position is None else len(position[0])
+    if images is not None and len(images) != n:
+        raise ValueError(f"ra and dec must be one per image; there are {n} of them, and {len(images)} images.")
     close = np.empty((0, 2), np.int64) if position is None else _close(*position, radius)
     alike = np.empty((0, 2), np.int64) if images is None else _alike(images, n_neighbors, verbose)
     pairs = np.unique(np.concatenate([close, alike]), axis=0)

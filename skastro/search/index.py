@@ -116,7 +116,7 @@ def candidates(index: Any, queries: np.ndarray, k: int, own: np.ndarray | None) 
     count = min(k + SPARE + 1, len(index))
     found = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, threads=torch.get_num_threads())
     keys = np.atleast_2d(found.keys).astype(np.int64)
-    counts = getattr(found, "counts", keys.shape[1])  # a single query is answered by another class
+    counts: Any = getattr(found, "counts", keys.shape[1])  # a single query is answered by another class
     known = np.arange(keys.shape[1]) < np.atleast_1d(counts)[:, np.newaxis]
     if own is not None:
         known &= keys != own[:, np.newaxis]

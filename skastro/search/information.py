@@ -75,7 +75,7 @@ def expected_information_gain(
     means = np.concatenate([(block / block.sum(-1, keepdims=True)).mean(axis=0) for block in blocks.values()], axis=1)
     coming = np.rint(n_volunteers * schema.asked(means)).astype(np.int64)
     gains = {name: _gain(block, n) for (name, block), n in zip(blocks.items(), coming.T, strict=True)}
-    return sum(gains.values()) if question is None else gains[question]
+    return np.sum([*gains.values()], axis=0) if question is None else gains[question]
 
 
 def _check(concentrations: Any, schema: VoteSchema | None, question: str | None, n_volunteers: int) -> np.ndarray:

@@ -94,6 +94,8 @@ class LookAlikes(BaseEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
     }
+    ra_: Any
+    dec_: Any
     # Requested by default: they have only one possible use.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ids": True, "ra": True, "dec": True}
 
@@ -158,7 +160,7 @@ class LookAlikes(BaseEstimator):
 
     def kneighbors(
         self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    ) -> Any:
         """Find the nearest rows of each embedding.
 
         Parameters
@@ -201,7 +203,7 @@ class LookAlikes(BaseEstimator):
         radius: float = 3.0,
         n_neighbors: int | None = None,
         return_distance: bool = True,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    ) -> Any:
         """Find the nearest rows of some rows, which are named by number, identifier or position.
 
         Parameters
