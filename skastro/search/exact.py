@@ -45,9 +45,9 @@ def parts(n: int, size: int) -> Iterator[slice]:
     n, size : int
         Number of rows, and of rows in a part.
 
-    Yields
-    ------
-    slice
+    Returns
+    -------
+    iterator of slice
 
     Examples
     --------

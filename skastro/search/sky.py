@@ -22,7 +22,8 @@ def check_positions(ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    ra, dec : ndarray of shape (n,), float64
+    ra : ndarray of shape (n,), float64
+    dec : ndarray of shape (n,), float64
 
     Raises
     ------
