@@ -44,8 +44,8 @@ def compare(n, n_queries, folder):
     centers = rng.normal(size=(200, 128))
     rows, queries = simulate(rng, n, 128, centers), simulate(rng, n_queries, 128, centers)
     rival = NearestNeighbors(n_neighbors=K, metric="cosine", algorithm="brute").fit(rows)
-    exact, approximate = LookAlikes(K).fit(rows), LookAlikes(K, backend="usearch")
-    _, building = timed(approximate.fit, rows)
+    exact = LookAlikes(K).fit(rows)
+    approximate, building = timed(LookAlikes(K, backend="usearch").fit, rows)
     work = {
         "scikit-learn, brute": rival.kneighbors,
         "torch, bare": lambda some: bare(rows, some),
@@ -91,9 +91,10 @@ def from_disk(n, folder, width=512):
     search, fitting = timed(LookAlikes(K).fit, rows)
     for many in (1, 100):
         _, spent = timed(search.kneighbors_of, np.arange(many))
-        print(f"{n:,} × {width} half-precision rows on disk: {many} queries in {spent:.1f} s")
+        print(f"{n:,} × {width} half-precision rows on disk: {many} queries in {spent:.1f} s", flush=True)
     print(
-        f"fit (one pass) in {fitting:.1f} s; anonymous memory grew by {memory.growth() / 2**20:.0f} MB (target 1,000)"
+        f"fit (one pass) in {fitting:.1f} s; anonymous memory grew by {memory.growth() / 2**20:.0f} MB (target 1,000)",
+        flush=True,
     )
 
 
@@ -107,9 +108,9 @@ def main():
     header("Similarity search, simulated rows")
     print(f"{torch.get_num_threads()} threads, {args.rows:,} × 128, {args.queries} queries, k = {K}")
     with TemporaryDirectory(dir=args.folder) as place:
-        compare(args.rows, args.queries, Path(place))
         if args.big:
             from_disk(args.big, Path(place))
+        compare(args.rows, args.queries, Path(place))
 
 
 if __name__ == "__main__":
