@@ -27,7 +27,13 @@ def few_objects(monkeypatch):
 def test_demo_does_the_main_job(few_objects, tmp_path, capsys):
     main(["demo", "--out", str(tmp_path), "--epochs", "1", "--galaxies", "240"])
     told = capsys.readouterr().out
-    assert {file.name for file in tmp_path.iterdir()} == {"galaxies.skastro", "label-sweep.png", "look-alikes.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "galaxies.skastro",
+        "label-sweep.png",
+        "look-alikes.png",
+        "map.html",
+        "map.png",
+    }
     assert "Real sky: 96 objects" in told
     assert "48 of 48 predictions agree" in told
     methods = ("SimCLR", "untrained encoder", "raw pixels")
