@@ -132,4 +132,3 @@ def add_images(parser: ArgumentParser, formats: str) -> None:
     parser.add_argument("--key", help="name of the array or column of the images")
     parser.add_argument("--fill", help="what takes the place of missing pixels: a number, or median")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
-

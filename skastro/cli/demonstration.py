@@ -43,7 +43,7 @@ def demo(out: Path, *, epochs: int = 8, galaxies: int = 1000) -> None:
     with threadpool_limits(free_threads()):  # of the heads too
         real_galaxies(out, epochs)
         simulated_survey(out, epochs, galaxies)
-    print(f"\nDone in {perf_counter() - start:.0f} s. Pictures, the model, and a map to look around in (map.html) are in {out}/.")
+    print(f"\nDone in {perf_counter() - start:.0f} s. Pictures, a map to look around in, and the model are in {out}/.")
 
 
 def real_galaxies(out: Path, epochs: int) -> None:
@@ -56,8 +56,8 @@ def real_galaxies(out: Path, epochs: int) -> None:
     epochs : int
         Passes over the images.
     """
-    from skastro.datasets import load_hubble_deep_field
     from skastro import explore
+    from skastro.datasets import load_hubble_deep_field
     from skastro.plotting import EmbeddingMapDisplay, LookAlikesDisplay
 
     field = load_hubble_deep_field()
