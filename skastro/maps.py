@@ -1,0 +1,280 @@
+"""Maps of embeddings: a few coordinates in which neighbors stay neighbors, for looking at."""
+
+import warnings
+from importlib.util import find_spec
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags, check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skastro.inputs import check_rows
+
+__all__ = ["EmbeddingMap"]
+
+FEWEST = 4  # rows of a map
+LOOKED_AT = 2000  # rows by which trustworthiness is judged: it compares all pairs
+SPREAD = 10.0  # how far the components reach that UMAP starts from
+BATCH = 4096  # new rows that are placed in one go
+
+
+class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Map embeddings to two coordinates: scale, principal components, then UMAP, t-SNE or the components themselves.
+
+    The maps of [1]_ (200 components, then UMAP) and [2]_. UMAP and t-SNE start from the first components, as [3]_
+    advise, so that the rough order of a map repeats from seed to seed.
+
+    Parameters
+    ----------
+    method : {"auto", "umap", "tsne", "pca"}, default="auto"
+        UMAP, which needs umap-learn (``pip install skastro[maps]``); t-SNE, slow beyond some ten thousand rows; or the
+        first principal components. ``"auto"`` is UMAP where it is installed, else the components.
+    n_components : int, default=2
+        Number of coordinates, from 1 to 3.
+    pca_components : int, default=200
+        Principal components that UMAP and t-SNE see; fewer where there are fewer rows or columns.
+    n_neighbors : int, default=15
+        Neighbors that UMAP keeps together, the perplexity of t-SNE, and the neighbors among which a new row is placed.
+    min_dist : float, default=0.1
+        How near to each other UMAP puts points.
+    random_state : int, RandomState instance or None, default=None
+        An int makes `fit` repeat, and UMAP run on one thread.
+
+    Attributes
+    ----------
+    method_ : str
+        The method in use.
+    positions_ : ndarray of shape (n, n_components)
+        The map of the rows of `fit`.
+    rows_ : ndarray of shape (n, k)
+        Their principal components, among which new rows find their neighbors; not there for ``"pca"``.
+    trustworthiness_ : float
+        From 0 to 1: how far the neighbors in the map are neighbors in the embedding too, judged on up to 2,000 of the
+        rows and 15 neighbors of each. 1 is a map that invents no neighbor.
+    scaler_ : StandardScaler
+        Mean and scale of each column.
+    pca_ : PCA
+        The principal components.
+    n_features_in_ : int
+        Number of columns.
+
+    See Also
+    --------
+    skastro.plotting.EmbeddingMapDisplay : Draw a map.
+    skastro.explore : Make a page to look around in one.
+
+    Notes
+    -----
+    What a map is not. UMAP and t-SNE keep neighborhoods: distances between groups, their sizes and their densities mean
+    little, and another seed gives another map. Measure in the embedding, look at the map.
+
+    t-SNE has no way to place a new row, and UMAP's own moves the new rows of a batch together, so that the place of a
+    row depends on the others. Here `transform` puts a new row at the mean of its nearest neighbors in `fit`, weighted
+    by one over their distance: alone or in a batch it gets the same place, a row of `fit` its own. What is like nothing
+    in `fit` still lands among it.
+
+    References
+    ----------
+    .. [1] Hayat et al. (2021), "Self-supervised representation learning for astronomical images",
+       `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_.
+    .. [2] Slijepcevic et al. (2023), "Radio Galaxy Zoo: Towards building the first multi-purpose foundation
+       model for radio astronomy with self-supervised learning", `arXiv:2305.16127
+       <https://arxiv.org/abs/2305.16127>`_.
+    .. [3] Kobak & Linderman (2021), "Initialization is critical for preserving global data structure in both t-SNE and
+       UMAP", Nature Biotechnology 39, 156.
+    .. [4] McInnes et al. (2018), "UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction",
+       `arXiv:1802.03426 <https://arxiv.org/abs/1802.03426>`_.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skastro import EmbeddingMap
+    >>> digits = load_digits()
+    >>> sky = EmbeddingMap(method="pca").fit(digits.data)
+    >>> sky.transform(digits.data[:5]).shape, sky.method_
+    ((5, 2), 'pca')
+    >>> print(f"{sky.trustworthiness_:.2f}")
+    0.82
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "method": [StrOptions({"auto", "umap", "tsne", "pca"})],
+        "n_components": [Interval(Integral, 1, 3, closed="both")],
+        "pca_components": [Interval(Integral, 1, None, closed="left")],
+        "n_neighbors": [Interval(Integral, 2, None, closed="left")],
+        "min_dist": [Interval(Real, 0, 1, closed="both")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        method: str = "auto",
+        *,
+        n_components: int = 2,
+        pca_components: int = 200,
+        n_neighbors: int = 15,
+        min_dist: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.method = method
+        self.n_components = n_components
+        self.pca_components = pca_components
+        self.n_neighbors = n_neighbors
+        self.min_dist = min_dist
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn the map of embeddings.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Embeddings, such as an embedder's `transform` gives. At least 4 rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        EmbeddingMap
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing or infinite, or there are too few rows or columns.
+        ImportError
+            If the method is UMAP and umap-learn is not installed.
+        """
+        self._validate_params()
+        X = self._check(X, reset=True)
+        if X.shape[1] < self.n_components:
+            raise ValueError(
+                f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
+            )
+        self.method_ = _chosen(self.method)
+        random = check_random_state(self.random_state)
+        self.scaler_ = StandardScaler().fit(X)
+        n_components = min(max(self.pca_components, self.n_components), *X.shape)
+        self.pca_ = PCA(n_components, random_state=random.randint(2**31 - 1)).fit(self.scaler_.transform(X))
+        rows = self._components(X)
+        if self.method_ == "pca":
+            self.positions_ = rows[:, : self.n_components]
+            self.__dict__.pop("rows_", None)
+        else:
+            self.positions_ = self._learned(rows, random).astype(X.dtype)
+            self.rows_ = rows
+        self.trustworthiness_ = _trustworthiness(rows, self.positions_, random)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Learn the map of embeddings and return it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Embeddings.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ndarray of shape (n, n_components)
+            ``positions_``.
+        """
+        return self.fit(X).positions_.copy()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Place embeddings in the map.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Embeddings, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n_components)
+            Float32 if `X` is float32, else float64.
+        """
+        check_is_fitted(self)
+        X = self._check(X, reset=False)
+        rows = self._components(X)
+        if self.method_ == "pca":
+            return rows[:, : self.n_components]
+        search = NearestNeighbors(n_neighbors=min(self.n_neighbors, len(self.rows_))).fit(self.rows_)
+        places = [self._among_neighbors(search, rows[part]) for part in gen_batches(len(rows), BATCH)]
+        return np.concatenate(places).astype(X.dtype)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.positions_.shape[1]
+
+    def _check(self, X: Any, reset: bool) -> np.ndarray:
+        fewest = FEWEST if reset else 1
+        return check_rows(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=fewest)
+
+    def _components(self, X: np.ndarray) -> np.ndarray:
+        return self.pca_.transform(self.scaler_.transform(X))
+
+    def _learned(self, rows: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        n_neighbors = min(self.n_neighbors, len(rows) - 1)
+        start = rows[:, : self.n_components]
+        start = start / max(np.abs(start).max(), np.finfo(rows.dtype).tiny)
+        if self.method_ == "tsne":
+            # Of a spread of 1e-4, as scikit-learn's own start has it.
+            start = (1e-4 * start / max(start[:, 0].std(), 1e-12)).astype(np.float32)
+            tsne = TSNE(self.n_components, perplexity=n_neighbors, init=start, random_state=random)
+            return tsne.fit_transform(rows)
+        seed = None if self.random_state is None else random.randint(2**31 - 1)
+        reducer = _umap().UMAP(
+            n_neighbors=n_neighbors,
+            n_components=self.n_components,
+            min_dist=self.min_dist,
+            init=(SPREAD * start).astype(np.float32),
+            random_state=seed,
+            n_jobs=-1 if seed is None else 1,
+        )
+        return reducer.fit_transform(rows)
+
+    def _among_neighbors(self, search: NearestNeighbors, rows: np.ndarray) -> np.ndarray:
+        """Return the mean place of the nearest rows, weighted by one over their distance."""
+        neighbors = search.kneighbors(rows, return_distance=False)
+        # The search takes differences of squares, in which that of a row to itself is not quite zero.
+        distances = np.linalg.norm(rows[:, np.newaxis] - self.rows_[neighbors], axis=2).astype(np.float64)
+        nearest = np.maximum(distances.min(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        weights = nearest / np.maximum(distances, nearest)
+        return np.einsum("nk,nkc->nc", weights / weights.sum(axis=1, keepdims=True), self.positions_[neighbors])
+
+
+def _chosen(method: str) -> str:
+    if method == "auto":
+        return "pca" if find_spec("umap") is None else "umap"
+    return method
+
+
+def _umap() -> Any:
+    """Import umap-learn only when a map is made: it compiles for seconds."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # that TensorFlow is not there
+            import umap
+    except ImportError as error:
+        raise ImportError('EmbeddingMap(method="umap") needs umap-learn: pip install skastro[maps].') from error
+    return umap
+
+
+def _trustworthiness(rows: np.ndarray, positions: np.ndarray, random: np.random.RandomState) -> float:
+    some = random.permutation(len(rows))[:LOOKED_AT]
+    return float(trustworthiness(rows[some], positions[some], n_neighbors=min(15, (len(some) - 1) // 2)))
