@@ -343,9 +343,10 @@ function redrawOverlay() {
 function draw() {
   if (awaited.base) {
     drawPoints();
-    if (showingThumbnails && thumbnails) drawGrid();
+    if (showingThumbnails) drawGrid();
   }
   drawOverlay();
+  performance.mark("drawn");
   awaited = { base: false, overlay: false };
 }
 
@@ -354,17 +355,22 @@ function radius() {
   return small * Math.min(Math.max((view.scale / view.whole) ** 0.4, 1), 3);
 }
 
+// The lines of a disk: where, and half as wide.
+function disk(reach) {
+  const lines = [];
+  for (let line = -reach; line <= reach; line++) lines.push([line, Math.floor(Math.sqrt((reach + 0.5) ** 2 - line ** 2))]);
+  return lines;
+}
+
 function drawPoints() {
   const [width, height] = [points.width, points.height];
   const pixels = new Uint32Array(frame.data.buffer);
   pixels.fill(background);
-  const reach = radius() * view.ratio;
-  const spans = []; // of a disk: line, half its width
-  for (let line = -Math.floor(reach); line <= reach; line++) spans.push([line, Math.floor(Math.sqrt(reach ** 2 - line ** 2))]);
+  const spans = disk(Math.round(radius() * view.ratio));
   const scale = view.scale * view.ratio;
   const left = width / 2 - view.x * scale;
   const top = height / 2 + view.y * scale;
-  const edge = Math.ceil(reach);
+  const edge = spans[spans.length - 1][0];
   for (let turn = selected ? 0 : 1; turn < 2; turn++) {
     const from = turn ? colors : dimmed;
     for (let i = 0; i < n; i++) {
@@ -383,18 +389,23 @@ function drawPoints() {
 }
 
 const CELL = 56; // of the grid of thumbnails, in pixels of the page
+const grid = new Map(); // from a cell to its object
 
-function drawGrid() {
-  const taken = new Set();
+function cellOf(x, y) {
   // The grid moves with the map, so that a thumbnail stays while the map is moved.
   const [shiftX, shiftY] = [view.x * view.scale, -view.y * view.scale].map((shift) => -(shift % CELL));
+  return [Math.floor((x - shiftX) / CELL), Math.floor((y - shiftY) / CELL), shiftX, shiftY];
+}
+const cellKey = (column, line) => column * 4096 + line;
+
+function drawGrid() {
+  grid.clear();
   for (let i = 0; i < n; i++) {
     if (slotOf(i) < 0 || (selected && !selection[i])) continue;
-    const [column, line] = [Math.floor((across(i) - shiftX) / CELL), Math.floor((down(i) - shiftY) / CELL)];
-    if (column < -1 || line < -1 || column * CELL > view.width || line * CELL > view.height) continue;
-    const cell = column * 4096 + line;
-    if (taken.has(cell)) continue;
-    taken.add(cell);
+    const [column, line, shiftX, shiftY] = cellOf(across(i), down(i));
+    if (column < -2 || line < -2 || column * CELL > view.width + CELL || line * CELL > view.height + CELL) continue;
+    if (grid.has(cellKey(column, line))) continue;
+    grid.set(cellKey(column, line), i);
     const [x, y] = [shiftX + column * CELL + 2, shiftY + line * CELL + 2].map((value) => value * view.ratio);
     drawThumbnail(base, i, x, y, (CELL - 4) * view.ratio);
   }
@@ -473,6 +484,12 @@ function nearest(x, y, reach) {
     if (distance < least) [best, least] = [i, distance];
   }
   return best;
+}
+
+// The object of the thumbnail that is pointed at, or else the nearest.
+function pointedAt(x, y) {
+  const inCell = showingThumbnails ? grid.get(cellKey(...cellOf(x, y))) : undefined;
+  return inCell ?? nearest(x, y, 14);
 }
 
 function isInside(corners, x, y) {
@@ -729,7 +746,7 @@ map.addEventListener("pointerdown", (event) => {
 map.addEventListener("pointermove", (event) => {
   const [x, y] = spot(event);
   if (!held) {
-    const row = nearest(x, y, 14);
+    const row = pointedAt(x, y);
     map.style.cursor = row >= 0 ? "pointer" : "";
     hover(row);
     return;
@@ -746,7 +763,7 @@ map.addEventListener("pointermove", (event) => {
 map.addEventListener("pointerup", (event) => {
   if (!held) return;
   if (path.length > 2) selectInside(path);
-  else if (!held.moved) choose(nearest(...spot(event), 14));
+  else if (!held.moved) choose(pointedAt(...spot(event)));
   held = null;
   path = [];
   redrawOverlay();
@@ -774,8 +791,10 @@ function toggleLasso() {
 }
 
 function toggleThumbnails() {
+  if (!thumbnails) return;
   showingThumbnails = !showingThumbnails;
   element("pictures").setAttribute("aria-pressed", showingThumbnails);
+  grid.clear();
   redraw();
 }
 

@@ -272,7 +272,9 @@ def _vectors(rows: np.ndarray) -> np.ndarray:
 def _described(name: str, values: np.ndarray, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
     """Put a column into the arrays, and tell what it is."""
     if are_classes(values):
-        codes, classes = pd.factorize(values, sort=values.dtype != object)
+        if values.dtype == object:  # of several types, which have no order
+            values = np.array([None if pd.isna(value) else str(value) for value in values], dtype=object)
+        codes, classes = pd.factorize(values, sort=True)
         arrays[key] = codes.astype("<i4")
         return {"name": name, "key": key, "classes": [str(label) for label in classes.tolist()]}
     with np.errstate(over="ignore"):
