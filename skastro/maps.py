@@ -17,8 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skastro.inputs import check_rows
 
-__all__ = ["EmbeddingMap"]
+__all__ = ["EmbeddingMap", "method_of"]
 
+METHODS = ("auto", "umap", "tsne", "pca")
 FEWEST = 4  # rows of a map
 LOOKED_AT = 2000  # rows by which trustworthiness is judged: it compares all pairs
 SPREAD = 10.0  # how far the components reach that UMAP starts from
@@ -46,6 +47,8 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         How near to each other UMAP puts points.
     random_state : int, RandomState instance or None, default=None
         An int makes `fit` repeat, and UMAP run on one thread.
+    verbose : int, default=0
+        1 shows the progress of UMAP and t-SNE.
 
     Attributes
     ----------
@@ -53,8 +56,8 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         The method in use.
     positions_ : ndarray of shape (n, n_components)
         The map of the rows of `fit`.
-    rows_ : ndarray of shape (n, k)
-        Their principal components, among which new rows find their neighbors; not there for ``"pca"``.
+    rows_ : ndarray of shape (n, k) or None
+        Their principal components, among which new rows find their neighbors; None for ``"pca"``.
     trustworthiness_ : float
         From 0 to 1: how far the neighbors in the map are neighbors in the embedding too, judged on up to 2,000 of the
         rows and 15 neighbors of each. 1 is a map that invents no neighbor.
@@ -105,12 +108,13 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "method": [StrOptions({"auto", "umap", "tsne", "pca"})],
+        "method": [StrOptions(set(METHODS))],
         "n_components": [Interval(Integral, 1, 3, closed="both")],
         "pca_components": [Interval(Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(Integral, 2, None, closed="left")],
         "min_dist": [Interval(Real, 0, 1, closed="both")],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -122,6 +126,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         n_neighbors: int = 15,
         min_dist: float = 0.1,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.method = method
         self.n_components = n_components
@@ -129,6 +134,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_neighbors = n_neighbors
         self.min_dist = min_dist
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn the map of embeddings.
@@ -158,15 +164,14 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ValueError(
                 f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
             )
-        self.method_ = _chosen(self.method)
+        self.method_ = method_of(self.method)
         random = check_random_state(self.random_state)
         self.scaler_ = StandardScaler().fit(X)
         n_components = min(max(self.pca_components, self.n_components), *X.shape)
         self.pca_ = PCA(n_components, random_state=random.randint(2**31 - 1)).fit(self.scaler_.transform(X))
         rows = self._components(X)
         if self.method_ == "pca":
-            self.positions_ = rows[:, : self.n_components]
-            self.__dict__.pop("rows_", None)
+            self.positions_, self.rows_ = rows[:, : self.n_components], None
         else:
             self.positions_ = self._learned(rows, random).astype(X.dtype)
             self.rows_ = rows
@@ -235,7 +240,9 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if self.method_ == "tsne":
             # Of a spread of 1e-4, as scikit-learn's own start has it.
             start = (1e-4 * start / max(start[:, 0].std(), 1e-12)).astype(np.float32)
-            tsne = TSNE(self.n_components, perplexity=n_neighbors, init=start, random_state=random)
+            tsne = TSNE(
+                self.n_components, perplexity=n_neighbors, init=start, verbose=int(self.verbose), random_state=random
+            )
             return tsne.fit_transform(rows)
         seed = None if self.random_state is None else random.randint(2**31 - 1)
         reducer = _umap().UMAP(
@@ -245,6 +252,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             init=(SPREAD * start).astype(np.float32),
             random_state=seed,
             n_jobs=-1 if seed is None else 1,
+            verbose=bool(self.verbose),
         )
         return reducer.fit_transform(rows)
 
@@ -258,20 +266,47 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return np.einsum("nk,nkc->nc", weights / weights.sum(axis=1, keepdims=True), self.positions_[neighbors])
 
 
-def _chosen(method: str) -> str:
+def method_of(method: str) -> str:
+    """Tell which method is in use where a method is asked for, and refuse what is not there.
+
+    Parameters
+    ----------
+    method : {"auto", "umap", "tsne", "pca"}
+        As in `EmbeddingMap`.
+
+    Returns
+    -------
+    str
+        Never ``"auto"``.
+
+    Raises
+    ------
+    ValueError
+        If the method is another.
+    ImportError
+        If it is UMAP and umap-learn is not installed.
+
+    Examples
+    --------
+    >>> from skastro.maps import method_of
+    >>> method_of("tsne")
+    'tsne'
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    installed = find_spec("umap") is not None
     if method == "auto":
-        return "pca" if find_spec("umap") is None else "umap"
+        return "umap" if installed else "pca"
+    if method == "umap" and not installed:
+        raise ImportError('EmbeddingMap(method="umap") needs umap-learn: pip install skastro[maps].')
     return method
 
 
 def _umap() -> Any:
     """Import umap-learn only when a map is made: it compiles for seconds."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ImportWarning)  # that TensorFlow is not there
-            import umap
-    except ImportError as error:
-        raise ImportError('EmbeddingMap(method="umap") needs umap-learn: pip install skastro[maps].') from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # that TensorFlow is not there
+        import umap
     return umap
 
 

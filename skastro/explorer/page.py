@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+from tqdm.auto import tqdm
 
-from skastro.explorer.thumbnails import PER_SIDE, lines, pictured, sheets, side_of
+from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
 from skastro.inputs import as_array, as_table
-from skastro.maps import EmbeddingMap
+from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_images
 from skastro.plotting.style import are_classes
@@ -27,7 +30,9 @@ __all__ = ["explore"]
 
 DIMENSIONS = 32  # of the embeddings in the page: enough for look-alikes
 KEYS = 9  # labels that have a key
-PART = 16_384  # rows that a model is shown in one go
+PART = 4096  # rows that a model is shown in one go
+# In the order in which they run.
+SCRIPTS = ("data", "view", "colors", "thumbnails", "drawing", "objects", "search", "labels", "controls")
 
 
 def explore(
@@ -47,6 +52,7 @@ def explore(
     thumbnail_size: int | None = None,
     max_thumbnails: int = 50_000,
     random_state: int | np.random.RandomState | None = 0,
+    verbose: int = 0,
     path: str | os.PathLike[str] = "explorer.html",
 ) -> Path:
     """Make one page to look around in a map: zoom, hover, color, lasso, look-alikes, search, and labels by hand.
@@ -89,6 +95,8 @@ def explore(
         Of more objects, a random sample has thumbnails, and the page says so.
     random_state : int, RandomState instance or None, default=0
         Of the map.
+    verbose : int, default=0
+        1 shows how far the embedding, the map and the thumbnails are.
     path : str or path-like, default="explorer.html"
         File to write; one that is there is replaced.
 
@@ -100,7 +108,8 @@ def explore(
     Raises
     ------
     ValueError
-        If the arrays differ in length, have other shapes, or values that are missing where none may be.
+        If the arrays differ in length, have other shapes, values that are missing where none may be, or positions that
+        are not on the sky.
     FileNotFoundError
         If its folder is not there.
     ImportError
@@ -137,36 +146,36 @@ def explore(
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to.")
     if len(labels) > KEYS:
         raise ValueError(f"labels go on the keys 1 to {KEYS}; got {len(labels)}.")
-    thumbnails = _checked_images(images, times)
-    rows = _embedded(embedding, thumbnails)
-    n = len(rows)
-    if thumbnails is not None and len(thumbnails) != n:
-        raise ValueError(f"There are {n} embeddings, but the shape of images is {np.shape(thumbnails)}.")
-    if positions is None:
-        positions = EmbeddingMap(method, random_state=random_state).fit_transform(rows)
-    sky = [None if value is None else _degrees(name, value, n) for name, value in (("ra", ra), ("dec", dec))]
     if (ra is None) != (dec is None):
         raise ValueError("ra and dec go together: give both or neither.")
-    shown = _Thumbnails(thumbnails, times, bands, thumbnail_size, max_thumbnails)
-    about = {
+    images = _checked_images(images, times)
+    model, rows = _model_or_rows(embedding, images)
+    n = len(images) if rows is None else len(rows)
+    arrays = {
+        "positions": None if positions is None else _positions(positions, n),
+        "ra": None if ra is None else _degrees("ra", ra, n, (-360, 360)),
+        "dec": None if dec is None else _degrees("dec", dec, n, (-90, 90)),
+    }
+    about: dict[str, Any] = {
         "n": n,
         "title": title,
         "ids": None if ids is None else _names(_column("ids", ids, n)),
         "labels": [str(label) for label in labels],
-        **shown.about,
+        "columns": [
+            _described(str(name), _column(str(name), values, n), f"column-{number}", arrays)
+            for number, (name, values) in enumerate(_pairs(columns))
+        ],
     }
-    arrays = {
-        "positions": _positions(positions, n),
-        "vectors": _vectors(rows),
-        "ra": sky[0],
-        "dec": sky[1],
-        **shown.arrays,
-    }
-    about["columns"] = [
-        _described(str(name), _column(str(name), values, n), f"column-{number}", arrays)
-        for number, (name, values) in enumerate(_pairs(columns))
-    ]
-    path.write_text(_page(title, about, arrays), encoding="utf-8")
+    if positions is None:
+        method = method_of(method)  # refuses now what is not installed
+    if rows is None:
+        rows = _finite(_transformed(model, images, verbose))
+    if positions is None:
+        embedding_map = EmbeddingMap(method, random_state=random_state, verbose=verbose)
+        arrays["positions"] = _positions(embedding_map.fit_transform(rows), n)
+    arrays["vectors"] = _vectors(rows)
+    about["thumbnails"], drawn = _thumbnails(images, times, bands, thumbnail_size, max_thumbnails, verbose)
+    path.write_text(_page(title, about, arrays | drawn), encoding="utf-8")
     return path
 
 
@@ -175,6 +184,7 @@ def _checked_images(images: Any, times: Any) -> Any:
         return None
     images = images if isinstance(images, Source) else as_array(images, "images", cure="cut them to one size")
     if images.ndim != 2:
+        check_pillow()
         check_images(images.shape)
         if times is not None:
             raise ValueError("times go with spectra or light curves, and these are images.")
@@ -183,15 +193,30 @@ def _checked_images(images: Any, times: Any) -> Any:
     return images
 
 
-def _embedded(embedding: Any, images: Any) -> np.ndarray:
+def _model_or_rows(embedding: Any, images: Any) -> tuple[Any, np.ndarray | None]:
+    """Return the transformer that is to embed the images, or the embeddings that were given."""
     model = load(embedding) if isinstance(embedding, str | os.PathLike) else embedding
     if not hasattr(model, "fit"):
-        rows = np.asarray(as_array(model, "embedding"))
-    elif images is None:
+        rows = _finite(as_array(model, "embedding"))
+        if images is not None and len(images) != len(rows):
+            raise ValueError(f"There are {len(rows)} embeddings, but the shape of images is {images.shape}.")
+        return None, rows
+    if images is None:
         raise ValueError("A model needs images to embed: give explore(model, images).")
-    else:
-        model = model if hasattr(model, "transform") else model[:-1]
-        rows = np.concatenate([as_array(model.transform(images[i : i + PART])) for i in range(0, len(images), PART)])
+    check_is_fitted(model)
+    if isinstance(model, Pipeline) and not hasattr(model, "transform"):
+        model = model[:-1]
+    if not hasattr(model, "transform"):
+        raise ValueError(f"{type(model).__name__} has no transform: give an embedder, or a pipeline that has one.")
+    return model, None
+
+
+def _transformed(model: Any, images: Any, verbose: int) -> np.ndarray:
+    starts = tqdm(range(0, len(images), PART), "embedding", unit_scale=PART, unit=" rows", disable=not verbose)
+    return np.concatenate([as_array(model.transform(images[start : start + PART])) for start in starts])
+
+
+def _finite(rows: np.ndarray) -> np.ndarray:
     if rows.ndim != 2 or rows.dtype.kind not in "fiub":
         raise ValueError(f"embedding must be rows of numbers, of shape (n, d); its shape is {rows.shape}.")
     if not np.isfinite(rows).all():
@@ -200,27 +225,21 @@ def _embedded(embedding: Any, images: Any) -> np.ndarray:
     return rows
 
 
-class _Thumbnails:
-    """What the page is told of thumbnails, and their arrays."""
-
-    def __init__(self, images: Any, times: Any, bands: Sequence[int] | None, side: int | None, most: int) -> None:
-        self.about: dict[str, Any] = {"thumbnails": None}
-        self.arrays: dict[str, Any] = {}
-        if images is None:
-            return
-        rows = pictured(len(images), most)
-        about: dict[str, Any] = {"n": len(rows)}
-        if len(rows) < len(images):
-            self.arrays["pictured"] = rows.astype("<u4")
-        if images.ndim == 2:
-            self.arrays["lines"] = lines(images, rows, None if times is None else as_array(times))
-            about["kind"] = "lines"
-        else:
-            side = side_of(len(rows), images.shape) if side is None else side
-            drawn = sheets(images, rows, side, bands)
-            self.arrays |= {f"sheet-{number}": sheet for number, sheet in enumerate(drawn)}
-            about |= {"kind": "pictures", "side": side, "per_side": PER_SIDE, "sheets": len(drawn)}
-        self.about["thumbnails"] = about
+def _thumbnails(
+    images: Any, times: Any, bands: Sequence[int] | None, side: int | None, most: int, verbose: int
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Draw thumbnails: what the page is told of them, and their arrays."""
+    if images is None:
+        return None, {}
+    rows = pictured(len(images), most)
+    arrays: dict[str, Any] = {} if len(rows) == len(images) else {"pictured": rows.astype("<u4")}
+    if images.ndim == 2:
+        arrays["lines"] = lines(images, rows, None if times is None else as_array(times))
+        return {"kind": "lines"}, arrays
+    side = side_of(len(rows), images.shape) if side is None else side
+    drawn = sheets(images, rows, side, bands, verbose)
+    arrays |= {f"sheet-{number}": sheet for number, sheet in enumerate(drawn)}
+    return {"kind": "pictures", "side": side, "per_side": PER_SIDE}, arrays
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:
@@ -241,10 +260,14 @@ def _pairs(columns: Any) -> list[tuple[Any, Any]]:
     return [(name, table[name]) for name in table.columns]
 
 
-def _degrees(name: str, values: Any, n: int) -> np.ndarray:
+def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndarray:
     degrees = _column(name, values, n)
     if degrees.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be numbers, in degrees; got {degrees.dtype}.")
+    wrong = (degrees < limits[0]) | (degrees > limits[1])
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{name} must lie from {limits[0]} to {limits[1]} degrees; row {row} has {degrees[row]}.")
     return degrees.astype("<f8")
 
 
@@ -283,7 +306,9 @@ def _described(name: str, values: np.ndarray, key: str, arrays: dict[str, Any]) 
 
 
 def _page(title: str, about: dict[str, Any], arrays: dict[str, Any]) -> str:
-    template, style, script = (files("skastro.explorer").joinpath(f"page.{end}").read_text("utf-8") for end in SUFFIXES)
+    template = files("skastro.explorer").joinpath("template")
+    style = template.joinpath("page.css").read_text("utf-8")
+    script = "\n".join(template.joinpath(f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     # No "<" of the data is left to end its element.
     told = json.dumps(about, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     data = [f'<script type="application/json" id="about">{told}</script>'] + [
@@ -294,10 +319,8 @@ def _page(title: str, about: dict[str, Any], arrays: dict[str, Any]) -> str:
     # The browser runs this one script, and fetches nothing, whatever else the page may hold.
     policy = f"default-src 'none'; script-src {_hashed(script)}; style-src {_hashed(style)}; form-action 'none'"
     parts = {"policy": policy, "title": escape(title), "style": style, "script": script, "data": "\n".join(data)}
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-
-
-SUFFIXES = ("html", "css", "js")
+    page = template.joinpath("page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 
 def _text(array: Any) -> str:

@@ -1,14 +1,16 @@
 """Thumbnails for a page: pictures on a few large sheets, spectra and light curves as lines of 64 points."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from skastro.plotting.pictures import picture, small_line
 
-__all__ = ["lines", "pictured", "sheets", "side_of"]
+__all__ = ["check_pillow", "lines", "pictured", "sheets", "side_of"]
 
 PER_SIDE = 64  # thumbnails along a side of a sheet: one sheet is decoded in a moment, and few fit into memory
 QUALITY = 75
@@ -58,7 +60,7 @@ def side_of(n: int, shape: tuple[int, ...]) -> int:
     return min(48 if n <= 20_000 else 32, max(shape[-2:]))
 
 
-def sheets(images: Any, rows: np.ndarray, side: int, bands: Sequence[int] | None) -> list[bytes]:
+def sheets(images: Any, rows: np.ndarray, side: int, bands: Sequence[int] | None, verbose: int = 0) -> list[bytes]:
     """Draw thumbnails of images on sheets, in the order of the rows, 64 by 64 on each.
 
     Parameters
@@ -71,25 +73,23 @@ def sheets(images: Any, rows: np.ndarray, side: int, bands: Sequence[int] | None
         Side of a thumbnail.
     bands : sequence of one or three int, or None
         Bands to show.
+    verbose : int, default=0
+        1 shows a progress bar.
 
     Returns
     -------
     list of bytes
         Files of WebP, of 64 columns or as many as there are thumbnails.
-
-    Raises
-    ------
-    ImportError
-        If Pillow is not installed.
     """
-    pillow = _pillow()
+    from PIL import Image
+
     per_sheet, drawn = PER_SIDE**2, []
-    for start in range(0, len(rows), per_sheet):
+    for start in tqdm(range(0, len(rows), per_sheet), "thumbnails", unit=" sheets", disable=not verbose):
         some = rows[start : start + per_sheet]
         columns = min(PER_SIDE, len(some))
-        sheet = pillow.new("RGB", (columns * side, -(-len(some) // columns) * side))
+        sheet = Image.new("RGB", (columns * side, -(-len(some) // columns) * side))
         for place, image in enumerate(np.asarray(images[some])):
-            thumbnail = _fitted(pillow, picture(image, bands), side)
+            thumbnail = _fitted(picture(image, bands), side)
             corner = np.array([place % columns, place // columns]) * side + (side - np.array(thumbnail.size)) // 2
             sheet.paste(thumbnail, tuple(corner.tolist()))
         file = BytesIO()
@@ -123,18 +123,25 @@ def lines(spectra: Any, rows: np.ndarray, times: np.ndarray | None) -> np.ndarra
     return np.where(np.isnan(levels), MISSING, np.round(254 * np.nan_to_num(levels))).astype(np.uint8)
 
 
-def _fitted(pillow: Any, shown: np.ndarray, side: int) -> Any:
+def check_pillow() -> None:
+    """Refuse to begin without the library that writes thumbnails.
+
+    Raises
+    ------
+    ImportError
+        If Pillow is not installed.
+    """
+    if find_spec("PIL") is None:
+        raise ImportError("Thumbnails of images need pillow: pip install skastro[files].")
+
+
+def _fitted(shown: np.ndarray, side: int) -> Any:
+    """Shrink a picture to a thumbnail, the longer side to `side`."""
+    from PIL import Image
+
     pixels = shown if shown.dtype == np.uint8 else (255 * shown + 0.5).astype(np.uint8)
-    image = pillow.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     scale = side / max(image.size)
     if scale < 1:
-        image = image.resize([max(1, round(scale * length)) for length in image.size], pillow.Resampling.BOX)
+        image = image.resize([max(1, round(scale * length)) for length in image.size], Image.Resampling.BOX)
     return image
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("Thumbnails of images need pillow: pip install skastro[files].") from error
-    return Image
