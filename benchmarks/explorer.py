@@ -30,7 +30,11 @@ PAN = """() => new Promise((done) => {
   };
   requestAnimationFrame(step);
 })"""
-TIMED = "(act) => { const start = performance.now(); for (let k = 0; k < 20; k++) eval(act); return (performance.now() - start) / 20; }"
+TIMED = """(act) => {
+  const start = performance.now();
+  for (let k = 0; k < 20; k++) eval(act);
+  return (performance.now() - start) / 20;
+}"""
 
 
 def galaxies(n: int) -> np.ndarray:

@@ -38,6 +38,9 @@ EXAMPLES = {
     "embed": """examples:
   skastro embed galaxies.skastro cutouts.h5 --key images --columns object_id ra dec --out rows.parquet
   skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy""",
+    "explore": """examples:
+  skastro explore galaxies.skastro cutouts.h5 --out page.html
+  skastro explore rows.npy cutouts.h5 --ids object_id --ra ra --dec dec --columns redshift --out page.html""",
 }
 # Code of the demonstration's new process: load the file, predict, save the predictions.
 RELOAD = (
@@ -46,7 +49,7 @@ RELOAD = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``skastro demo``, ``skastro info MODEL``, ``skastro fit FILE`` or ``skastro embed MODEL FILE``.
+    """Run ``skastro demo``, ``info MODEL``, ``fit FILE``, ``embed MODEL FILE`` or ``explore MODEL FILE``.
 
     Parameters
     ----------
@@ -65,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for command, task in {
         "fit": "pretrain on images on disk",
         "embed": "embed images on disk by a saved model",
+        "explore": "make a page to look around in a map of images on disk",
     }.items():
         add_files(commands.add_parser(command, help=task, formatter_class=RawDescriptionHelpFormatter))
     chosen = parser.parse_args(arguments)
@@ -72,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         demo(chosen.out, epochs=chosen.epochs, galaxies=chosen.galaxies)
         return
     try:
-        {"info": tell, "fit": fit_files, "embed": embed_files}[chosen.command](chosen)
+        {"info": tell, "fit": fit_files, "embed": embed_files, "explore": explore_files}[chosen.command](chosen)
     except (ImportError, KeyError, OSError, TypeError, ValueError) as error:
         parser.error(error.args[0] if isinstance(error, KeyError) else str(error))
     except RecursionError:
@@ -85,9 +89,18 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     Parameters
     ----------
     parser : argparse.ArgumentParser
-        Of ``fit`` or ``embed``.
+        Of ``fit``, ``embed`` or ``explore``.
     """
-    if parser.prog.endswith("embed"):
+    if parser.prog.endswith("explore"):
+        parser.add_argument("model", help="a saved model, hf-hub:owner/name, or the embeddings themselves (.npy)")
+        for name, task in {"ids": "names to search for", "ra": "degrees, to search by", "dec": "degrees"}.items():
+            parser.add_argument(f"--{name}", metavar="NAME", help=f"array of the file: {task}")
+        parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file to color by")
+        parser.add_argument("--labels", nargs="+", default=[], help="names of the labels on the keys 1 to 9")
+        parser.add_argument("--bands", nargs="+", type=int, help="one or three bands to show, such as 3 2 1")
+        parser.add_argument("--title", help="of the page; the name of the file of images, if not given")
+        parser.add_argument("--method", default="auto", choices=("auto", "umap", "tsne", "pca"), help="of the map")
+    elif parser.prog.endswith("embed"):
         parser.add_argument("model", help="a file that `skastro fit` or skastro.save wrote, or hf-hub:owner/name")
         parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file that go along, such as ra dec")
         parser.add_argument("--method", default="transform", help="transform, predict or predict_proba")
@@ -99,9 +112,10 @@ def add_files(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--checkpoint", help="folder to go on from, should this be interrupted")
     parser.add_argument("file", help="HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts")
     parser.add_argument("--key", help="name of the array or column of the images")
-    parser.add_argument("--size", type=int, help="side in pixels of the central window")
+    if not parser.prog.endswith("explore"):
+        parser.add_argument("--size", type=int, help="side in pixels of the central window")
+        parser.add_argument("--device", default="auto", help="torch device; auto is CUDA when there")
     parser.add_argument("--fill", help="what takes the place of missing pixels: a number, or median")
-    parser.add_argument("--device", default="auto", help="torch device; auto is CUDA when there")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.epilog = EXAMPLES[parser.prog.rpartition(" ")[2]]
 
@@ -169,6 +183,35 @@ def embed_files(chosen: argparse.Namespace) -> None:
     model = load(chosen.model)
     embed(model, images, chosen.out, columns=columns, method=chosen.method)
     print(f"{chosen.out}: {len(images):,} rows.")
+
+
+def explore_files(chosen: argparse.Namespace) -> None:
+    """Make a page to look around in a map of images on disk.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        Arguments of the command.
+    """
+    from skastro import explore
+
+    images = opened(chosen)
+    ids, ra, dec = (None if name is None else images.column(name) for name in (chosen.ids, chosen.ra, chosen.dec))
+    page = explore(
+        np.load(chosen.model) if chosen.model.endswith(".npy") else chosen.model,
+        images,
+        ids=ids,
+        ra=ra,
+        dec=dec,
+        columns={name: images.column(name) for name in chosen.columns},
+        labels=chosen.labels,
+        bands=chosen.bands,
+        title=chosen.title or Path(chosen.file).stem,
+        method=chosen.method,
+        verbose=1,
+        path=chosen.out,
+    )
+    print(f"{page}: {len(images):,} objects, {page.stat().st_size / 1e6:.1f} MB. Open it in a browser.")
 
 
 def value(text: str) -> Any:

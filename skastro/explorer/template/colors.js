@@ -25,6 +25,7 @@ function rgb(hex) {
   return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
 }
 const packed = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+const unpacked = (color) => [color & 255, (color >> 8) & 255, (color >> 16) & 255];
 const css = (color) => `rgb(${color.map(Math.round).join(" ")})`;
 
 const colors = new Uint32Array(n);

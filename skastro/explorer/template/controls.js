@@ -8,6 +8,12 @@ const spot = (event) => {
   return [event.clientX - box.left, event.clientY - box.top];
 };
 
+function letGo() {
+  held = null;
+  path = [];
+  redrawOverlay();
+}
+
 map.addEventListener("pointerdown", (event) => {
   if (event.button !== 0) return;
   map.setPointerCapture(event.pointerId);
@@ -36,18 +42,12 @@ map.addEventListener("pointermove", (event) => {
 
 map.addEventListener("pointerup", (event) => {
   if (!held) return;
-  if (path.length > 2) selectInside(path);
+  if (path.some(([x, y]) => Math.hypot(x - held.x, y - held.y) > 3)) selectInside(path);
   else if (!held.moved) choose(pointedAt(...spot(event)));
-  held = null;
-  path = [];
-  redrawOverlay();
+  letGo();
 });
 
-map.addEventListener("pointercancel", () => {
-  held = null;
-  path = [];
-  redrawOverlay();
-});
+map.addEventListener("pointercancel", letGo);
 
 map.addEventListener("pointerleave", () => hover(-1));
 map.addEventListener("wheel", (event) => {
@@ -84,7 +84,10 @@ const KEYS = {
   Home: showWhole,
   l: toggleLasso,
   p: toggleThumbnails,
-  Escape: () => select([]),
+  Escape: () => {
+    letGo();
+    select([]);
+  },
   Enter: (event) => {
     choose(nearest(view.width / 2, view.height / 2, Infinity));
     if (event.shiftKey) select([...new Set([...rowsWhere((i) => selection[i]), chosen])]);

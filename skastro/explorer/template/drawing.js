@@ -77,29 +77,34 @@ function drawGrid() {
     if (column < -2 || line < -2 || column * CELL > view.width + CELL || line * CELL > view.height + CELL) continue;
     if (grid.has(cellKey(column, line))) continue;
     grid.set(cellKey(column, line), i);
-    const [x, y] = [shiftX + column * CELL + 2, shiftY + line * CELL + 2].map((value) => value * view.ratio);
-    drawThumbnail(base, i, x, y, (CELL - 4) * view.ratio);
+    const [x, y] = [shiftX + column * CELL, shiftY + line * CELL];
+    base.fillStyle = css(unpacked(colors[i]));
+    base.fillRect(...[x + 1, y + 1, CELL - 2, CELL - 2].map((value) => value * view.ratio));
+    drawThumbnail(base, i, ...[x + 3, y + 3, CELL - 6].map((value) => value * view.ratio));
   }
 }
 
-function ring(row, size, color) {
-  overlay.strokeStyle = color;
+// A ring around a point, or a frame around its thumbnail; with a rim, to be seen on dark and on light.
+function ring(row, size, width, color) {
+  const [column, line, shiftX, shiftY] = cellOf(across(row), down(row));
   overlay.beginPath();
-  overlay.arc(across(row), down(row), size, 0, 2 * Math.PI);
-  overlay.stroke();
+  if (showingThumbnails && grid.get(cellKey(column, line)) === row) {
+    overlay.rect(shiftX + column * CELL + 1, shiftY + line * CELL + 1, CELL - 2, CELL - 2);
+  } else overlay.arc(across(row), down(row), size, 0, 2 * Math.PI);
+  for (const [rim, shade] of [[2, styled("--back")], [0, color]]) {
+    overlay.lineWidth = width + rim;
+    overlay.strokeStyle = shade;
+    overlay.stroke();
+  }
 }
 
 function drawOverlay() {
   overlay.setTransform(view.ratio, 0, 0, view.ratio, 0, 0);
   overlay.clearRect(0, 0, view.width, view.height);
   const ink = styled("--ring");
-  overlay.lineWidth = 2;
-  for (const row of alike) ring(row, 6, styled("--focus"));
-  if (hovered >= 0) ring(hovered, 7, ink);
-  if (chosen >= 0) {
-    overlay.lineWidth = 3;
-    ring(chosen, 9, ink);
-  }
+  for (const row of alike) ring(row, 6, 2, styled("--focus"));
+  if (hovered >= 0) ring(hovered, 7, 2, ink);
+  if (chosen >= 0) ring(chosen, 9, 3, ink);
   if (map.matches(":focus-visible")) drawCross(ink);
   if (path.length) {
     overlay.lineWidth = 2;
