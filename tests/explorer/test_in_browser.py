@@ -24,6 +24,7 @@ IMAGES = RNG.integers(0, 255, (N, 3, 16, 16), dtype=np.uint8)
 IDS = np.array([f'SDSS, "{row}"' for row in range(N)])
 RA, DEC = np.where(np.arange(N) == 5, np.nan, np.arange(N) / 3600), np.full(N, 60.0)  # half an arcsecond apart
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+PIXELS = "Array.from(document.querySelector('#tip canvas').getContext('2d').getImageData(0, 0, 144, 144).data)"
 KINDS = np.where(PLACES[:, 0] < 4, "ring", "disk")
 
 
@@ -95,10 +96,11 @@ def test_hovering_shows_the_thumbnail_and_the_facts(page):
     page.mouse.move(*at(page, 40))
     page.wait_for_selector("#tip:visible")
     assert page.inner_text("#tip p").splitlines() == [IDS[40], f"kind: {KINDS[40]}"]
-    page.evaluate(FRAMES)
-    pixels = page.evaluate(
-        "Array.from(document.querySelector('#tip canvas').getContext('2d').getImageData(0, 0, 144, 144).data)"
-    )
+    for _ in range(100):  # until its sheet is decoded
+        pixels = page.evaluate(PIXELS)
+        if any(pixels):
+            break
+        page.wait_for_timeout(50)
     shown = np.reshape(pixels, (144, 144, 4))[:, :, :3].reshape(16, 9, 16, 9, 3).mean(axis=(1, 3))
     assert np.corrcoef(shown.ravel(), np.moveaxis(IMAGES[40], 0, -1).ravel())[0, 1] > 0.6
     page.mouse.move(5, 400)
