@@ -123,6 +123,7 @@ def explore(
     -----
     Look-alikes are found in the page by the cosine between embeddings about their mean, reduced to 32 principal
     components and rounded to 8 bits: the order of close look-alikes may differ from that of the whole embedding.
+    Columns are taken as they are: scale those of different units first, by ``StandardScaler``.
 
     Examples
     --------

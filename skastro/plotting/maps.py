@@ -15,6 +15,7 @@ from skastro.plotting.style import COLORS, MARKERS, are_classes, pyplot
 __all__ = ["EmbeddingMapDisplay"]
 
 GRAY = "0.75"  # of points whose class or value is missing
+PAPER = "0.95"  # that lines are drawn on
 
 
 class EmbeddingMapDisplay:
@@ -299,4 +300,7 @@ def _draw_picture(ax: Any, shown: np.ndarray, box: np.ndarray) -> None:
 def _draw_line(ax: Any, values: np.ndarray, times: np.ndarray | None, box: np.ndarray) -> None:
     y = small_line(values, times)
     (left, right), (bottom, top) = box
-    ax.plot(np.linspace(left, right, len(y)), bottom + (top - bottom) * y, color=COLORS[0], linewidth=0.8)
+    ax.add_patch(pyplot().Rectangle((left, bottom), right - left, top - bottom, facecolor=PAPER, zorder=0))
+    x, y = left + (right - left) * np.linspace(0.05, 0.95, len(y)), bottom + (top - bottom) * (0.08 + 0.84 * y)
+    alone = np.flatnonzero(~np.isnan(y) & np.isnan(np.append(y[1:], np.nan)) & np.isnan(np.append(np.nan, y[:-1])))
+    ax.plot(x, y, color=COLORS[0], linewidth=0.8, marker=".", markersize=1.5, markevery=alone.tolist())

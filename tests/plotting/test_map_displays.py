@@ -90,6 +90,14 @@ def test_spectra_are_lines_with_gaps():
     display = EmbeddingMapDisplay(PLACES, thumbnails=spectra).plot(n_cells=4)
     assert len(display.axes_[1].lines) == len(display.shown_)
     assert all(np.isnan(line.get_ydata()).sum() in (12, 13) for line in display.axes_[1].lines)
+    assert all(line.get_markevery() == [] for line in display.axes_[1].lines)
+
+
+def test_a_point_between_gaps_is_drawn_as_a_dot():
+    curves = np.full((N, 64), np.nan)
+    curves[:, [0, 10, 11, 30, 63]] = RNG.normal(size=(N, 5))
+    display = EmbeddingMapDisplay(PLACES, thumbnails=curves).plot(n_cells=4)
+    assert all(line.get_markevery() == [0, 30, 63] for line in display.axes_[1].lines)
 
 
 def test_light_curves_are_at_their_times_in_any_order():

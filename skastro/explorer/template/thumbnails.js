@@ -52,7 +52,7 @@ function drawLine(context, slot, x, y, size) {
     }
     const [left, top] = [x + size * (0.04 + 0.92 * (k / 63)), y + size * (0.94 - 0.88 * (level / 254))];
     // A point with a gap on both sides is a dash.
-    if (!drawing) context.moveTo(left - 1, top);
+    if (!drawing) context.moveTo(left - context.lineWidth, top);
     context.lineTo(left, top);
     drawing = true;
   }
