@@ -9,21 +9,20 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Tags, check_random_state, gen_batches
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.inputs import check_rows
 
-__all__ = ["EmbeddingMap", "method_of"]
+__all__ = ["EmbeddingMap"]
 
 METHODS = ("auto", "umap", "tsne", "pca")
 FEWEST = 4  # rows of a map
 LOOKED_AT = 2000  # rows by which trustworthiness is judged: it compares all pairs
 SPREAD = 10.0  # how far the components reach that UMAP starts from
-BATCH = 4096  # new rows that are placed in one go
 
 
 class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -56,8 +55,8 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         The method in use.
     positions_ : ndarray of shape (n, n_components)
         The map of the rows of `fit`.
-    rows_ : ndarray of shape (n, k) or None
-        Their principal components, among which new rows find their neighbors; None for ``"pca"``.
+    rows_ : ndarray of shape (n, k)
+        Their principal components, among which new rows find their neighbors.
     trustworthiness_ : float
         From 0 to 1: how far the neighbors in the map are neighbors in the embedding too, judged on up to 2,000 of the
         rows and 15 neighbors of each. 1 is a map that invents no neighbor.
@@ -167,15 +166,12 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.method_ = method_of(self.method)
         random = check_random_state(self.random_state)
         self.scaler_ = StandardScaler().fit(X)
-        n_components = min(max(self.pca_components, self.n_components), *X.shape)
-        self.pca_ = PCA(n_components, random_state=random.randint(2**31 - 1)).fit(self.scaler_.transform(X))
-        rows = self._components(X)
-        if self.method_ == "pca":
-            self.positions_, self.rows_ = rows[:, : self.n_components], None
-        else:
-            self.positions_ = self._learned(rows, random).astype(X.dtype)
-            self.rows_ = rows
-        self.trustworthiness_ = _trustworthiness(rows, self.positions_, random)
+        scaled = self.scaler_.transform(X)
+        n_components = self.n_components if self.method_ == "pca" else max(self.pca_components, self.n_components)
+        self.pca_ = PCA(min(n_components, *X.shape), random_state=random.randint(2**31 - 1)).fit(scaled)
+        self.rows_ = self.pca_.transform(scaled)
+        self.positions_ = self.rows_ if self.method_ == "pca" else self._learned(self.rows_, random).astype(X.dtype)
+        self.trustworthiness_ = _trustworthiness(scaled, self.positions_, random)
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -210,12 +206,13 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_is_fitted(self)
         X = self._check(X, reset=False)
-        rows = self._components(X)
+        rows = self.pca_.transform(self.scaler_.transform(X))
         if self.method_ == "pca":
-            return rows[:, : self.n_components]
-        search = NearestNeighbors(n_neighbors=min(self.n_neighbors, len(self.rows_))).fit(self.rows_)
-        places = [self._among_neighbors(search, rows[part]) for part in gen_batches(len(rows), BATCH)]
-        return np.concatenate(places).astype(X.dtype)
+            return rows
+        # In float64, in which the distance of a row to itself is as good as none.
+        neighbors = KNeighborsRegressor(min(self.n_neighbors, len(self.rows_)), weights="distance", algorithm="brute")
+        neighbors.fit(self.rows_.astype(np.float64), self.positions_)
+        return neighbors.predict(rows.astype(np.float64)).astype(X.dtype)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -229,9 +226,6 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _check(self, X: Any, reset: bool) -> np.ndarray:
         fewest = FEWEST if reset else 1
         return check_rows(self, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_samples=fewest)
-
-    def _components(self, X: np.ndarray) -> np.ndarray:
-        return self.pca_.transform(self.scaler_.transform(X))
 
     def _learned(self, rows: np.ndarray, random: np.random.RandomState) -> np.ndarray:
         n_neighbors = min(self.n_neighbors, len(rows) - 1)
@@ -255,15 +249,6 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             verbose=bool(self.verbose),
         )
         return reducer.fit_transform(rows)
-
-    def _among_neighbors(self, search: NearestNeighbors, rows: np.ndarray) -> np.ndarray:
-        """Return the mean place of the nearest rows, weighted by one over their distance."""
-        neighbors = search.kneighbors(rows, return_distance=False)
-        # The search takes differences of squares, in which that of a row to itself is not quite zero.
-        distances = np.linalg.norm(rows[:, np.newaxis] - self.rows_[neighbors], axis=2).astype(np.float64)
-        nearest = np.maximum(distances.min(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        weights = nearest / np.maximum(distances, nearest)
-        return np.einsum("nk,nkc->nc", weights / weights.sum(axis=1, keepdims=True), self.positions_[neighbors])
 
 
 def method_of(method: str) -> str:
