@@ -75,7 +75,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     Notes
     -----
     What a map is not. UMAP and t-SNE keep neighborhoods: distances between groups, their sizes and their densities mean
-    little, and another seed gives another map. Measure in the embedding, look at the map.
+    little, and UMAP's map is another with another seed. Measure in the embedding, look at the map.
 
     t-SNE has no way to place a new row, and UMAP's own moves the new rows of a batch together, so that the place of a
     row depends on the others. Here `transform` puts a new row at the mean of its nearest neighbors in `fit`, weighted
@@ -153,7 +153,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Raises
         ------
         ValueError
-            If a value is missing or infinite, or there are too few rows or columns.
+            If a value is missing or infinite, there are too few rows or columns, or all rows are alike.
         ImportError
             If the method is UMAP and umap-learn is not installed.
         """
@@ -163,6 +163,8 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ValueError(
                 f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
             )
+        if (X == X[0]).all():
+            raise ValueError("All rows of X are alike: there is nothing to map.")
         self.method_ = method_of(self.method)
         random = check_random_state(self.random_state)
         self.scaler_ = StandardScaler().fit(X)

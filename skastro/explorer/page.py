@@ -223,6 +223,8 @@ def _finite(rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         first = int(np.argwhere(~np.isfinite(rows))[0, 0])
         raise ValueError(f"embedding has NaN or infinite values, the first in row {first}: leave such rows out.")
+    if (rows == rows[:1]).all():
+        raise ValueError("All rows of embedding are alike: there is nothing to explore.")
     return rows
 
 

@@ -245,6 +245,7 @@ def test_the_same_seed_makes_the_same_page(tmp_path):
             "NaN or infinite values, the first in row 4",
         ),
         ({"embedding": ROWS[0]}, ValueError, "embedding must be rows of numbers"),
+        ({"embedding": np.ones((9, 3))}, ValueError, "All rows of embedding are alike"),
         ({"embedding": StandardScaler().fit(ROWS)}, ValueError, "A model needs images to embed"),
         (
             {"embedding": LogisticRegression().fit(ROWS, np.arange(N) % 2), "images": ROWS},

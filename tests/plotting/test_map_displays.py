@@ -84,6 +84,15 @@ def test_each_cell_with_a_point_has_one_thumbnail():
     assert sorted(display.shown_) in ([0, 1, 2, 3], [1, 2, 3, 4])
 
 
+def test_each_cell_shows_the_point_nearest_to_its_middle():
+    display = EmbeddingMapDisplay(PLACES, thumbnails=IMAGES).plot(n_cells=4)
+    (left, right), (bottom, top) = display.axes_[0].get_xlim(), display.axes_[0].get_ylim()
+    places = 4 * (PLACES - [left, bottom]) / [right - left, top - bottom]
+    cells, middles = np.floor(places), np.linalg.norm(places - np.floor(places) - 0.5, axis=1)
+    for row in display.shown_:
+        assert middles[row] == middles[(cells == cells[row]).all(axis=1)].min()
+
+
 def test_spectra_are_lines_with_gaps():
     spectra = RNG.normal(size=(N, 200))
     spectra[:, 80:120] = np.nan
