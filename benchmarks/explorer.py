@@ -2,8 +2,9 @@
 
 python benchmarks/explorer.py [--objects 2000 10000 100000]
 
-Needs playwright and Chromium. Galaxies are turned and mirrored where there are fewer than
-asked for. The map is that of principal components: how it was made does not change the page.
+Needs playwright (in the extra `test`) and Chromium of the system. Galaxies are turned and mirrored where there are
+fewer than asked for. Embeddings and columns are simulated, and the map is that of principal components: how they were
+made does not change the page.
 """
 
 import argparse

@@ -163,7 +163,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise ValueError(
                 f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
             )
-        if (X == X[0]).all():
+        if (X[0] == X).all():
             raise ValueError("All rows of X are alike: there is nothing to map.")
         self.method_ = method_of(self.method)
         random = check_random_state(self.random_state)
