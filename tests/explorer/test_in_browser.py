@@ -56,6 +56,10 @@ def file(tmp_path_factory):
 @pytest.fixture
 def page(browser, file):
     """The page, opened; what it asks for beyond its file, and its errors, are failures."""
+    yield from opened(browser, file)
+
+
+def opened(browser, file):
     context = browser.new_context(viewport={"width": 1200, "height": 900}, offline=True)
     page, wrong = context.new_page(), []
     page.on("request", lambda request: request.url.startswith(("file:", "blob:")) or wrong.append(request.url))
@@ -218,3 +222,13 @@ def test_each_color_has_its_legend(page):
     assert texts["1"].split() == ["≤", "0.02098", "≥", "0.979"]
     assert "(none)" in texts["label"]
     assert "cell of the map" in texts["density"]
+
+
+def test_what_was_not_given_is_not_offered(browser, tmp_path):
+    for page in opened(browser, explore(ROWS, positions=PLACES, path=tmp_path / "page.html")):
+        assert page.is_hidden("#cone")
+        assert page.is_hidden("#pictures")
+        page.mouse.click(*at(page, 3))
+        assert page.is_visible("#object dl")
+        assert page.is_hidden("#object canvas")
+        assert page.inner_text("#alike button >> nth=0").split()[0].isdigit()
