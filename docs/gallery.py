@@ -8,6 +8,7 @@ DATA = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" 
 SIMULATED = r"plot_(photometric_redshifts|hybrid_rings)"  # those that need no data
 SMALL = {  # in the order of the gallery
     "plot_from_files_to_a_shared_model": [],
+    "plot_map_of_galaxies": ["--epochs", "0", "--galaxies", "800"],
     "plot_radio_galaxies": ["--epochs", "2"],
     "plot_does_pretraining_pay": ["--epochs", "1"],
     "plot_augmentations": ["--epochs", "1"],
@@ -16,6 +17,7 @@ SMALL = {  # in the order of the gallery
     "plot_hybrid_rings": ["--images", "400", "--epochs", "1", "--counts", "60"],
     "plot_astroclip": ["--pairs", "400", "--epochs", "1", "--align", "10", "--images", "simclr"],
     "plot_supernova_spectra": ["--epochs", "5"],
+    "plot_map_of_spectra": ["--epochs", "5"],
     "plot_light_curves": ["--epochs", "2", "--tuning-epochs", "1", "--trees", "100"],
 }
 FIGURES = Path(tempfile.gettempdir(), "skastro-figures")

@@ -13,6 +13,7 @@ from skastro import (
     BYOLEmbedder,
     DINOEmbedder,
     DirichletClassifier,
+    EmbeddingMap,
     FineTuneClassifier,
     FineTuneRegressor,
     FixedImageEmbedder,
@@ -104,6 +105,8 @@ TINY = {
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
     "Deredden": Deredden(),
+    "EmbeddingMap": EmbeddingMap("pca"),
+    "EmbeddingMap, UMAP": EmbeddingMap("umap"),
 }
 
 
