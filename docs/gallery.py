@@ -18,6 +18,7 @@ SMALL = {  # in the order of the gallery
     "plot_astroclip": ["--pairs", "400", "--epochs", "1", "--align", "10", "--images", "simclr"],
     "plot_supernova_spectra": ["--epochs", "5"],
     "plot_map_of_spectra": ["--epochs", "5"],
+    "plot_finding": ["--epochs", "1", "--galaxies", "300"],
     "plot_light_curves": ["--epochs", "2", "--tuning-epochs", "1", "--trees", "100"],
 }
 FIGURES = Path(tempfile.gettempdir(), "skastro-figures")

@@ -32,6 +32,8 @@ EXPORTED = {
     "skastro.pretrain.simclr": "SimCLREmbedder",
     "skastro.pretrain.vicreg": "VICRegEmbedder",
     "skastro.pretrain.votes": "VoteEmbedder",
+    "skastro.search.active": "ActiveRanking",
+    "skastro.search.look_alikes": "LookAlikes",
     "skastro.surveys": "Survey",
     "skastro.training.config": "Training",
     "skastro.votes.schema": "VoteSchema",

@@ -58,6 +58,7 @@ OFFERING = [
     "skastro.preprocessing",
     "skastro.pretrain",
     "skastro.pretrained",
+    "skastro.search",
     "skastro.stretches",
     "skastro.surveys",
     "skastro.votes",

@@ -6,6 +6,7 @@ from skastro.plotting.look_alikes import LookAlikesDisplay
 from skastro.plotting.maps import EmbeddingMapDisplay
 from skastro.plotting.photoz import PhotoZDisplay
 from skastro.plotting.posteriors import CornerDisplay, CoverageDisplay, RankDisplay
+from skastro.plotting.rankings import RankingDisplay
 from skastro.plotting.sweeps import LabelSweepDisplay
 from skastro.plotting.votes import VoteScatterDisplay
 
@@ -19,5 +20,6 @@ __all__ = [
     "LookAlikesDisplay",
     "PhotoZDisplay",
     "RankDisplay",
+    "RankingDisplay",
     "VoteScatterDisplay",
 ]
