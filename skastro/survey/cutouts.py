@@ -261,11 +261,7 @@ def _find_column(catalog: Any, column: str | None) -> str:
     axes = _axes(catalog)
     if column in axes and axes[column] > 1:
         return column
-    fit = [
-        name
-        for name, ndim in axes.items()
-        if ndim > (1 if column else 2) and name.split(".")[0] == (column or name.split(".")[0])
-    ]
+    fit = [name for name, ndim in axes.items() if ndim > 1 and column in (None, name.partition(".")[0])]
     fit = [name for name in fit if axes[name] >= 3] or fit
     alone = [name for name in fit if not any(word in name.lower() for word in BESIDE)] or fit
     if len(alone) == 1:
