@@ -7,6 +7,7 @@ import subprocess
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -36,7 +37,8 @@ EXAMPLES = {
   skastro fit sky.zarr --method byol --set encoder=resnet18 max_epochs=50 --checkpoint run --out galaxies.skastro""",
     "embed": """examples:
   skastro embed galaxies.skastro cutouts.h5 --key images --columns object_id ra dec --out rows.parquet
-  skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy""",
+  skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy
+  skastro embed galaxies.skastro hats://survey --key image.flux --columns object_id --out embedded --workers 8""",
 }
 # Code of the demonstration's new process: load the file, predict, save the predictions.
 RELOAD = (
@@ -90,13 +92,17 @@ def add_files(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("model", help="a file that `skastro fit` or skastro.save wrote, or hf-hub:owner/name")
         parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file that go along, such as ra dec")
         parser.add_argument("--method", default="transform", help="transform, predict or predict_proba")
+        parser.add_argument("--workers", type=int, help="processes for a HATS catalog, a thread each; else one process")
     else:
         parser.add_argument("--method", default="simclr", choices=METHODS, help="how to learn")
         parser.add_argument(
             "--set", nargs="+", default=[], metavar="NAME=VALUE", help="its parameters, nested ones too"
         )
         parser.add_argument("--checkpoint", help="folder to go on from, should this be interrupted")
-    parser.add_argument("file", help="HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts")
+    survey = "; hats://PATH, or a HATS catalog's folder, embedded into another" if parser.prog.endswith("embed") else ""
+    parser.add_argument(
+        "file", help=f"HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts{survey}"
+    )
     parser.add_argument("--key", help="name of the array or column of the images")
     parser.add_argument("--size", type=int, help="side in pixels of the central window")
     parser.add_argument("--fill", help="what takes the place of missing pixels: a number, or median")
@@ -157,12 +163,49 @@ def embed_files(chosen: argparse.Namespace) -> None:
         Arguments of the command.
     """
     from skastro import embed, load
+    from skastro.survey.catalogs import PREFIX, is_survey
 
+    if is_survey(chosen.file) and (chosen.file.startswith(PREFIX) or not chosen.out.suffix):
+        embed_survey(chosen)
+        return
+    if chosen.workers is not None:
+        raise ValueError("--workers is for a HATS catalog with --out FOLDER.")
     images = opened(chosen)
     columns = {name: images.column(name) for name in chosen.columns}
     model = load(chosen.model)
     embed(model, images, chosen.out, columns=columns, method=chosen.method)
     print(f"{chosen.out}: {len(images):,} rows.")
+
+
+def embed_survey(chosen: argparse.Namespace) -> None:
+    """Embed a HATS catalog by a saved model into another.
+
+    Parameters
+    ----------
+    chosen : argparse.Namespace
+        Arguments of the command.
+    """
+    from skastro.survey import open_survey, write_embeddings
+    from skastro.survey.models import needs_survey
+
+    if given := [name for name in ("size", "fill") if getattr(chosen, name) is not None]:
+        raise ValueError(
+            f"--{given[0]} is not for a HATS catalog: the model cuts the center, and pixels must be there."
+        )
+    needs_survey("lsdb", "distributed")
+    import dask
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        if chosen.workers is None:  # one partition after the other, on all threads
+            stack.enter_context(dask.config.set(scheduler="synchronous"))
+        else:
+            options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": None}
+            stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
+        keep = chosen.columns or None
+        catalog = open_survey(chosen.file, chosen.key, keep=keep)
+        write_embeddings(catalog, chosen.model, chosen.key, out=chosen.out, method=chosen.method, keep=keep)
+    print(f"{chosen.out}: a HATS catalog; lsdb.open_catalog opens it, skastro.survey.search_catalog searches it.")
 
 
 def value(text: str) -> Any:

@@ -17,8 +17,17 @@ from sklearn.pipeline import make_pipeline
 
 import skastro
 from skastro import DirichletClassifier, FixedImageEmbedder, PhotoZRegressor, Survey
+from skastro.cli import main
 from skastro.datasets import open_images
-from skastro.survey import EmbeddingIndex, embed_array, embed_catalog, models, search_catalog, write_embeddings
+from skastro.survey import (
+    EmbeddingIndex,
+    embed_array,
+    embed_catalog,
+    models,
+    open_survey,
+    search_catalog,
+    write_embeddings,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pandas, about what lsdb calls
@@ -470,3 +479,28 @@ def test_an_extra_that_is_absent_is_named(monkeypatch, call, extra):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf"pip install skastro\[{extra}\]"):
         call()
+
+
+@pytest.mark.parametrize("prefix", ["", "hats://"])
+def test_the_command_line_embeds_a_catalog(catalog, folder, model, rows, tmp_path, capsys, prefix):
+    out = tmp_path / "embedded"
+    command = ["embed", str(model), f"{prefix}{folder / 'sky'}", "--key", "image", "--columns", "object_id"]
+    main([*command, "--out", str(out)])
+    check_whole(out, rows)
+    assert sorted(lsdb.open_catalog(out).columns) == ["dec", "embedding", "object_id", "ra"]
+    assert "a HATS catalog" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(out)])
+    assert "is there already" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["embed", str(model), "hats://nowhere", "--out", str(tmp_path / "no")])
+    assert "There is no HATS catalog nowhere" in capsys.readouterr().err
+
+
+def test_no_more_columns_are_opened_than_needed(catalog, folder):
+    opened = open_survey(folder / "sky", "image", keep=["object_id"])
+    assert sorted(opened.exploded_columns) == ["dec", "image", "image.band", "image.flux", "object_id", "ra"]
+    assert sorted(open_survey(folder / "sky", "cutout").columns) == ["cutout", "dec", "object_id", "ra", "row"]
+    assert [*open_survey(folder / "sky", "row", keep=[], beside=True).columns] == ["ra", "dec", "row"]
+    with pytest.raises(KeyError, match="no column 'redshift'"):
+        open_survey(folder / "sky", "cutout", keep=["redshift"])

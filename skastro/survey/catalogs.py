@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from skastro.survey.cutouts import BesideRows, InRows, find_cutouts
+from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, plain_columns
 from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, saved_model
 
-__all__ = ["Embed", "embed_catalog", "write_embeddings"]
+__all__ = ["Embed", "embed_catalog", "is_survey", "open_survey", "write_embeddings"]
 
+PREFIX = "hats://"
+PROPERTIES = ("hats.properties", "properties", "collection.properties")
 LAST = "hats.properties"  # what LSDB writes when all else is there
 
 
@@ -189,7 +191,13 @@ def embed_catalog(
 
 
 def write_embeddings(
-    catalog: Any, model: str | os.PathLike[str], column: str | None = None, *, out: Any, **options: Any
+    catalog: Any,
+    model: str | os.PathLike[str],
+    column: str | None = None,
+    *,
+    out: str | os.PathLike[str],
+    verbose: int = 1,
+    **options: Any,
 ) -> Path:
     """Embed a catalog into a folder; run again after an interruption, it goes on with the partitions that are missing.
 
@@ -203,6 +211,8 @@ def write_embeddings(
         As for `embed_catalog`.
     out : str or path-like
         Folder of the new catalog. Under its name it is always whole: what is unfinished has ``.part`` behind it.
+    verbose : int, default=1
+        1 shows a progress bar.
     **options : dict
         Further parameters of `embed_catalog`.
 
@@ -234,10 +244,77 @@ def write_embeddings(
         _mend(unfinished)
     record.write_text(json.dumps(identity))
     if not (unfinished / LAST).exists():
-        embedded.write_catalog(unfinished, resume=True, as_collection=False, progress_bar=False)
+        embedded.write_catalog(unfinished, resume=True, as_collection=False, progress_bar=bool(verbose))
     os.replace(unfinished, out)
     record.unlink()
     return out
+
+
+def is_survey(path: Any) -> bool:
+    """Tell a catalog in the HATS format.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A path, or ``"hats://..."``, which is a catalog's by its name.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skastro.survey.catalogs import is_survey
+    >>> is_survey("hats://sky"), is_survey("sky.h5")
+    (True, False)
+    """
+    return str(path).startswith(PREFIX) or any(Path(path, name).is_file() for name in PROPERTIES)
+
+
+def open_survey(
+    path: str | os.PathLike[str], column: str | None = None, *, keep: Sequence[str] | None = None, beside: bool = False
+) -> Any:
+    """Open a HATS catalog with no more columns than embedding needs: what is not opened is not read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The catalog; ``"hats://"`` in front is taken off.
+    column : str or None, default=None
+        Column of the images, as for `embed_catalog`.
+    keep : sequence of str or None, default=None
+        Columns that go along; None takes all that are no lists.
+    beside : bool, default=False
+        Whether the images are beside the catalog, and the column tells which.
+
+    Returns
+    -------
+    lsdb.Catalog
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such catalog.
+    ImportError
+        If lsdb is not installed; the error names skastro's extra.
+    KeyError
+        If there is no such column; the error lists those that there are.
+    """
+    needs_survey("lsdb")
+    import lsdb
+
+    place = str(path).removeprefix(PREFIX)
+    if "://" not in place and not is_survey(place):
+        raise FileNotFoundError(f"There is no HATS catalog {place}: it has no {' and no '.join(PROPERTIES)}.")
+    catalog = lsdb.open_catalog(place)
+    images = column if beside else find_column(catalog, column)
+    if absent := [name for name in [images, *(keep or ())] if name not in catalog.columns and "." not in str(name)]:
+        raise KeyError(f"The catalog has no column {absent[0]!r}; it has {', '.join(catalog.columns)}.")
+    top, _, field = str(images).partition(".")
+    names = [f"{top}.band"] if field and f"{top}.band" in catalog.exploded_columns else []
+    about = catalog.hc_structure.catalog_info
+    along = plain_columns(catalog) if keep is None else [about.ra_column, about.dec_column, *keep]
+    return lsdb.open_catalog(place, columns=[*dict.fromkeys([*along, str(images), *names])])
 
 
 def _refuse_other(record: Path, identity: dict[str, Any], unfinished: Path) -> None:

@@ -13,7 +13,7 @@ from skastro.datasets.sources import BESIDE, Arranged, find_bands_axis
 from skastro.persistence import parts
 from skastro.sources import Source
 
-__all__ = ["BesideRows", "InRows", "check_images", "column_array", "find_cutouts"]
+__all__ = ["BesideRows", "InRows", "check_images", "column_array", "find_column", "find_cutouts", "plain_columns"]
 
 _orders: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 _lock = threading.Lock()
@@ -216,7 +216,7 @@ def find_cutouts(
             source._sibling(ids)
         check_images(known, source.shape[1:], source.reader.where)
         return BesideRows(str(column), source, ids, last)
-    column = _find_column(catalog, column)
+    column = find_column(catalog, column)
     raw, names = _look(catalog, column)
     where = f"column {column!r}"
     if known is None or (len(raw) == 1 and image_shape is None and known.image_shape_[1] == 1):
@@ -257,7 +257,46 @@ def _axes(catalog: Any) -> dict[str, int]:
     return found
 
 
-def _find_column(catalog: Any, column: str | None) -> str:
+def plain_columns(catalog: Any) -> list[str]:
+    """List the columns that are no lists or structs.
+
+    Parameters
+    ----------
+    catalog : lsdb.Catalog
+        The catalog.
+
+    Returns
+    -------
+    list of str
+    """
+    import pyarrow as pa
+
+    kinds = {name: column_array(catalog.meta[name]).type for name in catalog.columns}
+    return [name for name, kind in kinds.items() if not pa.types.is_nested(kind)]
+
+
+def find_column(catalog: Any, column: str | None) -> str:
+    """Find the column of the images, and in a struct the field.
+
+    Parameters
+    ----------
+    catalog : lsdb.Catalog
+        The catalog.
+    column : str or None
+        As for `skastro.survey.embed_catalog`.
+
+    Returns
+    -------
+    str
+        A field of a struct follows a dot.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column; the error lists those that there are.
+    ValueError
+        If several columns look like images, or none does.
+    """
     axes = _axes(catalog)
     if column in axes and axes[column] > 1:
         return column

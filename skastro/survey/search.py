@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skastro.datasets.disk.arrow import flatten_lists
-from skastro.survey.cutouts import column_array
+from skastro.survey.cutouts import column_array, plain_columns
 from skastro.survey.models import needs_survey
 
 __all__ = ["Search", "embeddings_of", "search_catalog", "unit_rows"]
@@ -185,10 +185,5 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def _along(catalog: Any, keep: Sequence[str] | None) -> tuple[str, ...]:
-    import pyarrow as pa
-
     about = catalog.hc_structure.catalog_info
-    if keep is not None:
-        return tuple(dict.fromkeys([*keep, about.ra_column, about.dec_column]))
-    kinds = {name: column_array(catalog.meta[name]).type for name in catalog.columns}
-    return tuple(name for name, kind in kinds.items() if not pa.types.is_nested(kind))
+    return tuple(plain_columns(catalog) if keep is None else dict.fromkeys([*keep, about.ra_column, about.dec_column]))
