@@ -1,11 +1,13 @@
-"""How fast does `fit` run from disk, and how much memory does it take?
+"""How fast does `fit` run from disk, or `embed`, and how much memory does it take?
 
 python benchmarks/sources.py [--n 50000] [--side 64] [--bands 3] [--batch-size 256] [--steps 24] [--window auto]
-    [--workers 1] [--formats memory hdf5-100 ...] [--folder FOLDER]
+    [--workers 1] [--encoder resnet10t] [--embed] [--formats memory hdf5-100 ...] [--folder FOLDER]
 
-BYOL over a ResNet10-t on simulated noise with a bright middle, from memory and from each format; each fit runs in a
-process of its own, which ends it after some steps. Rates are images per second after the first four steps, with what
-batches were read ahead of them. Memory is what the process has beside mapped files, at its peak, above what it had.
+BYOL, over a ResNet10-t unless told otherwise, on simulated noise with a bright middle, from memory and each format;
+each fit runs in a process of its own, which ends it after some steps. Rates are images per second after the first four
+steps, with what batches were read ahead of them. Memory is what the process has beside mapped files, at its peak, above
+what it had before.
+With --embed all images are embedded into a file instead, by a ResNet10-t with random weights.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import psutil
 from machine import header
 from skorch.callbacks import Callback
 
-from skastro import BYOLEmbedder, Training
+from skastro import BYOLEmbedder, FixedImageEmbedder, Training, embed
 from skastro.datasets import open_images
 from skastro.training.callbacks import StopTraining
 
@@ -146,7 +148,8 @@ def measure(name, path, shape, options, queue):
     """Fit for some steps, and tell rate and memory."""
     images = opened(name, path, shape)
     training = Training(shuffle_window=options.window, workers=options.workers, callbacks=[Some(options.steps)])
-    emb = BYOLEmbedder("resnet10t", max_epochs=100, batch_size=options.batch_size, training=training, random_state=0)
+    settings = {"max_epochs": 100, "batch_size": options.batch_size, "random_state": 0}
+    emb = BYOLEmbedder(options.encoder, training=training, **settings)
     memory, start = Anonymous(), time.perf_counter()
     emb.fit(images)
     first, *ends = Some.ends
@@ -158,6 +161,19 @@ def measure(name, path, shape, options, queue):
             "memory, MB": memory.growth() / 1e6,
         }
     )
+
+
+def measure_embedding(name, path, shape, options, queue):
+    """Embed all into a file, and tell rate and memory."""
+    images = opened(name, path, shape)
+    training = Training(workers=options.workers)
+    emb = FixedImageEmbedder("resnet10t", batch_size=options.batch_size, training=training, random_state=0)
+    emb.fit(images[:1000])
+    memory, start = Anonymous(), time.perf_counter()
+    embed(emb, images, path.with_name(f"{name}.npy"), verbose=0)
+    seconds = time.perf_counter() - start
+    path.with_name(f"{name}.npy").unlink()
+    queue.put({"format": name, "images/s": len(images) / seconds, "memory, MB": memory.growth() / 1e6})
 
 
 def window(text):
@@ -173,19 +189,26 @@ def main():
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--window", type=window, default="auto")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--encoder", default="resnet10t", help="a small one, such as test_resnet, waits for the disk")
+    parser.add_argument("--embed", action="store_true")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     shape = (options.bands, options.side, options.side)
     context, rows = multiprocessing.get_context("spawn"), []
-    header(f"BYOL from disk: {options.n} × {options.bands} × {options.side}² float32, batches of {options.batch_size}")
+    what = "embed" if options.embed else "BYOL"
+    header(
+        f"{what} from disk: {options.n} × {options.bands} × {options.side}² float32, batches of {options.batch_size}"
+    )
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for name in options.formats:
             path, write, how = Path(folder, FORMATS[name][0]), *FORMATS[name][1:]
             if not path.exists():
                 write(path, options.n, shape, **how)
             queue = context.Queue()
-            process = context.Process(target=measure, args=(name, path, shape, options, queue))
+            process = context.Process(
+                target=measure_embedding if options.embed else measure, args=(name, path, shape, options, queue)
+            )
             process.start()
             rows.append(queue.get())
             process.join()

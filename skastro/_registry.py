@@ -7,6 +7,9 @@ tests. It imports nothing, so that ``import skastro`` loads no torch. Each entry
 # Of files and of the fitted states in them and in pickles: raised when a class below moves or its state changes.
 FORMAT = 4
 
+# Where scikit-learn keeps callbacks on an estimator: nothing learned, so no file holds them.
+CALLBACKS = frozenset({"_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks", "_skl_callbacks_to_teardown"})
+
 # Classes that `skastro` itself offers, and that files may hold.
 EXPORTED = {
     "skastro.downstream.dirichlet": "DirichletClassifier",

@@ -20,11 +20,13 @@ from skastro._bounds import Bounds
 from skastro._registry import FORMAT
 from skastro.pixels import Pixels
 from skastro.training import (
+    CallbackSupport,
     HeldOut,
     Inference,
     Monitor,
     Objective,
     Randomness,
+    Tasks,
     Training,
     current_run,
     describe_arrays,
@@ -35,6 +37,7 @@ from skastro.training import (
     own_state,
     resolve_device,
     resumable,
+    tell_fit,
     train,
 )
 
@@ -53,7 +56,7 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
     before = dict(vars(estimator))
     try:
         ranks.join()
-        with own_state(), resumable(estimator):
+        with own_state(), resumable(estimator), tell_fit(estimator):
             yield
     except BaseException as error:
         if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
@@ -103,7 +106,7 @@ def _compare(fits: Sequence[Mapping[str, str]]) -> None:
             )
 
 
-class BaseModel(BaseEstimator):
+class BaseModel(CallbackSupport, BaseEstimator):
     """Base of every estimator that trains a network: parameters with shorthands, and a fitted state of numbers.
 
     The fitted state is plain values and arrays but for networks, which are kept as arrays and built again: the network
@@ -211,7 +214,7 @@ class BaseModel(BaseEstimator):
             about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
             _compare(ranks.everyones(about))
             checkpoint = None if run is None else run.open(about)
-        with own_state(training.n_threads()):
+        with own_state(training.n_threads()), Tasks(self, "epoch") as tasks:
             train(
                 objective,
                 views,
@@ -227,6 +230,7 @@ class BaseModel(BaseEstimator):
                 device=device,
                 verbose=self.verbose,
                 checkpoint=checkpoint,
+                tasks=tasks,
             )
         for array in arrays.values():
             if isinstance(array, Pixels):

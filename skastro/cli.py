@@ -34,7 +34,8 @@ METHODS = {
 EXAMPLES = {
     "fit": """examples:
   skastro fit cutouts.h5 --key images --size 64 --out galaxies.skastro
-  skastro fit sky.zarr --method byol --set encoder=resnet18 max_epochs=50 --checkpoint run --out galaxies.skastro""",
+  skastro fit sky.zarr --method byol --set encoder=resnet18 max_epochs=50 --checkpoint run --out galaxies.skastro
+  torchrun --nproc-per-node 4 --no-python skastro fit cutouts.h5 --out galaxies.skastro     (on 4 GPUs)""",
     "embed": """examples:
   skastro embed galaxies.skastro cutouts.h5 --key images --columns object_id ra dec --out rows.parquet
   skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy
@@ -137,6 +138,7 @@ def fit_files(chosen: argparse.Namespace) -> None:
         Arguments of the command.
     """
     import skastro
+    from skastro import ranks
 
     if chosen.out.exists():
         raise FileExistsError(f"{chosen.out} is there already: remove it, or give another name.")
@@ -149,9 +151,13 @@ def fit_files(chosen: argparse.Namespace) -> None:
         size=chosen.size, device=chosen.device, random_state=0, verbose=1
     )
     images = opened(chosen)
-    print(f"Learning from {len(images):,} images of shape {images.shape[1:]} ...")
-    skastro.save(embedder.set_params(**settings).fit(images), chosen.out)
-    print(f"{chosen.out}: skastro info tells what it is, skastro embed uses it.")
+    ranks.join()
+    if ranks.rank() == 0:
+        print(f"Learning from {len(images):,} images of shape {images.shape[1:]} ...")
+    embedder.set_params(**settings).fit(images)
+    if ranks.rank() == 0:
+        skastro.save(embedder, chosen.out)
+        print(f"{chosen.out}: skastro info tells what it is, skastro embed uses it.")
 
 
 def embed_files(chosen: argparse.Namespace) -> None:

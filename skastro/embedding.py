@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
-from skastro.persistence import load
+from skastro.persistence import load, without_callbacks
 
 __all__ = ["embed"]
 
@@ -94,8 +94,10 @@ def embed(
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
+    with without_callbacks(model):
+        known = joblib.hash(model)
     identity = {
-        "model": joblib.hash(model),
+        "model": known,
         "objects": joblib.hash((np.shape(X), np.asarray(X[:: -(-len(X) // LOOKED_AT)]))),
         "columns": joblib.hash(columns),
         "method": method,

@@ -126,7 +126,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     """Write an estimator or a pipeline to a file that `load` can read.
 
     Nothing is written before the file has been read back in memory, and a file already there is replaced in
-    one step: neither a refusal nor an interruption costs an earlier model.
+    one step: neither a refusal nor an interruption costs an earlier model. Callbacks of `set_callbacks` are left out.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     allowed = _allowed(trusted)
     _refuse_parameters(estimator, allowed)
     file = io.BytesIO()
-    with _owners_by_name(estimator):
+    with _owners_by_name(estimator), without_callbacks(estimator):
         skops.io.dump(estimator, file)
     with ZipFile(file, "a") as archive:
         archive.writestr(ABOUT, json.dumps({"format": _registry.FORMAT, "version": __version__}))
@@ -325,6 +325,28 @@ def parts(estimator: Any) -> Iterator[Any]:
             if isinstance(part, BaseEstimator) or _name(type(part)) in TRUSTED["ObjectNode"]:
                 inside += getattr(part, "__dict__", {}).values()
             waiting.extend(reversed(inside))
+
+
+@contextmanager
+def without_callbacks(estimator: Any) -> Iterator[None]:
+    """Take scikit-learn's callbacks off an estimator and what is inside it for the duration of a block.
+
+    They are nothing learned: neither part of a file nor of what tells a model from another.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+    """
+    held = []
+    for part in parts(estimator):
+        state = getattr(part, "__dict__", {})
+        held += [(state, key, state.pop(key)) for key in _registry.CALLBACKS & state.keys()]
+    try:
+        yield
+    finally:
+        for state, key, value in held:
+            state[key] = value
 
 
 def foreign_classes(estimator: Any) -> list[str]:

@@ -37,6 +37,7 @@ __all__ = [
     "shared",
     "sharing",
     "total",
+    "wait",
     "weight",
     "whole",
     "world_size",
@@ -134,6 +135,11 @@ def everyones(value: Any) -> list[Any]:
     if len(values) > 1:
         distributed.all_gather_object(values, value)
     return values
+
+
+def wait() -> None:
+    """Wait until all ranks are here."""
+    everyones(None)
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def embedded(folder):
     """Embed into a file, which one process writes."""
     model = skastro.FixedImageEmbedder("test_resnet", random_state=0).fit(IMAGES)
     skastro.embed(model, IMAGES, folder / "rows.npy", verbose=0)
-    ranks.everyones(None)  # waits for all
+    ranks.wait()
     return bool((np.load(folder / "rows.npy") == model.transform(IMAGES)).all())
 
 

@@ -22,6 +22,7 @@ from skastro.base import fitting
 from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
 from skastro.inputs import as_rows, as_weight
 from skastro.losses import dirichlet_multinomial_nll
+from skastro.training import CallbackSupport, Tasks
 from skastro.votes import VoteSchema
 
 __all__ = ["DirichletClassifier"]
@@ -31,7 +32,7 @@ LIMIT = 12.0  # of the logarithm of a concentration: beyond, log-gammas lose the
 Layer = tuple[Tensor, Tensor]
 
 
-class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
+class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
     r"""Predict how volunteers vote, with error bars, from rows of numbers such as embeddings.
 
     Each galaxy gets a Dirichlet distribution over the answers to each question, from a linear model or a small network
@@ -234,7 +235,11 @@ class DirichletClassifier(VoteClassifierMixin, BaseEstimator):
             return loss.item(), gradient.numpy()
 
         options = {"maxiter": self.max_iter, "maxfun": np.inf, "maxls": 50, "gtol": self.tol, "ftol": 1e-15}
-        found = minimize(loss_and_gradient, self._first(widths), jac=True, method="L-BFGS-B", options=options)
+        with Tasks(self, "iteration") as tasks:
+            tasks.start(self.max_iter)
+            tasks.begin()
+            first, method = self._first(widths), "L-BFGS-B"
+            found = minimize(loss_and_gradient, first, jac=True, method=method, options=options, callback=tasks.next)
         if found.nit >= self.max_iter:
             warnings.warn(
                 f"L-BFGS has not converged after max_iter={self.max_iter} iterations; more of them, or a larger alpha, "

@@ -31,6 +31,7 @@ from skastro.training import (
     hold_out,
     own_state,
     resolve_device,
+    tell_trainings,
 )
 
 __all__ = ["FlowPosterior", "NegativeLogProbability", "build_flow"]
@@ -306,6 +307,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             self.flows_ = nn.ModuleList()
             self.flow_sizes_: list[dict[str, int]] = []
             self.history_: list[dict[str, np.ndarray]] = []
+            tell_trainings(self, self.n_estimators)
             for _ in range(self.n_estimators):
                 self._add_flow(features, target, ranges, draw_seed(seeds))
         return self

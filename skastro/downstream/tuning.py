@@ -1,6 +1,5 @@
 """Fine-tuning: an encoder, pretrained or not, and a head, trained together as far as asked."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -36,11 +35,14 @@ from skastro.training import (
     Objective,
     Randomness,
     as_batch,
+    copy_fitted,
     describe_arrays,
     draw_seed,
     hold_out,
     own_state,
     resolve_device,
+    tell_inner_fit,
+    tell_trainings,
 )
 
 __all__ = ["FineTuner", "FineTuning"]
@@ -275,10 +277,12 @@ class FineTuner(BaseModel, ABC):
         if frozen:
             check_is_fitted(embedder)
             self._refuse_metadata(metadata, embedder.metadata)
-            return copy.deepcopy(embedder), False
+            return copy_fitted(embedder), False
         taken = [name for name in metadata if has_fit_parameter(embedder, name)]
         self._refuse_metadata(metadata, (*taken, *embedder.metadata))
-        return embedder.fit(X, **{name: metadata[name] for name in taken}), False
+        tell_trainings(self, 2)
+        with tell_inner_fit(self, embedder):
+            return embedder.fit(X, **{name: metadata[name] for name in taken}), False
 
     def _refuse_words(self, embedder: Any) -> None:
         """Refuse what another modality does not have, and what an embedder brings itself."""

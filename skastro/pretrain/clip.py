@@ -1,6 +1,5 @@
 """AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
-import copy
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -36,10 +35,13 @@ from skastro.training import (
     Objective,
     Randomness,
     Training,
+    copy_fitted,
     describe_arrays,
     draw_seed,
     hold_out,
     resolve_device,
+    tell_inner_fit,
+    tell_trainings,
 )
 
 __all__ = ["CLIP", "AstroCLIPEmbedder"]
@@ -422,14 +424,17 @@ class AstroCLIPEmbedder(BaseEmbedder):
         sides = [
             self._pool(sketch, X, known, mask, seed) for sketch, ((X, known), mask) in zip(sketches, parts, strict=True)
         ]
+        tell_trainings(self, 1 + sum(sketch is not recipe for sketch, recipe in zip(sketches, recipes, strict=True)))
         return [
             side if sketch is recipe else self._pool(recipe, X, known, mask, seed)
             for side, sketch, recipe, ((X, known), mask) in zip(sides, sketches, recipes, parts, strict=True)
         ]
 
     def _pool(self, recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray, seed: int) -> PooledEmbedder:
+        with tell_inner_fit(self, recipe):
+            fitted = fit_present(recipe, X, metadata, mask)
         return PooledEmbedder(
-            fit_present(recipe, X, metadata, mask),
+            fitted,
             embedding_dim=self.embedding_dim,
             heads=self.heads,
             weights=self.weights if published_pool(embedder_of(recipe)) else None,
@@ -458,7 +463,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         for place, (side, (X, metadata), still) in enumerate(zip(sides, data, frozen, strict=True)):
             rows = both[masks[both, place]]
             if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
-                side.set_params(embedder=FrozenEstimator(copy.deepcopy(side.embedder.estimator)))
+                side.set_params(embedder=FrozenEstimator(copy_fitted(side.embedder.estimator)))
             run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
             tower, more, about = build_tower(side, X, metadata, rows, *run)
             made_of |= {f"{name} ({place})": value for name, value in about.items()}
@@ -530,7 +535,8 @@ def untrained(recipe: Any) -> Any:
     """Copy an embedder that would train, without its training: it still refuses what it cannot use."""
     if isinstance(recipe, FrozenEstimator) or not recipe.get_params().get("max_epochs"):
         return recipe
-    return clone(recipe).set_params(max_epochs=0)
+    sketch = clone(recipe).set_params(max_epochs=0)
+    return sketch.set_callbacks() if hasattr(sketch, "set_callbacks") else sketch  # no fit to tell of
 
 
 def fit_present(recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray) -> FrozenEstimator:

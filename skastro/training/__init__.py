@@ -1,7 +1,16 @@
 """Training and running of networks: batches, optimizer, schedules, history. The only importer of skorch."""
 
 from skastro.training.batches import ArrayDataset, BatchSampler, Window, as_batch, source_of
-from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining, base_lr, spread
+from skastro.training.callbacks import (
+    EarlyStopping,
+    Epochs,
+    Monitor,
+    Progress,
+    ScheduleCallback,
+    StopTraining,
+    base_lr,
+    spread,
+)
 from skastro.training.checkpoints import Checkpoint, current_run, describe_arrays, describe_fit, differences, resumable
 from skastro.training.config import Training, get_training
 from skastro.training.device import draw_seed, own_generator, resolve_device, uses_bf16
@@ -9,14 +18,17 @@ from skastro.training.inference import Inference
 from skastro.training.loop import AsGiven, Learner, LossAsGiven, Objective, auto_epochs, ema_update, train
 from skastro.training.optimizer import make_optimizer
 from skastro.training.process import Randomness, bfloat16, free_threads, local_seed, own_state
+from skastro.training.tasks import CallbackSupport, Tasks, copy_fitted, tell_fit, tell_inner_fit, tell_trainings
 from skastro.training.validation import HeldOut, hold_out, mean_loss
 
 __all__ = [
     "ArrayDataset",
     "AsGiven",
     "BatchSampler",
+    "CallbackSupport",
     "Checkpoint",
     "EarlyStopping",
+    "Epochs",
     "HeldOut",
     "Inference",
     "Learner",
@@ -27,12 +39,14 @@ __all__ = [
     "Randomness",
     "ScheduleCallback",
     "StopTraining",
+    "Tasks",
     "Training",
     "Window",
     "as_batch",
     "auto_epochs",
     "base_lr",
     "bfloat16",
+    "copy_fitted",
     "current_run",
     "describe_arrays",
     "describe_fit",
@@ -51,6 +65,9 @@ __all__ = [
     "resumable",
     "source_of",
     "spread",
+    "tell_fit",
+    "tell_inner_fit",
+    "tell_trainings",
     "train",
     "uses_bf16",
 ]

@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 
 from skastro import ranks
 from skastro.training.config import Training
+from skastro.training.tasks import Tasks
 
-__all__ = ["EarlyStopping", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
+__all__ = ["EarlyStopping", "Epochs", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
 
 MONITORED = 256  # number of embeddings measured after each epoch
 
@@ -144,7 +145,7 @@ class Monitor(Callback):
 
 
 class StopTraining(Exception):  # noqa: N818 not an error, but the way to leave the loop
-    """Raised by `EarlyStopping` to end training early; `train` catches it."""
+    """Raised by `EarlyStopping` and `Epochs` to end training early; `train` catches it."""
 
 
 class EarlyStopping(Callback):
@@ -181,6 +182,35 @@ class EarlyStopping(Callback):
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         net.module_.objective.load_state_dict(self.weights_)
+
+
+class Epochs(Callback):
+    """Tell scikit-learn's callbacks of each epoch, and stop training when one of them asks for it.
+
+    Parameters
+    ----------
+    tasks : Tasks
+        Where they are told.
+    epochs : int
+        Total number of epochs.
+    """
+
+    def __init__(self, tasks: Tasks, epochs: int) -> None:
+        self.tasks = tasks
+        self.epochs = epochs
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.tasks.start(self.epochs)
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        for _ in range(self.tasks.begun, len(net.history) - 1):  # those before a checkpoint
+            self.tasks.begin()
+            self.tasks.end()
+        self.tasks.begin()
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        if any(ranks.everyones(self.tasks.end())):
+            raise StopTraining
 
 
 class Progress(Callback):

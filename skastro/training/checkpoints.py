@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from skastro import ranks
+from skastro._registry import CALLBACKS
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 
@@ -231,8 +232,8 @@ def _describe(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """Describe a parameter, and those inside it, in a way that another process repeats."""
     if isinstance(value, BaseEstimator):
         parameters = value.get_params(deep=False)
-        state = value.__getstate__().items()
-        learned = {key: part for key, part in state if key not in parameters and not key.startswith("history")}
+        state, skipped = value.__getstate__().items(), parameters.keys() | CALLBACKS
+        learned = {key: part for key, part in state if key not in skipped and not key.startswith("history")}
         yield name, f"{type(value).__name__} {_stable(learned)}" if learned else type(value).__name__
         for key in sorted(parameters.keys() - IGNORED):
             yield from _describe(f"{name}__{key}", parameters[key])
@@ -385,6 +386,7 @@ class Checkpoint(Callback):
                 with suppress(StopTraining):
                     net.fit_loop(dataset, epochs=epochs - len(net.history))
                 self._save(net, ended=True)
+                ranks.wait()
 
     def resume(self, sampler: Sampler, generator: torch.Generator) -> Sampler:
         """Wrap the sampler so that its first epoch goes on where the saved one was left.
@@ -425,6 +427,7 @@ class Checkpoint(Callback):
         if self.asked is not None or time.monotonic() - self.written >= self.wait:
             self._save(net)
         if self.asked is not None:
+            ranks.wait()  # for the first, which writes
             self._obey()
 
     def _restore(self, net: NeuralNet, saved: dict[str, Any]) -> None:

@@ -16,12 +16,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skastro import ranks
 from skastro.training.batches import ArrayDataset, BatchSampler, load_batches
-from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
+from skastro.training.callbacks import EarlyStopping, Epochs, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.checkpoints import Checkpoint
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
 from skastro.training.process import Randomness, bfloat16
+from skastro.training.tasks import Tasks
 from skastro.training.validation import HeldOut, mean_loss
 
 __all__ = ["AsGiven", "Learner", "LossAsGiven", "Objective", "auto_epochs", "ema_update", "train"]
@@ -103,7 +104,7 @@ class Learner(nn.Module):
     def spread(self) -> None:
         """Let all ranks begin with the weights of the first, and take the mean of their gradients, if there are any."""
         if ranks.world_size() > 1:
-            self._spread = (DistributedDataParallel(self.objective, find_unused_parameters=True),)
+            self._spread = (DistributedDataParallel(_Together(self.objective), find_unused_parameters=True),)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -134,6 +135,19 @@ class Learner(nn.Module):
         """Let losses have the values of the whole batch; gradients are those of this rank."""
         self.objective.parts = {name: ranks.mean(part) for name, part in self.objective.parts.items()}
         return loss + (ranks.mean(loss) - loss.detach())
+
+
+class _Together(nn.Module):
+    """An objective of which some parameters may have no part in a step, beside one that never has."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+        # Where all parameters have a part, torch advises the user to leave out the search for those that have none.
+        self.idle = nn.Parameter(torch.zeros(1, device=next(objective.parameters()).device))
+
+    def forward(self, *views: Tensor, **batch: Tensor) -> Tensor:
+        return self.objective(*views, **batch)
 
 
 class AsGiven(nn.Module):
@@ -250,6 +264,7 @@ def train(
     device: torch.device,
     verbose: int,
     checkpoint: Checkpoint | None = None,
+    tasks: Tasks | None = None,
 ) -> None:
     """Train an objective in place.
 
@@ -283,6 +298,8 @@ def train(
         If above zero, show a progress bar.
     checkpoint : Checkpoint, default=None
         Where to save the state now and then, and what to go on from.
+    tasks : Tasks, default=None
+        Where scikit-learn's callbacks are told of each epoch.
 
     Raises
     ------
@@ -298,10 +315,11 @@ def train(
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose and ranks.rank() == 0 else []
     callbacks += clone(training.callbacks or [], safe=False)
-    if held_out is not None:  # last, because it may end the epoch for the callbacks after it
+    if held_out is not None:  # late, because it may end the epoch for the callbacks after it
         learner = Learner(objective, held_out.views, draws, bf16=False)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
+    callbacks += [] if tasks is None else [Epochs(tasks, epochs)]  # later still: they may stop it too
     callbacks += [] if checkpoint is None else [checkpoint]  # after all others have begun, or ended a step
     net = NeuralNet(
         Learner(objective, views, draws, uses_bf16(training.precision, device)).to(memory_format=torch.channels_last),
