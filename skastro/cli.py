@@ -199,13 +199,10 @@ def embed_survey(chosen: argparse.Namespace) -> None:
             f"--{given[0]} is not for a HATS catalog: the model cuts the center, and pixels must be there."
         )
     needs_survey("lsdb", "distributed")
-    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
-        if chosen.workers is None:  # one partition after the other, on all threads
-            stack.enter_context(dask.config.set(scheduler="synchronous"))
-        else:
+        if chosen.workers is not None:
             options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": None}
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None

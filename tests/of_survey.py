@@ -31,3 +31,12 @@ class Unlucky(BaseEstimator):
                 Path(self.folder, "dies").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
         return self.embedder.transform(X)
+
+
+def drive(catalog, model, out, **options):
+    """Embed a catalog, as a process of its own."""
+    import lsdb
+
+    from skastro.survey import write_embeddings
+
+    write_embeddings(lsdb.open_catalog(catalog), model, "cutout", out=out, **options)

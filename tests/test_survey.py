@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import warnings
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import pytest
-from of_survey import Unlucky
+from of_survey import Unlucky, drive
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -32,6 +30,7 @@ from skastro.survey import (
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pandas, about what lsdb calls
     lsdb = pytest.importorskip("lsdb", reason="needs the extra survey")
+    dask = pytest.importorskip("dask", reason="needs the extra survey")
     distributed = pytest.importorskip("distributed", reason="needs the extra survey")
     da = pytest.importorskip("dask.array", reason="needs the extra survey")
 pa = pytest.importorskip("pyarrow", reason="needs the extra survey")
@@ -231,34 +230,44 @@ def test_a_partition_cut_off_between_its_two_marks_is_done_again(catalog, unluck
     check_whole(write_embeddings(catalog, unlucky, "cutout", out=out, **options), rows)
 
 
-DRIVER = """
-import sys, lsdb, skastro.survey
-catalog, model, out = sys.argv[1:]
-skastro.survey.write_embeddings(
-    lsdb.open_catalog(catalog), model, "cutout", out=out, trusted=["of_survey.Unlucky"], keep=["object_id"]
-)
-"""
+def ready():
+    """Processes forked of one that has imported what is slow: each would take ten seconds to."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        context = distributed.utils.get_mp_context()
+    context.set_forkserver_preload(["lsdb", "sklearn.frozen", "skastro.modalities", "skastro.survey"])
+    return context
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by a POSIX signal")
 def test_a_driver_that_was_killed_is_run_again(catalog, folder, unlucky, rows, tmp_path):
     (tmp_path / "dies").touch()
-    paths = os.pathsep.join(str(path) for path in (Path(__file__).parent, Path(skastro.__file__).parents[1]))
-    command = [sys.executable, "-c", DRIVER, folder / "sky", unlucky, tmp_path / "out"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert not (tmp_path / "out").exists()
     options = {"trusted": ["of_survey.Unlucky"], "keep": ["object_id"]}
+    driver = ready().Process(target=drive, args=(folder / "sky", unlucky, tmp_path / "out"), kwargs=options)
+    driver.start()
+    driver.join()
+    assert driver.exitcode == -signal.SIGKILL
+    assert (tmp_path / "out.part").exists()
+    assert not (tmp_path / "out").exists()
     check_whole(write_embeddings(catalog, unlucky, "cutout", out=tmp_path / "out", **options), rows)
+
+
+@contextmanager
+def cluster_of_two():
+    """Two processes of one thread."""
+    ready()
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        distributed.LocalCluster(**options) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by a POSIX signal")
 def test_a_worker_that_was_killed_loses_nothing(catalog, unlucky, rows, tmp_path):
     options = {"trusted": ["of_survey.Unlucky"]}
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with cluster_of_two() as client:
         before = {*client.run(os.getpid).values()}
         (tmp_path / "dies").touch()
         check_whole(write_embeddings(catalog, unlucky, "cutout", out=tmp_path / "out", **options), rows)
@@ -291,7 +300,7 @@ class Client:
     ],
 )
 def test_workers_without_the_package_or_the_model_are_named(catalog, model, monkeypatch, answers, error, sentence):
-    monkeypatch.setattr(models, "_client", lambda: Client(answers))
+    monkeypatch.setattr(models, "current_client", lambda: Client(answers))
     with pytest.raises(error, match=sentence):
         embed_catalog(catalog, model, "cutout")
 

@@ -1,6 +1,5 @@
 """Arrays of Dask, and images on disk, embedded chunk by chunk into Zarr by many processes."""
 
-import json
 import os
 import shutil
 import warnings
@@ -11,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from skastro.datasets.disk.opened import absolute
 from skastro.persistence import parts
 from skastro.sources import Source
-from skastro.survey.models import METHODS, SavedModel, check_workers, needs_survey, saved_model
+from skastro.survey.models import (
+    METHODS,
+    SavedModel,
+    check_workers,
+    current_client,
+    needs_survey,
+    one_at_a_time,
+    saved_model,
+)
+from skastro.survey.unfinished import Unfinished
 
 __all__ = ["Chunk", "embed_array"]
 
@@ -76,6 +85,7 @@ def embed_array(
     method: str = "transform",
     part: int = 16_384,
     trusted: Collection[str] = (),
+    verbose: int = 1,
 ) -> Path:
     """Embed an array of Dask, or images on disk, by the workers of Dask into Zarr; run again, it goes on.
 
@@ -97,6 +107,8 @@ def embed_array(
         Rows of a chunk of a source; a Dask array has its own.
     trusted : collection of str, default=()
         As for `skastro.load`.
+    verbose : int, default=1
+        1 shows a progress bar.
 
     Returns
     -------
@@ -108,7 +120,7 @@ def embed_array(
     FileExistsError
         If the group is there already.
     FileNotFoundError
-        If there is no such model, here or for a worker of the current client.
+        If there is no such model, here or for a worker of the current client, or no folder to write to.
     ImportError
         If dask or zarr is not installed; the error names skastro's extra. If a worker lacks skastro.
     TypeError
@@ -124,9 +136,7 @@ def embed_array(
     needs_survey("dask", "zarr")
     import dask
 
-    out = Path(absolute(out))
-    if out.exists():
-        raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    unfinished = Unfinished(Path(absolute(out)))
     if method not in METHODS:
         raise ValueError(f"method must be among {', '.join(METHODS)}; got {method!r}.")
     saved = saved_model(model, trusted)
@@ -134,24 +144,40 @@ def embed_array(
     identity = {"model": saved.digest, "objects": _objects(X, starts), "method": method}
     blank = _blank(X, saved, method)
     check_workers(saved)
-    unfinished, marks = (out.with_name(f"{out.name}.part{end}") for end in ("", ".done"))
-    record = out.with_name(f"{out.name}.part.json")
-    if not _begun(record, identity, unfinished):
+    unfinished.claim(identity)
+    marks = unfinished.path.with_suffix(".part.done")
+    if not (unfinished.path.exists() and marks.exists()):
         shutil.rmtree(marks, ignore_errors=True)
-        _begin(unfinished, len(X), starts, blank)
+        _begin(unfinished.path, len(X), starts, blank)
         marks.mkdir()
-        record.write_text(json.dumps(identity))
     done = {int(mark.name) for mark in marks.iterdir()}
-    todo = [(start, block) for start, block in zip(starts, blocks, strict=True) if start not in done]
     tasks = [
-        dask.delayed(Chunk(saved, method, str(unfinished), str(marks), start), traverse=False)(block)
-        for start, block in todo
+        dask.delayed(Chunk(saved, method, str(unfinished.path), str(marks), start), traverse=False)(block)
+        for start, block in zip(starts, blocks, strict=True)
+        if start not in done
     ]
-    dask.compute(*tasks)
-    os.replace(unfinished, out)
+    _compute(tasks, verbose)
+    out = unfinished.finish()
     shutil.rmtree(marks)
-    record.unlink()
     return out
+
+
+def _compute(tasks: list[Any], verbose: int) -> None:
+    """Have tasks done by the workers, or one after the other where there are none."""
+    import dask
+
+    client = current_client()
+    bar = {"total": len(tasks), "unit": " chunks", "disable": not verbose}
+    if client is None:
+        from tqdm.dask import TqdmCallback
+
+        with one_at_a_time(), TqdmCallback(**bar):
+            dask.compute(*tasks)
+        return
+    from distributed import as_completed
+
+    for future in tqdm(as_completed(client.compute(tasks)), **bar):
+        future.result()
 
 
 def _blocks(X: Any, part: int) -> tuple[list[int], list[Any]]:
@@ -195,15 +221,6 @@ def _numbers(answers: Any) -> np.ndarray:
     if rows.dtype.kind not in "fiub":
         raise ValueError(f"embed_array writes numbers; the model answers with {rows.dtype}.")
     return rows.reshape(len(rows), -1)
-
-
-def _begun(record: Path, identity: dict[str, str], unfinished: Path) -> bool:
-    if not (record.exists() and unfinished.exists()):
-        return False
-    known = json.loads(record.read_text())
-    if other := [name for name, value in identity.items() if known.get(name) != value]:
-        raise ValueError(f"{unfinished} was begun with another {other[0]}: remove it, or give another name.")
-    return True
 
 
 def _begin(unfinished: Path, n: int, starts: list[int], blank: np.ndarray) -> None:

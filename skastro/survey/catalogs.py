@@ -1,6 +1,5 @@
 """Catalogs of LSDB with what a model says of each row as further columns, lazily."""
 
-import json
 import os
 import shutil
 import warnings
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, plain_columns
-from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, saved_model
+from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, one_at_a_time, saved_model
+from skastro.survey.unfinished import Unfinished
 
 __all__ = ["Embed", "embed_catalog", "is_survey", "open_survey", "write_embeddings"]
 
@@ -225,29 +225,25 @@ def write_embeddings(
     ------
     FileExistsError
         If the folder is there already.
+    FileNotFoundError
+        If there is no folder to write to.
     ValueError
         If what is unfinished was begun with another model, catalog or other options, and what `embed_catalog` refuses.
     """
-    out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    unfinished = Unfinished(Path(out))
     embedded = embed_catalog(catalog, model, column, **options)
-    unfinished, record = out.with_name(f"{out.name}.part"), out.with_name(f"{out.name}.part.json")
     identity = {
         "model": saved_model(model).digest,
         "catalog": [str(catalog.hc_structure.catalog_path), catalog.hc_structure.catalog_name],
         "columns": {name: str(kind) for name, kind in embedded.dtypes.items()},
         "options": {name: str(value) for name, value in {"column": column, **options}.items()},
     }
-    if unfinished.exists():
-        _refuse_other(record, identity, unfinished)
-        _mend(unfinished)
-    record.write_text(json.dumps(identity))
-    if not (unfinished / LAST).exists():
-        embedded.write_catalog(unfinished, resume=True, as_collection=False, progress_bar=bool(verbose))
-    os.replace(unfinished, out)
-    record.unlink()
-    return out
+    unfinished.claim(identity)
+    _mend(unfinished.path)
+    if not (unfinished.path / LAST).exists():
+        with one_at_a_time():
+            embedded.write_catalog(unfinished.path, resume=True, as_collection=False, progress_bar=bool(verbose))
+    return unfinished.finish()
 
 
 def is_survey(path: Any) -> bool:
@@ -317,12 +313,6 @@ def open_survey(
     return lsdb.open_catalog(place, columns=[*dict.fromkeys([*along, str(images), *names])])
 
 
-def _refuse_other(record: Path, identity: dict[str, Any], unfinished: Path) -> None:
-    known = json.loads(record.read_text()) if record.exists() else {}
-    if other := [name for name, value in identity.items() if known.get(name) != value]:
-        raise ValueError(f"{unfinished} was begun with another {other[0]}: remove it, or give another name.")
-
-
 def _mend(unfinished: Path) -> None:
     """Forget partitions that were cut off between the two marks that LSDB makes of each: it would refuse to resume."""
     done = {file.name.removesuffix("_done") for file in unfinished.glob("*/*_done")}
@@ -330,7 +320,7 @@ def _mend(unfinished: Path) -> None:
         if file.name.removesuffix("_histogram.npz") not in done:
             file.unlink()
     if not done and not (unfinished / LAST).exists():
-        shutil.rmtree(unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _methods(method: str | Sequence[str], name: str | None) -> dict[str, str]:

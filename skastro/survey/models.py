@@ -4,6 +4,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import file_digest
 from importlib.util import find_spec
@@ -16,7 +17,17 @@ from sklearn.pipeline import Pipeline
 from skastro.datasets.disk.opened import absolute
 from skastro.persistence import load, parts
 
-__all__ = ["METHODS", "SavedModel", "check_workers", "labeled", "needs_survey", "saved_model"]
+__all__ = [
+    "METHODS",
+    "SavedModel",
+    "check_workers",
+    "current_client",
+    "labeled",
+    "needs_survey",
+    "one_at_a_time",
+    "saved_model",
+    "settle",
+]
 
 METHODS = {
     "transform": "embedding",
@@ -264,7 +275,7 @@ def check_workers(model: SavedModel) -> None:
     FileNotFoundError
         If a worker finds no file where the model is here.
     """
-    client = _client()
+    client = current_client()
     if client is None:
         return
     if lacking := [address for address, spec in client.run(find_spec, "skastro").items() if spec is None]:
@@ -277,11 +288,31 @@ def check_workers(model: SavedModel) -> None:
         )
 
 
-def _client() -> Any:
-    """Find the client of distributed that computations would go to."""
+def current_client() -> Any:
+    """Find the client of distributed that computations would go to.
+
+    Returns
+    -------
+    distributed.Client or None
+    """
     try:
         from distributed import get_client
 
         return get_client()
     except (ImportError, ValueError):
         return None
+
+
+def one_at_a_time() -> AbstractContextManager[Any]:
+    """Let Dask do one task after the other where it has no workers: the model uses all threads of the process itself.
+
+    Returns
+    -------
+    context manager
+        It changes nothing where there is a client, or a scheduler was chosen.
+    """
+    import dask
+
+    if current_client() is not None or dask.config.get("scheduler", None) is not None:
+        return nullcontext()
+    return dask.config.set(scheduler="synchronous")

@@ -74,9 +74,11 @@ class Search:
             some = self.queries @ unit_rows(embeddings[start : start + ROWS]).T
             similarity = np.hstack([similarity, some])
             rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + some.shape[1]), some.shape)])
-            best = np.argsort(-similarity, axis=1, kind="stable")[:, : self.k]
-            rows, similarity = (np.take_along_axis(values, best, axis=1) for values in (rows, similarity))
-        return rows, similarity
+            if similarity.shape[1] > self.k:
+                best = np.argpartition(-similarity, self.k - 1, axis=1)[:, : self.k]
+                rows, similarity = (np.take_along_axis(values, best, axis=1) for values in (rows, similarity))
+        order = np.argsort(-similarity, axis=1, kind="stable")
+        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarity, order, axis=1)
 
 
 def search_catalog(
