@@ -506,6 +506,23 @@ def test_the_command_line_embeds_a_catalog(catalog, folder, model, rows, tmp_pat
     assert "There is no HATS catalog nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("collection", [False, True])
+def test_images_are_opened_from_a_catalog_and_sampled_by_partition(catalog, folder, tmp_path, collection):
+    path = folder / "sky"
+    if collection:  # with margins, whose rows are copies
+        frame = computed(catalog[["object_id", "ra", "dec", "cutout"]]).reset_index(drop=True)
+        made = lsdb.from_dataframe(frame, partition_rows=20, margin_threshold=36_000)
+        assert len(made.margin.compute(progress_bar=False))
+        made.write_catalog(path := tmp_path / "sky", as_collection=True, progress_bar=False)
+    images = open_images(path, "cutout", image_shape=SHAPE)
+    numbers = images.column("object_id") - 1000
+    assert sorted(numbers) == [*range(N)]
+    np.testing.assert_array_equal(np.asarray(images), PIXELS[numbers])
+    partition = np.searchsorted(images.reader.begins, np.arange(N), side="right")
+    drawn = partition[images.sample(30, random_state=0).rows]
+    assert sum(np.sum(drawn == part) < np.sum(partition == part) for part in {*drawn}) <= 1
+
+
 def test_no_more_columns_are_opened_than_needed(catalog, folder):
     opened = open_survey(folder / "sky", "image", keep=["object_id"])
     assert sorted(opened.exploded_columns) == ["dec", "image", "image.band", "image.flux", "object_id", "ra"]

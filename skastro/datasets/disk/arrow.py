@@ -141,7 +141,7 @@ class ParquetFiles(Shelf):
         return filled[0] if len(filled) == 1 else Parts(filled)
 
     def _files(self) -> list[str]:
-        return _files(self.path, ("*.parquet", "*.parq", "*.pq"))
+        return _files(_partitions(self.path), ("*.parquet", "*.parq", "*.pq"))
 
 
 class ArrowFolder(Shelf):
@@ -214,6 +214,15 @@ def open_arrow(path: str) -> Any:
     except ImportError as error:
         raise ImportError(NEEDED) from error
     return pa.ipc.open_stream(pa.memory_map(path)).read_all()
+
+
+def _partitions(path: str) -> str:
+    """Find the partitions of a HATS catalog, beside which lie statistics, and in a collection margins: copies of rows."""
+    place, collection = Path(path), Path(path, "collection.properties")
+    if collection.is_file():
+        lines = (line.partition("=") for line in collection.read_text().splitlines())
+        place /= {name.strip(): value.strip() for name, _, value in lines}.get("hats_primary_table_url", "")
+    return str(place / "dataset") if (place / "dataset").is_dir() else str(place)
 
 
 def _files(path: str, patterns: tuple[str, ...]) -> list[str]:
