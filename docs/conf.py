@@ -1,15 +1,30 @@
 """How Sphinx builds these pages; nothing is fetched."""
 
+import sys
+from pathlib import Path
+
+from docutils import nodes
+
 import skastro
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gallery import DATA, SIMULATED
 
 project = "skastro"
 author = "The skastro developers"
 copyright = author
 version = release = skastro.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb", "auto_examples/sg_execution_times.rst"]
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
@@ -18,11 +33,52 @@ numpydoc_show_class_members = False  # the template lists them
 default_role = "literal"
 toc_object_entries = False  # the members are on the page itself
 
-html_theme = "alabaster"
+html_theme = "pydata_sphinx_theme"
 html_theme_options = {
-    "description": "Self-supervised learning for astronomical data",
-    "fixed_sidebar": True,
-    "page_width": "1080px",
-    "show_relbars": True,
+    "logo": {"text": "skastro"},
+    "navigation_with_keys": False,
+    "navbar_align": "left",
+    "secondary_sidebar_items": ["page-toc"],
+    "show_nav_level": 1,
 }
+html_sidebars = {"index": [], "start": []}
+html_static_path = ["_static"]
+html_css_files = ["skastro.css"]
 html_show_sourcelink = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "plot_" if DATA.is_dir() else SIMULATED,
+    "ignore_pattern": "^light_curves",
+    "within_subsection_order": "gallery.Order",
+    "reset_argv": "gallery.arguments",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skastro",),
+    "reference_url": {"skastro": None},
+    "remove_config_comments": True,
+    "show_memory": False,
+    "abort_on_example_error": True,
+}
+
+# Names of other libraries, at the addresses that their own pages give them.
+ELSEWHERE = {
+    "sklearn": "https://scikit-learn.org/stable/modules/generated/{0}.html#{0}",
+    "torch": "https://docs.pytorch.org/docs/stable/generated/{0}.html#{0}",
+    "astropy": "https://docs.astropy.org/en/stable/api/{0}.html#{0}",
+}
+
+
+def link_elsewhere(app, env, node, content):  # noqa: ANN001, ANN201 Sphinx calls it
+    """Link a name of another library."""
+    name = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or name.split(".")[0] not in ELSEWHERE:
+        return None
+    return nodes.reference("", "", content, refuri=ELSEWHERE[name.split(".")[0]].format(name), internal=False)
+
+
+def setup(app):  # noqa: ANN001, ANN201
+    """Connect what is above."""
+    app.connect("missing-reference", link_elsewhere)

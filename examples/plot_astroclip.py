@@ -1,7 +1,7 @@
 """
-==============================
+================================
 One space for images and spectra
-==============================
+================================
 
 A galaxy's image and its spectrum are two accounts of one thing. AstroCLIP (Parker et al. 2024) teaches a network for
 each, without labels, and then brings their accounts together: the two embeddings of one galaxy point the same way,

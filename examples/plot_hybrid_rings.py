@@ -1,7 +1,7 @@
 """
-=======================================
+====================================
 A new question for the same galaxies
-=======================================
+====================================
 
 Volunteers have told of galaxies whether they are smooth, barred or merging. Now we want rings, which nobody was asked
 about, and have few labels. Do the old answers help? Walmsley et al. (2022) compared four ways to a classifier of rings:

@@ -1,7 +1,7 @@
 """
-=========================================
+====================================
 Light curves: a modality of your own
-=========================================
+====================================
 
 A light curve is neither an image nor a spectrum: points at irregular times, in several bands, each with an error. Its
 embedder stands beside this script, in ``light_curves.py``: less than 200 lines that fulfill

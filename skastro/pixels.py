@@ -17,7 +17,8 @@ from skastro.sources import Source
 __all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "sample_of", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
-RUNS = 256  # places of a source at which its sample is read
+SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
+RUNS = 256  # places of a source at which they are read
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
 FLAT = 1e-3  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
 LARGEST = 1e38  # what is said to be usual beyond this is not known
@@ -250,7 +251,7 @@ def check_finite(chunk: np.ndarray, rows: int | np.ndarray = 0) -> None:
 
 
 def sample_of(images: Any) -> tuple[Any, np.ndarray]:
-    """Take what statistics are measured on: of a source some 33 million pixels, read at 256 places evenly spaced.
+    """Take what statistics are measured on: of a source some 17 million pixels, read at 256 places evenly spaced.
 
     Parameters
     ----------
@@ -269,9 +270,9 @@ def sample_of(images: Any) -> tuple[Any, np.ndarray]:
     if not isinstance(source, Source):
         return images, rows
     values = max(1, images.size // len(images))
-    if len(rows) * values >= 2 * SAMPLE_VALUES:
+    if len(rows) * values > SOURCE_VALUES:
         runs = np.array_split(rows, RUNS)
-        length = max(1, SAMPLE_VALUES // values // RUNS)
+        length = max(1, SOURCE_VALUES // values // RUNS)
         rows = np.concatenate([run[:length] for run in runs])
     return images[rows] if isinstance(images, Pixels) else np.asarray(images[rows]), rows
 

@@ -131,7 +131,7 @@ def test_blocks_are_read_once_in_an_epoch(source, small_blocks, monkeypatch):
 
 
 def test_only_a_sample_is_read_before_the_first_step(path, monkeypatch):
-    monkeypatch.setattr(pixels, "SAMPLE_VALUES", 8 * IMAGES[0].size)
+    monkeypatch.setattr(pixels, "SOURCE_VALUES", 8 * IMAGES[0].size)
     monkeypatch.setattr(pixels, "RUNS", 4)
     sample, rows = pixels.sample_of(open_images(path))
     assert rows.tolist() == [0, 1, 12, 13, 24, 25, 36, 37]
@@ -140,7 +140,7 @@ def test_only_a_sample_is_read_before_the_first_step(path, monkeypatch):
 
 
 def test_a_bad_row_met_on_the_way_is_refused_and_nothing_is_lost(tmp_path, fitted, monkeypatch):
-    monkeypatch.setattr(pixels, "SAMPLE_VALUES", 8 * IMAGES[0].size)
+    monkeypatch.setattr(pixels, "SOURCE_VALUES", 8 * IMAGES[0].size)
     monkeypatch.setattr(pixels, "RUNS", 4)
     spoiled = IMAGES.copy()
     spoiled[20, 1, 3, 3] = np.nan
@@ -157,7 +157,7 @@ def test_a_bad_row_met_on_the_way_is_refused_and_nothing_is_lost(tmp_path, fitte
 
 
 def test_images_far_outside_that_the_sample_missed_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(pixels, "SAMPLE_VALUES", 24 * IMAGES[0].size - 1)
+    monkeypatch.setattr(pixels, "SOURCE_VALUES", 24 * IMAGES[0].size)
     monkeypatch.setattr(pixels, "RUNS", 12)
     far = IMAGES.copy()
     far[3, 0, 0, 0] = 1e5

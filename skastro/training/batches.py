@@ -30,7 +30,7 @@ __all__ = [
     "source_of",
 ]
 
-WINDOW_BYTES = 1 << 28  # rows of a source that are shuffled among each other, unless the user says how many
+WINDOW_BYTES = 150_000_000  # rows of a source that are shuffled among each other, unless the user says how many
 AHEAD = 3  # batches that wait for the network
 PIECE_BYTES = 1 << 26  # moved to the device in one go
 
