@@ -217,7 +217,7 @@ def open_arrow(path: str) -> Any:
 
 
 def _partitions(path: str) -> str:
-    """Find the partitions of a HATS catalog, beside which lie statistics, and in a collection margins: copies of rows."""
+    """Find the partitions of a HATS catalog; beside them lie statistics, and in a collection copies of their rows."""
     place, collection = Path(path), Path(path, "collection.properties")
     if collection.is_file():
         lines = (line.partition("=") for line in collection.read_text().splitlines())
