@@ -18,13 +18,12 @@ paper       what 76 million cutouts of 152² and a billion of 64² cost, from pi
 import argparse
 import multiprocessing
 import os
-import pickle
 import shutil
 import tempfile
 import threading
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -185,8 +184,10 @@ class Watched:
         self.thread.join()
 
     def watch(self):
-        while not self.done.wait(0.1):
-            finished = sum(1 for _ in self.out.glob("*/*_done"))
+        finished = 0
+        while not self.done.wait(0.2):
+            with suppress(FileNotFoundError):  # the marks go when all is done
+                finished = max(finished, sum(1 for _ in self.out.glob("*/*_done")))
             memory = [process.memory_info() for process in self.processes]
             self.seen.append((finished, *((info.rss - info.shared) / 1e6 for info in memory)))
 
@@ -236,10 +237,12 @@ def measure_partitions(options, folder, catalog, model, warm):
 
 def task_bytes(catalog, model):
     """Measure what travels to a worker with a partition."""
+    import cloudpickle
+
     from skastro.survey import embed_catalog, open_survey
 
     embedded = embed_catalog(open_survey(catalog, "image", keep=KEEP), model, "image", keep=KEEP)
-    return max(len(pickle.dumps(task)) for task in dict(embedded.partitions[0].to_dask_dataframe().dask).values())
+    return max(len(cloudpickle.dumps(task)) for task in dict(embedded.partitions[0].to_dask_dataframe().dask).values())
 
 
 def measure_search(options, folder, catalog, model, warm):

@@ -30,6 +30,7 @@ from skastro import SimCLREmbedder
 from skastro.datasets import open_images
 from skastro.survey import EmbeddingIndex, open_survey, search_catalog, write_embeddings
 
+warnings.filterwarnings("ignore", "The inplace keyword in NestedFrame|The 'mode.chained_assignment' option")  # of lsdb
 parser = argparse.ArgumentParser(description="A survey, embedded by many workers.")
 parser.add_argument("--epochs", type=int, default=3, help="of pretraining; fifty are better")
 parser.add_argument("--sample", type=int, default=3000, help="galaxies to learn from")

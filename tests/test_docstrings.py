@@ -55,6 +55,7 @@ OFFERING = [
     "skastro.pretrain",
     "skastro.pretrained",
     "skastro.stretches",
+    "skastro.survey",
     "skastro.surveys",
     "skastro.votes",
     "skastro.weights",

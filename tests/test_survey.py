@@ -4,6 +4,7 @@ import os
 import signal
 import warnings
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -36,9 +37,6 @@ with warnings.catch_warnings():
 pa = pytest.importorskip("pyarrow", reason="needs the extra survey")
 zarr = pytest.importorskip("zarr", reason="needs the extra survey")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The inplace keyword in NestedFrame", "ignore:The 'mode.chained_assignment' option"
-)
 N, SHAPE = 90, (3, 16, 16)
 RNG = np.random.default_rng(0)
 PIXELS = RNG.normal(size=(N, *SHAPE)).astype(np.float32)
@@ -228,6 +226,33 @@ def test_a_partition_cut_off_between_its_two_marks_is_done_again(catalog, unluck
     assert marks
     marks[0].unlink()
     check_whole(write_embeddings(catalog, unlucky, "cutout", out=out, **options), rows)
+
+
+def test_what_somebody_else_put_there_stays(catalog, model, tmp_path):
+    (tmp_path / "out.part").mkdir()
+    array = da.from_array(PIXELS, chunks=(20, *SHAPE))
+    for begin in (lambda out: write_embeddings(catalog, model, "cutout", out=out), partial(embed_array, array, model)):
+        with pytest.raises(ValueError, match=r"out.part is there, and not begun by skastro: remove it"):
+            begin(tmp_path / "out")
+        with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere to write out to"):
+            begin(tmp_path / "nowhere" / "out")
+    assert [*tmp_path.iterdir()] == [tmp_path / "out.part"]
+
+
+def test_without_workers_one_task_runs_at_a_time(monkeypatch):
+    with models.one_at_a_time():
+        assert dask.config.get("scheduler") == "synchronous"
+    with dask.config.set(scheduler="threads"), models.one_at_a_time():
+        assert dask.config.get("scheduler") == "threads"
+    monkeypatch.setattr(models, "current_client", lambda: Client({}))
+    with models.one_at_a_time():
+        assert dask.config.get("scheduler", None) is None
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_chunks_are_shown_as_they_are_done(model, tmp_path, capsys, verbose):
+    embed_array(da.from_array(PIXELS, chunks=(20, *SHAPE)), model, tmp_path / "rows.zarr", verbose=verbose)
+    assert ("5/5" in capsys.readouterr().err) == bool(verbose)
 
 
 def ready():
