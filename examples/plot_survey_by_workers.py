@@ -33,6 +33,7 @@ from skastro.survey import EmbeddingIndex, open_survey, search_catalog, write_em
 warnings.filterwarnings("ignore", "The inplace keyword in NestedFrame|The 'mode.chained_assignment' option")  # of lsdb
 parser = argparse.ArgumentParser(description="A survey, embedded by many workers.")
 parser.add_argument("--epochs", type=int, default=3, help="of pretraining; fifty are better")
+parser.add_argument("--galaxies", type=int, default=10_758, help="to embed, at most")
 parser.add_argument("--sample", type=int, default=3000, help="galaxies to learn from")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument(
@@ -73,6 +74,8 @@ names = np.concatenate([zoo["objid"], kaggle["galaxy_id"]])
 classes = np.concatenate([zoo["label_names"][zoo["label"]], np.full(len(kaggle["images"]), "")])
 
 rng = np.random.default_rng(args.seed)
+chosen = np.sort(rng.permutation(len(pixels))[: args.galaxies])
+pixels, names, classes = pixels[chosen], names[chosen], classes[chosen]
 n, shape = len(pixels), pixels.shape[1:]
 lists = pa.FixedSizeListArray.from_arrays(pa.array(pixels.ravel()), int(np.prod(shape)))
 frame = pd.DataFrame(
