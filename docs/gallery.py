@@ -9,6 +9,7 @@ SIMULATED = r"plot_(photometric_redshifts|hybrid_rings)"  # those that need no d
 SMALL = {  # in the order of the gallery
     "plot_from_files_to_a_shared_model": [],
     "plot_map_of_galaxies": ["--epochs", "0", "--galaxies", "800"],
+    "plot_survey_by_workers": ["--epochs", "1", "--galaxies", "3000", "--sample", "1000"],
     "plot_radio_galaxies": ["--epochs", "2"],
     "plot_does_pretraining_pay": ["--epochs", "1"],
     "plot_augmentations": ["--epochs", "1"],

@@ -60,6 +60,7 @@ OFFERING = [
     "skastro.pretrained",
     "skastro.search",
     "skastro.stretches",
+    "skastro.survey",
     "skastro.surveys",
     "skastro.votes",
     "skastro.weights",
