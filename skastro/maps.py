@@ -70,7 +70,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     See Also
     --------
     skastro.plotting.EmbeddingMapDisplay : Draw a map.
-    skastro.explore : Make a page to look around in one.
+    skastro.explorer.explore : Make a page to look around in one.
 
     Notes
     -----

@@ -77,7 +77,7 @@ def explore(
         What points can be colored by: classes (strings, booleans, or up to 12 distinct integers), or values (other
         numbers, kept in float32). Missing values are gray.
     positions : array-like of shape (n, 2), default=None
-        Places in the map; ``None`` makes one by :class:`~skastro.EmbeddingMap`.
+        Places in the map; ``None`` makes one by :class:`~skastro.maps.EmbeddingMap`.
     times : array-like of shape (n_points,) or (n, n_points), default=None
         Where the points of spectra or light curves are; ``None`` puts them at equal distances.
     labels : sequence of str, default=()
@@ -88,7 +88,7 @@ def explore(
     title : str, default="Explorer"
         Title of the page.
     method : {"auto", "umap", "tsne", "pca"}, default="auto"
-        Of :class:`~skastro.EmbeddingMap`.
+        Of :class:`~skastro.maps.EmbeddingMap`.
     thumbnail_size : int, default=None
         Side of the thumbnails in pixels; ``None`` is 48, and 32 for more than 20,000.
     max_thumbnails : int, default=50_000

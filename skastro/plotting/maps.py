@@ -21,7 +21,7 @@ PAPER = "0.95"  # that lines are drawn on
 class EmbeddingMapDisplay:
     """A map of embeddings: points colored by class, value or density, and a grid of thumbnails where they fall.
 
-    As figures 2 and 8 of [1]_ and figure 1 of [2]_. What a map is not: see :class:`~skastro.EmbeddingMap`.
+    As figures 2 and 8 of [1]_ and figure 1 of [2]_. What a map is not: see :class:`~skastro.maps.EmbeddingMap`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class EmbeddingMapDisplay:
 
     See Also
     --------
-    skastro.explore : Make a page to look around in a map.
+    skastro.explorer.explore : Make a page to look around in a map.
 
     References
     ----------
@@ -101,9 +101,9 @@ class EmbeddingMapDisplay:
         color, thumbnails, times : array, default=None
             As in the class.
         method : {"auto", "umap", "tsne", "pca"}, default="auto"
-            Of :class:`~skastro.EmbeddingMap`.
+            Of :class:`~skastro.maps.EmbeddingMap`.
         random_state : int, RandomState instance or None, default=0
-            Of :class:`~skastro.EmbeddingMap`.
+            Of :class:`~skastro.maps.EmbeddingMap`.
         n_cells : int, default=14
             Thumbnails along each side of the map, at most.
         bands : sequence of one or three int, default=None
@@ -146,7 +146,7 @@ class EmbeddingMapDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted :class:`~skastro.EmbeddingMap`, a pipeline with one at its end, or any transformer to two columns.
+            A fitted :class:`~skastro.maps.EmbeddingMap`, a pipeline with one at its end, or any transformer to two columns.
         X : array-like of shape (n, ...)
             Input of the estimator.
         color, thumbnails, times : array, default=None

@@ -165,7 +165,7 @@ def embed_catalog(
     See Also
     --------
     write_embeddings : Write it under its name once it is whole.
-    skastro.embed : Embed images of one machine.
+    skastro.embedding.embed : Embed images of one machine.
     """
     needs_survey("lsdb", "distributed")
     methods = _methods(method, name)
