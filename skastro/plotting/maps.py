@@ -146,7 +146,8 @@ class EmbeddingMapDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted :class:`~skastro.maps.EmbeddingMap`, a pipeline with one at its end, or any transformer to two columns.
+            A fitted :class:`~skastro.maps.EmbeddingMap`, a pipeline with one at its end, or any transformer to two
+            columns.
         X : array-like of shape (n, ...)
             Input of the estimator.
         color, thumbnails, times : array, default=None
