@@ -55,7 +55,7 @@ display.figure_.savefig(args.out / "map_of_supernovae.png", dpi=150)
 page = explore(
     embedding,
     supernovae.spectra,
-    ids=[f"{name}" for name in supernovae.groups],
+    ids=supernovae.groups,
     positions=display.positions,
     columns={"type": types, "supernova": supernovae.groups},
     title="Spectra of supernovae",
