@@ -40,8 +40,8 @@ if not (data / "sn_spectra.npz").exists() or not (data / "lightcurves.npz").exis
 # Supernovae
 # ----------
 #
-# Most were observed several times, and the spectra of one lie together: that is what the small groups are. The lines
-# are NaN where a spectrum has no data, and are not drawn there.
+# Most were observed several times, so a small group may be one supernova: color by its name in the page, or search for
+# it. Spectra are NaN where they have no data, and lines are not drawn there.
 
 supernovae = load_supernovae(data)
 embedder = MaskedSpectrumEmbedder(
@@ -55,6 +55,7 @@ display.figure_.savefig(args.out / "map_of_supernovae.png", dpi=150)
 page = explore(
     embedding,
     supernovae.spectra,
+    ids=supernovae.groups,
     positions=display.positions,
     columns={"type": types, "supernova": supernovae.groups},
     title="Spectra of supernovae",

@@ -119,8 +119,8 @@ def small_line(values: np.ndarray, times: np.ndarray | None = None, n_bins: int 
     --------
     >>> import numpy as np
     >>> from skastro.plotting.pictures import small_line
-    >>> small_line(np.array([1.0, 3.0, np.nan, np.nan, 2.0, 2.0]), n_bins=3)
-    array([ 0.5,  nan,  0.5])
+    >>> small_line(np.array([1.0, 3.0, np.nan, np.nan, 2.0, 2.0]), n_bins=3).tolist()
+    [0.5, nan, 0.5]
     """
     values = values.astype(float)
     times = np.arange(len(values), dtype=float) if times is None else times.astype(float)
