@@ -66,7 +66,7 @@ except ImportError:
 # rows; a partition is what a worker holds in memory.
 
 args.out.mkdir(parents=True, exist_ok=True)
-for name in ("galaxies", "embedded"):
+for name in ("galaxies", "embedded", "embedded.part"):
     shutil.rmtree(args.out / name, ignore_errors=True)
 zoo, kaggle = (np.load(file) for file in files)
 pixels = np.moveaxis(np.concatenate([zoo["images"], kaggle["images"]]), -1, 1)
