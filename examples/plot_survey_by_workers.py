@@ -184,7 +184,7 @@ answers = search_catalog(embedded, rows[zoo_rows], k=11)
 others = answers[(answers["class"] != "") & (answers["number"].to_numpy() != zoo_rows[answers["query"]])]
 alike = (others["class"] == "Edge").mean()
 print(f"look-alikes of {len(zoo_rows)} edge-on galaxies, where Galaxy Zoo 1 has a class: {alike:.0%} edge-on, ")
-print(f"among all that have one: {(classes[classes != ''] == 'edge-on').mean():.0%}")
+print(f"among all that have one: {(classes[classes != ''] == 'Edge').mean():.0%}")
 
 # %%
 # For the same question again and again there is an index, built partition by partition, in a file that is mapped
