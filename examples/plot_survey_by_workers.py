@@ -66,7 +66,7 @@ except ImportError:
 # rows; a partition is what a worker holds in memory.
 
 args.out.mkdir(parents=True, exist_ok=True)
-for name in ("galaxies", "embedded"):
+for name in ("galaxies", "embedded", "embedded.part"):
     shutil.rmtree(args.out / name, ignore_errors=True)
 zoo, kaggle = (np.load(file) for file in files)
 pixels = np.moveaxis(np.concatenate([zoo["images"], kaggle["images"]]), -1, 1)
@@ -162,7 +162,7 @@ assert difference < 1e-4
 # ``search_catalog`` compares a query with every row, partition by partition. What it gives first is the query itself.
 # Of a catalog that was cut to a cone, only the partitions there are read. (The cone is as invented as the positions.)
 
-labeled = np.flatnonzero(classes == "edge-on")[:40:10]
+labeled = np.flatnonzero(classes == "Edge")[:40:10]
 found = search_catalog(embedded, rows[labeled], k=9)
 near = embedded.cone_search(180.0, 30.0, radius_arcsec=20 * 3600)
 within = search_catalog(near, rows[labeled[0]], k=9)
@@ -179,12 +179,12 @@ figure.savefig(args.out / "survey_look_alikes.png", dpi=150)
 # How often is a look-alike of the same class? The colors of a picture alone tell much, and a minute of pretraining is
 # short: the number is there to be beaten.
 
-zoo_rows = np.flatnonzero(classes == "edge-on")[:200]
+zoo_rows = np.flatnonzero(classes == "Edge")[:200]
 answers = search_catalog(embedded, rows[zoo_rows], k=11)
 others = answers[(answers["class"] != "") & (answers["number"].to_numpy() != zoo_rows[answers["query"]])]
-alike = (others["class"] == "edge-on").mean()
+alike = (others["class"] == "Edge").mean()
 print(f"look-alikes of {len(zoo_rows)} edge-on galaxies, where Galaxy Zoo 1 has a class: {alike:.0%} edge-on, ")
-print(f"among all that have one: {(classes[classes != ''] == 'edge-on').mean():.0%}")
+print(f"among all that have one: {(classes[classes != ''] == 'Edge').mean():.0%}")
 
 # %%
 # For the same question again and again there is an index, built partition by partition, in a file that is mapped
