@@ -254,15 +254,17 @@ def epochs(args):
     images, field = held["images"], held["position_id"]
     rng = np.random.default_rng(0)
     turned = np.stack([transplant(image[np.newaxis], rng, 0.0, shift=0.0)[0] for image in images])
+    fitted = {
+        f"{label}, seed {seed}": SimCLREmbedder(
+            augment="radio", size=64, average="dihedral", max_epochs=passes, random_state=seed
+        ).fit(images)
+        for seed in range(args.seeds)
+        for label, passes in (("untrained ×8", 0), ("SimCLR, radio recipe, ×8", args.epochs))
+    }
     lines = []
     for name, rows in {"as they are": images, "each turned by any angle": turned}.items():
-        pixels = rows[:, 19:-19, 19:-19].reshape(len(rows), -1).astype(float)
-        embeddings = {"pixels": pixels}
-        for seed in range(min(args.seeds, 3)):
-            simclr = SimCLREmbedder(augment="radio", size=96, average="dihedral", random_state=seed)
-            for label, epochs in (("untrained ×8", 0), ("SimCLR, radio recipe, ×8", args.epochs)):
-                fitted = simclr.set_params(max_epochs=epochs).fit(images)
-                embeddings[f"{label}, seed {seed}"] = fitted.transform(rows)
+        embeddings = {"pixels": rows[:, 35:-36, 35:-36].reshape(len(rows), -1).astype(float)}
+        embeddings |= {label: embedder.transform(rows) for label, embedder in fitted.items()}
         for label, embedding in embeddings.items():
             ranks = retrieval_ranks(embedding - embedding.mean(axis=0), labels=field)
             ranks = ranks[~np.isnan(ranks)]

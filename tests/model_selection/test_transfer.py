@@ -54,8 +54,15 @@ def test_an_object_that_is_tested_does_not_train():
     assert (table["n_train"] == 60).all()  # as if they were one set
     own = table.query("train == test")["score"].to_numpy()
     assert (table.query("train != test")["score"].to_numpy() == own).all()
-    leaking = transfer_matrix(LINE, {"one": (X, y), "other": (X[::-1], y[::-1], np.full(90, -1))}, cv=3)
-    assert (leaking["n_train"] == 60).all()
+    turned = (X[::-1], y[::-1], groups[::-1])
+    folds = [test for _, test in StratifiedKFold(3).split(X, y)]
+    others = [groups[::-1][test] for _, test in StratifiedKFold(3).split(*turned[:2])]
+    left = [60 - len(np.setdiff1d(other, fold)) for fold, other in zip(folds, others, strict=True)]
+    table = transfer_matrix(LINE, {"one": (X, y, groups), "turned": turned}, cv=3)
+    assert table.query("train == 'one' and test == 'turned'")["n_train"].tolist() == left
+    assert min(left) < 60
+    nobody = transfer_matrix(LINE, {"one": (X, y), "turned": (*turned[:2], np.full(90, -1))}, cv=3)
+    assert (nobody["n_train"] == 60).all()
 
 
 def test_what_is_frozen_transforms_each_set_once():
