@@ -56,7 +56,7 @@ def card(name: str, about: Mapping[str, Any]) -> str:
     seen = [in_words(facts if isinstance(facts, Mapping) else {"told": facts}) for facts in about["provenance"]]
     made: dict[str, list[str]] = {}
     for kind in about["classes"]:
-        library, _, short = kind.partition(".")[0], *kind.rpartition(".")[1:]
+        library, short = kind.split(".")[0], kind.split(".")[-1]
         made.setdefault("scikit-learn" if library == "sklearn" else library, []).append(short)
     blocks = [("What it has seen", facts) for facts in seen if facts]
     blocks.append(("What it is made of", {library: ", ".join(names) for library, names in made.items()}))

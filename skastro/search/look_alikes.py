@@ -158,9 +158,7 @@ class LookAlikes(BaseEstimator):
         self.n_samples_fit_ = len(rows)
         return self
 
-    def kneighbors(
-        self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True
-    ) -> Any:
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
         """Find the nearest rows of each embedding.
 
         Parameters
