@@ -31,6 +31,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the Parameters sections tell the types
 numpydoc_show_class_members = False  # the template lists them
 default_role = "literal"
+nitpicky = True
+nitpick_ignore = [("py:class", "Answers")]  # the type of an attribute
 toc_object_entries = False  # the members are on the page itself
 
 html_theme = "pydata_sphinx_theme"
@@ -67,11 +69,13 @@ sphinx_gallery_conf = {
 ELSEWHERE = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{0}.html#{0}",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{0}.html#{0}",
+    "scipy": "https://docs.scipy.org/doc/scipy/reference/generated/{0}.html#{0}",
+    "joblib": "https://joblib.readthedocs.io/en/latest/generated/{0}.html#{0}",
     "astropy": "https://docs.astropy.org/en/stable/api/{0}.html#{0}",
 }
 
 
-def link_elsewhere(app, env, node, content):  # noqa: ANN001, ANN201 Sphinx calls it
+def link_elsewhere(app, env, node, content):
     """Link a name of another library."""
     name = node.get("reftarget", "")
     if node.get("refdomain") != "py" or name.split(".")[0] not in ELSEWHERE:
@@ -79,6 +83,6 @@ def link_elsewhere(app, env, node, content):  # noqa: ANN001, ANN201 Sphinx call
     return nodes.reference("", "", content, refuri=ELSEWHERE[name.split(".")[0]].format(name), internal=False)
 
 
-def setup(app):  # noqa: ANN001, ANN201
+def setup(app):
     """Connect what is above."""
     app.connect("missing-reference", link_elsewhere)

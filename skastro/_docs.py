@@ -62,9 +62,9 @@ encoder : str, specification, nn.Module, embedder or FrozenEstimator
     Where the weights come from: ``FrozenEstimator(embedder)`` is a fitted embedder of any modality, used as it is and
     never changed; a bare embedder is cloned and fitted to the rows first; a timm name, ``"conv-attention"``, a
     specification or a module is trained from random weights (or its own), the "direct" baseline. An
-    embedder of spectra, a :class:`~skastro.SpectrumEncoder`, a :class:`~skastro.SpecFormer` or ``"conv-attention"``
-    takes rows as spectra: NaN is missing, and `survey`, `size`, `image_shape`, `bands_axis`, `normalize`, `average` and
-    names of recipes are refused.
+    embedder of spectra, a :class:`~skastro.encoders.SpectrumEncoder`, a :class:`~skastro.encoders.SpecFormer` or
+    ``"conv-attention"`` takes rows as spectra: NaN is missing, and `survey`, `size`, `image_shape`, `bands_axis`,
+    `normalize`, `average` and names of recipes are refused.
 n_layers : int or "all"
     Blocks of the encoder that are trained, counted from the head down; 0 is a linear probe.
 layer_decay : float

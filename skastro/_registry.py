@@ -20,6 +20,7 @@ EXPORTED = {
     "skastro.encoders.images": "ImageEncoder",
     "skastro.encoders.specformer": "SpecFormer",
     "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
+    "skastro.maps": "EmbeddingMap",
     "skastro.modalities.fixed": "FixedImageEmbedder FixedSpectrumEmbedder",
     "skastro.pretrain.barlow": "BarlowTwinsEmbedder",
     "skastro.pretrain.byol": "BYOLEmbedder",
@@ -60,6 +61,7 @@ FURTHER = {
 # Functions that `skastro` itself offers.
 FUNCTIONS = {
     "skastro.embedding": "embed",
+    "skastro.explorer": "explore",
     "skastro.hub": "model_card push_to_hub",
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",

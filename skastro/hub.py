@@ -22,6 +22,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator
 
 from skastro import __version__
+from skastro._facts import in_words, on_one_line
 from skastro.persistence import foreign_classes, parts, save
 
 __all__ = ["fetch", "hub_name", "model_card", "push_to_hub"]
@@ -31,15 +32,6 @@ MODEL = "model.skastro"  # the file that a repository's name alone stands for
 PATIENCE = 3.0  # seconds for a first connection
 HTTP = {"httpx", "httpx2", "requests"}  # the libraries that huggingface_hub has spoken through
 TAGS = ["astronomy", "self-supervised-learning", "scikit-learn"]
-# What a card calls the entries of a provenance; one that is not here goes by its own name.
-FACTS = {
-    "n_images": "Images seen",
-    "n_spectra": "Spectra seen",
-    "n_wavelengths": "Wavelengths of a spectrum",
-    "image_shape": "Shape of an image (bands, height, width)",
-    "size": "Window that the encoder sees",
-    "pixel_scale": "Pixel scale (arcseconds)",
-}
 
 
 def hub_name(name: str | os.PathLike[str]) -> tuple[str, str | None] | None:
@@ -179,7 +171,7 @@ def push_to_hub(
     See Also
     --------
     model_card : Read the card before.
-    skastro.load : Load the model, by ``"hf-hub:owner/name"``.
+    skastro.persistence.load : Load the model, by ``"hf-hub:owner/name"``.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, constants
 
@@ -294,13 +286,8 @@ def _identity(estimator: BaseEstimator) -> list[str]:
 def _seen(estimator: BaseEstimator) -> list[str]:
     """Tell what each part was trained on; parts that say the same are told once."""
     fitted = [part for part in parts(estimator) if "provenance_" in getattr(part, "__dict__", {})]
-    told = [f"### {type(part).__name__}\n\n{_listed(_named(part.provenance_))}" for part in fitted]
+    told = [f"### {type(part).__name__}\n\n{_listed(in_words(part.provenance_))}" for part in fitted]
     return ["## What it has seen", *dict.fromkeys(told)] if told else []
-
-
-def _named(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entries of a provenance names to read."""
-    return {FACTS.get(key, key[:1].upper() + key[1:].replace("_", " ")): value for key, value in facts.items()}
 
 
 def _recipe(repo_id: str | None, filename: str, foreign: Sequence[str]) -> str:
@@ -314,16 +301,7 @@ def _recipe(repo_id: str | None, filename: str, foreign: Sequence[str]) -> str:
 
 def _listed(facts: Mapping[str, Any]) -> str:
     """List the facts that are known."""
-    return "\n".join(f"- {name}: {_plain(value)}" for name, value in facts.items() if value is not None)
-
-
-def _plain(value: Any) -> str:
-    """Write a value on one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return " ".join(str(value).split())
+    return "\n".join(f"- {name}: {on_one_line(value)}" for name, value in facts.items() if value is not None)
 
 
 def _number(name: str, value: Any) -> str:
@@ -381,10 +359,10 @@ def _asking(repo_id: str, task: str, advice: str) -> Iterator[None]:
             raise PermissionError(f"Cannot {task}: the hub refuses the token; {login}, as one who may.") from error
         if status in (408, 429) or status >= 500:
             raise ConnectionError(f"Cannot {task}: the hub is busy (status {status}); try again later.") from error
-        reason = _plain(error.server_message or f"status {status}").rstrip(".")
+        reason = on_one_line(error.server_message or f"status {status}").rstrip(".")
         raise ValueError(f"Cannot {task}: the hub refuses it ({reason}).") from error
     except ValueError as error:  # of the card's front matter, in several lines
-        raise ValueError(f"Cannot {task}: {_plain(error)}") from error
+        raise ValueError(f"Cannot {task}: {on_one_line(error)}") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in HTTP:
             raise

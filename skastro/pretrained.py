@@ -172,9 +172,9 @@ def astroclip(
 
     What differs from their code in eval mode: rows have length 1, as in their loss, and pixels far outside those of the
     images that `fit` saw are bounded, with a warning. Their scripts leave dropout on, so that numbers which they wrote
-    differ at random. The encoder of images looks at patches without
-    class token and positions, as there: see :class:`~skastro.AstroCLIPImageEncoder`. Missing pixels of a spectrum,
-    which they do not know, are bridged: see :class:`~skastro.SpecFormer`.
+    differ at random. The encoder of images looks at patches without class token and positions, as there: see
+    :class:`~skastro.encoders.AstroCLIPImageEncoder`. Missing pixels of a spectrum, which they do not know, are bridged:
+    see :class:`~skastro.encoders.SpecFormer`.
 
     If the file holds pickled modules beside its tensors it is refused, with a sentence that says how to convert it.
 

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import skastro
 from skastro.augment import Augment
 
-PAGE = Path(__file__).parents[1] / "docs" / "write_your_own.rst"
+PAGE = Path(__file__).parents[1] / "docs" / "guide" / "write_your_own.rst"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the pages are not part of an installed package")
 
 

@@ -347,7 +347,7 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
 
     See Also
     --------
-    skastro.PhotoZRegressor : Redshifts from rows of numbers, such as embeddings.
+    skastro.downstream.PhotoZRegressor : Redshifts from rows of numbers, such as embeddings.
 
     References
     ----------

@@ -88,7 +88,7 @@ class FixedImageEmbedder(Fixed, ImageModality):
 
     See Also
     --------
-    skastro.published : Published networks by name, with their weights and how images are shown to them.
+    skastro.papers.published : Published networks by name, with their weights and how images are shown to them.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
     """Embed spectra by an encoder that is not trained: the floor that pretraining has to beat.
 
     The spread of the spectra's levels is learned from the data; the weights are random, or those published that a
-    :class:`~skastro.SpecFormer` names.
+    :class:`~skastro.encoders.SpecFormer` names.
 
     Parameters
     ----------

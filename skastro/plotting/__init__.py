@@ -3,6 +3,7 @@
 from skastro.plotting.ablations import AblationDisplay
 from skastro.plotting.augmentations import AugmentationDisplay
 from skastro.plotting.look_alikes import LookAlikesDisplay
+from skastro.plotting.maps import EmbeddingMapDisplay
 from skastro.plotting.photoz import PhotoZDisplay
 from skastro.plotting.posteriors import CornerDisplay, CoverageDisplay, RankDisplay
 from skastro.plotting.rankings import RankingDisplay
@@ -14,6 +15,7 @@ __all__ = [
     "AugmentationDisplay",
     "CornerDisplay",
     "CoverageDisplay",
+    "EmbeddingMapDisplay",
     "LabelSweepDisplay",
     "LookAlikesDisplay",
     "PhotoZDisplay",
