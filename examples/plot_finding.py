@@ -49,7 +49,7 @@ args.out.mkdir(parents=True, exist_ok=True)
 # something to find, ten of them get the trail of a satellite, and ten others are there a second time, turned by a
 # quarter and with other noise.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "galaxies_gz2kaggle.npz").exists():
     sys.exit(
         f"This example needs galaxies_gz2kaggle.npz, and {data} has none: set SKASTRO_DATA to the folder that does."

@@ -44,7 +44,7 @@ args.out.mkdir(parents=True, exist_ok=True)
 # Those on whose shape volunteers agreed: smooth (round, in between, or like a cigar), edge-on disks, spirals. The
 # network learns from the pixels alone.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "galaxies_gz2kaggle.npz").exists():
     sys.exit(f"This example needs galaxies_gz2kaggle.npz, and {data} has none: set SKASTRO_DATA to the folder.")
 stored = np.load(data / "galaxies_gz2kaggle.npz")

@@ -32,7 +32,7 @@ parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "sn_spectra.npz").exists() or not (data / "lightcurves.npz").exists():
     sys.exit(f"This example needs sn_spectra.npz and lightcurves.npz, and {data} has none: set SKASTRO_DATA.")
 

@@ -41,7 +41,7 @@ parser.add_argument(
 )
 args = parser.parse_args()
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 files = [data / "galaxies_gz1.npz", data / "galaxies_gz2kaggle.npz"]
 if not all(file.exists() for file in files):
     sys.exit(f"This example needs {' and '.join(file.name for file in files)} in {data}: set SKASTRO_DATA.")
