@@ -236,7 +236,7 @@ display.figure_.savefig(args.out / "astroclip_coverage.png", dpi=110)
 # networks; what can be shown is that real files go the same way: bad pixels, other bands, other wavelengths. Of the ten
 # held out, an image finds its own spectrum among the first three by chance in 30 % of cases.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if (data / "deimos_pairs.npz").exists():
     pairs = load_deimos_pairs(data)
     real = AstroCLIPEmbedder(

@@ -37,7 +37,7 @@ parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "mirabest.npz").exists():
     sys.exit(f"This example needs mirabest.npz and gz1_sdss.npz, and {data} has none: set SKASTRO_DATA to the folder.")
 

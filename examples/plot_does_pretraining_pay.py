@@ -32,10 +32,11 @@ from skastro.datasets import load_hubble_deep_field
 from skastro.plotting import LabelSweepDisplay
 
 parser = argparse.ArgumentParser(description="Does pretraining pay?")
-parser.add_argument("--file", type=Path, default=Path(__file__).parents[1] / "benchmarks" / "protocol.csv")
+parser.add_argument("--file", type=Path, help="what was measured; benchmarks/protocol.csv, if not given")
 parser.add_argument("--epochs", type=int, default=6, help="of the four runs whose loss is looked at")
 parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of the figure")
 args = parser.parse_args()
+measured = args.file or Path(__file__).parents[1] / "benchmarks" / "protocol.csv"
 
 # %%
 # What was measured
@@ -58,7 +59,7 @@ PANELS = {
     ("galaxies", "GZ1, 4 classes"): "the same: 4 classes of Galaxy Zoo 1",
     ("mirabest", "FRI/FRII"): "1,099 radio galaxies: FRI or FRII",
 }
-found = pd.read_csv(args.file)
+found = pd.read_csv(measured)
 found = found[(found["view"] == "averaged") | (found["method"] == "rings")]
 at_end = found[found["step"] == found.groupby(["data", "method", "settings", "seed"])["step"].transform("max")]
 

@@ -56,7 +56,7 @@ seeds = range(args.first_seed, args.first_seed + args.seeds)
 # The published test batch is shown to no network before the end. Of the rest, all may be looked at, also those whose
 # class is uncertain or hybrid, and the confident ones have labels to give.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "mirabest.npz").exists():
     sys.exit(f"This example needs mirabest.npz, and {data} has none: set SKASTRO_DATA to the folder that does.")
 

@@ -45,7 +45,7 @@ parser.add_argument("--out", type=Path, default=Path("figures"), help="folder of
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not ((data / "files").is_dir() and (data / "mirabest.npz").exists()):
     sys.exit(f"This example needs files/ and mirabest.npz, and {data} lacks them: set SKASTRO_DATA to their folder.")
 

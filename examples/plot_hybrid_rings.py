@@ -124,7 +124,7 @@ def simulate(seed):
 
 def load_real(seed):
     """Sloan galaxies: old classes as votes for one half, edge-on or not for the other."""
-    data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not (data / "gz1_sdss.npz").exists() or not (data / "gz2_unlabelled.npz").exists():
         sys.exit(f"--real needs gz1_sdss.npz and gz2_unlabelled.npz: set SKASTRO_DATA to their folder, not {data}.")
     zoo = load_galaxy_zoo1(data, classes=["elliptical", "spiral", "merger", "edge-on"], unlabeled=True)

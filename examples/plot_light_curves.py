@@ -59,7 +59,7 @@ args.out.mkdir(parents=True, exist_ok=True)
 
 WAVELENGTHS = {"u": 3543, "g": 4770, "r": 6231, "R": 6436, "i": 7625, "z": 9134, "clear": 5500}  # Å; effective, rounded
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "lightcurves.npz").exists():
     sys.exit(f"This example needs lightcurves.npz, and {data} has none: set SKASTRO_DATA to the folder that does.")
 with np.load(data / "lightcurves.npz") as file:

@@ -51,7 +51,7 @@ args = parser.parse_args()
 # may look at all 1,256: the uncertain and the hybrid ones are pictures of the radio sky too. Each cutout was set to
 # zero below three times its noise and scaled to 8 bits, so brightness says nothing from one source to the next.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "mirabest.npz").exists():
     sys.exit(f"This example needs mirabest.npz, and {data} has none: set SKASTRO_DATA to the folder that does.")
 

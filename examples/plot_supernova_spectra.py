@@ -50,7 +50,7 @@ args = parser.parse_args()
 # continuum. Most supernovae were observed many times, and spectra of one look alike: folds keep a supernova together,
 # or every method would seem far better than it is.
 
-data = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+data = Path(os.environ.get("SKASTRO_DATA") or Path(__file__).parents[2] / "shared" / "data")
 if not (data / "sn_spectra.npz").exists():
     sys.exit(f"This example needs sn_spectra.npz, and {data} has none: set SKASTRO_DATA to the folder that does.")
 supernovae = load_supernovae(data)

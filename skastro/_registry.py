@@ -20,6 +20,7 @@ EXPORTED = {
     "skastro.encoders.images": "ImageEncoder",
     "skastro.encoders.specformer": "SpecFormer",
     "skastro.encoders.spectra": "ConvSpectrumEncoder SpectrumEncoder",
+    "skastro.maps": "EmbeddingMap",
     "skastro.modalities.fixed": "FixedImageEmbedder FixedSpectrumEmbedder",
     "skastro.pretrain.barlow": "BarlowTwinsEmbedder",
     "skastro.pretrain.byol": "BYOLEmbedder",
@@ -31,6 +32,8 @@ EXPORTED = {
     "skastro.pretrain.simclr": "SimCLREmbedder",
     "skastro.pretrain.vicreg": "VICRegEmbedder",
     "skastro.pretrain.votes": "VoteEmbedder",
+    "skastro.search.active": "ActiveRanking",
+    "skastro.search.look_alikes": "LookAlikes",
     "skastro.surveys": "Survey",
     "skastro.training.config": "Training",
     "skastro.votes.schema": "VoteSchema",
@@ -58,6 +61,7 @@ FURTHER = {
 # Functions that `skastro` itself offers.
 FUNCTIONS = {
     "skastro.embedding": "embed",
+    "skastro.explorer": "explore",
     "skastro.hub": "model_card push_to_hub",
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",

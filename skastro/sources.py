@@ -79,6 +79,15 @@ class Reader(ABC):
         """
         return rows // length
 
+    def starts(self) -> np.ndarray:
+        """List the first row of each chunk.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        return np.arange(0, len(self), self.chunk)
+
 
 class Shelf(ABC):
     """The arrays of a file, a folder or a table, by name. A concrete one pickles small.
@@ -277,6 +286,34 @@ class Source:
         """
         rows = self._file_rows(numbers)
         return rows, self.reader.place(rows, self.reader.block)
+
+    def sample(self, n: float, random_state: int | None = None) -> Self:
+        """Draw rows at random in whole chunks, such as the partitions of a catalog: what is not drawn is not read.
+
+        Parameters
+        ----------
+        n : int or float
+            Number of rows, or their share if between 0 and 1. The last chunk drawn is cut.
+        random_state : int or None, default=None
+            Seed.
+
+        Returns
+        -------
+        Source
+            In the order of the file.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many rows.
+        """
+        wanted = round(n * len(self)) if isinstance(n, float) and n <= 1 else int(n)
+        if not 0 < wanted <= len(self):
+            raise ValueError(f"n must be from 1 to the {len(self)} rows, or a share of them; got {n!r}.")
+        starts = self.reader.starts()
+        run = np.searchsorted(starts, self._file_rows(np.arange(len(self))), side="right") - 1
+        turn = np.random.default_rng(random_state).permutation(len(starts))[run]
+        return self[np.sort(np.argsort(turn, kind="stable")[:wanted])]
 
     def then(self, step: Step) -> Self:
         """Take rows through a further step after they are read.

@@ -8,11 +8,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import StandardScaler
 
 from skastro import (
+    ActiveRanking,
     AstroCLIPEmbedder,
     BarlowTwinsEmbedder,
     BYOLEmbedder,
     DINOEmbedder,
     DirichletClassifier,
+    EmbeddingMap,
     FineTuneClassifier,
     FineTuneRegressor,
     FixedImageEmbedder,
@@ -20,6 +22,7 @@ from skastro import (
     FlowPosterior,
     HybridBYOLEmbedder,
     ImageEncoder,
+    LookAlikes,
     MaskedSpectrumEmbedder,
     MoCoEmbedder,
     PhotoZRegressor,
@@ -45,7 +48,8 @@ def is_estimator(cls):
     """Tell whether scikit-learn's checks apply: it fits and answers, and needs no fitted part to be made."""
     parameters = inspect.signature(cls).parameters.values()
     needs_parts = any(parameter.default is parameter.empty for parameter in parameters)
-    return hasattr(cls, "fit") and (hasattr(cls, "transform") or hasattr(cls, "predict")) and not needs_parts
+    answers = any(hasattr(cls, method) for method in ("transform", "predict", "kneighbors", "score_samples"))
+    return hasattr(cls, "fit") and answers and not needs_parts
 
 
 ESTIMATORS = [cls for cls in REGISTERED.values() if is_estimator(cls)]
@@ -104,6 +108,11 @@ TINY = {
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
     "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
     "Deredden": Deredden(),
+    "EmbeddingMap": EmbeddingMap("pca"),
+    "EmbeddingMap, UMAP": EmbeddingMap("umap"),
+    "ActiveRanking": ActiveRanking(random_state=0),
+    "LookAlikes": LookAlikes(),
+    "LookAlikes, index": LookAlikes(metric="euclidean", backend="usearch"),
 }
 
 

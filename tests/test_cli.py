@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,9 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.utils import Bunch
 
-from skastro import load
+from skastro import explore, load
 from skastro.cli import main
-from skastro.datasets import load_hubble_deep_field
+from skastro.datasets import load_hubble_deep_field, open_images
 from skastro.persistence import save
 
 
@@ -27,7 +28,13 @@ def few_objects(monkeypatch):
 def test_demo_does_the_main_job(few_objects, tmp_path, capsys):
     main(["demo", "--out", str(tmp_path), "--epochs", "1", "--galaxies", "240"])
     told = capsys.readouterr().out
-    assert {file.name for file in tmp_path.iterdir()} == {"galaxies.skastro", "label-sweep.png", "look-alikes.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "galaxies.skastro",
+        "label-sweep.png",
+        "look-alikes.png",
+        "map.html",
+        "map.png",
+    }
     assert "Real sky: 96 objects" in told
     assert "48 of 48 predictions agree" in told
     methods = ("SimCLR", "untrained encoder", "raw pixels")
@@ -142,9 +149,41 @@ def test_arrays_of_the_file_go_along(tmp_path):
     assert table["object_id"].tolist() == list(range(12))
 
 
+def test_images_on_disk_are_explored(tmp_path, capsys):
+    h5py = pytest.importorskip("h5py", reason="needs the extra hdf5")
+    with h5py.File(tmp_path / "sky.h5", "w") as file:
+        file["images"] = np.random.default_rng(0).normal(size=(12, 4, 32, 32)).astype(np.float32)
+        file["object_id"], file["ra"], file["dec"] = np.arange(12), np.linspace(0, 1, 12), np.zeros(12)
+    model, sky, page = (str(tmp_path / name) for name in ("sky.skastro", "sky.h5", "page.html"))
+    main(["fit", sky, "--out", model, *FEW])
+    given = ["--ids", "object_id", "--ra", "ra", "--dec", "dec", "--columns", "ra", "--labels", "ring"]
+    given += ["--bands", "2", "1", "0", "--method", "pca", "--out"]
+    main(["explore", model, sky, *given, page])
+    assert f"{page}: 12 objects" in capsys.readouterr().out
+    expected = explore(
+        load(model),
+        np.array(open_images(sky)),
+        ids=np.arange(12),
+        ra=np.linspace(0, 1, 12),
+        dec=np.zeros(12),
+        columns={"ra": np.linspace(0, 1, 12)},
+        labels=["ring"],
+        bands=[2, 1, 0],
+        title="sky",
+        method="pca",
+        path=tmp_path / "expected.html",
+    )
+    assert Path(page).read_text() == expected.read_text()
+    np.save(tmp_path / "rows.npy", load(model).transform(np.array(open_images(sky))))
+    main(["explore", str(tmp_path / "rows.npy"), sky, *given, page])
+    assert Path(page).read_text() == expected.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["explore", "{there}", "{cutouts}", "--out", "nowhere/page.html"], "There is no folder nowhere to write page"),
+        (["explore", "{there}", "{cutouts}", "--out", "page.html", "--ra", "ra"], "There is no 'ra' beside"),
         (["fit", "nowhere.h5", "--out", "new.skastro"], "nowhere.h5"),
         (["fit", "{cutouts}", "--out", "{there}"], "is there already: remove it, or give another name"),
         (["fit", "{cutouts}", "--out", "nowhere/new.skastro"], "There is no folder nowhere to write new.skastro to"),

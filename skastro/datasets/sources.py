@@ -17,7 +17,7 @@ from skastro.datasets.pixels import Pixels, RefusedError, bands_first, filled, p
 from skastro.images import center_crop, fold
 from skastro.sources import Shelf, Source
 
-__all__ = ["open_images", "open_spectra"]
+__all__ = ["Arranged", "find_bands_axis", "open_images", "open_spectra"]
 
 # Arrays that go with images and look like them.
 BESIDE = ("ivar", "invvar", "mask", "weight", "err", "std", "psf", "model")
@@ -129,7 +129,9 @@ def open_images(
         steps: list[Any] = [Arranged(None, None, chosen, None)]
     else:
         source = _open(shelf, key, (3, 4) if image_shape is None else (2,), "images", BESIDE)
-        axis = bands_axis if image_shape else _bands_axis(source, bands_axis)
+        axis = bands_axis
+        if axis is None and not image_shape:
+            axis = find_bands_axis(source.shape[1:], source.reader.where)
         shape = None if image_shape is None else tuple(image_shape)
         steps = [Arranged(shape, axis, chosen, size)]
         steps += [Filled(fill, sentinels)] if fill is not None or sentinels else []
@@ -226,6 +228,17 @@ class Arranged:
     size: int | None
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Arrange rows.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, ...)
+            As they are on disk.
+
+        Returns
+        -------
+        ndarray of shape (n, bands, height, width)
+        """
         images = fold(values, self.image_shape, self.bands_axis)
         if self.bands is not None:
             images = images[:, self.bands]
@@ -321,13 +334,37 @@ def _open(shelf: Shelf, key: str | None, axes: tuple[int, ...], unit: str, besid
     return Source(reader, shelf)
 
 
-def _bands_axis(source: Source, bands_axis: int | None) -> int | None:
-    if source.ndim < 4 or bands_axis is not None:
-        return bands_axis
-    shape = source.shape[1:]
+def find_bands_axis(shape: tuple[int, ...], where: str) -> int | None:
+    """Find by its shape where the bands of an image are.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of an image.
+    where : str
+        What errors call the images.
+
+    Returns
+    -------
+    {1, -1} or None
+        None if it has no bands.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not tell.
+
+    Examples
+    --------
+    >>> from skastro.datasets.sources import find_bands_axis
+    >>> find_bands_axis((64, 64, 3), "sky.h5"), find_bands_axis((3, 64, 64), "sky.h5")
+    (-1, 1)
+    """
+    if len(shape) < 3:
+        return None
     marks = np.lib.stride_tricks.as_strided(np.zeros(1, bool), shape, (0, 0, 0))
     try:
         cube = bands_first(marks, None)
     except RefusedError as refusal:
-        raise ValueError(f"{source.reader.where}: a row {refusal}".replace("bands_axis=0", "bands_axis=1")) from refusal
+        raise ValueError(f"{where}: a row {refusal}".replace("bands_axis=0", "bands_axis=1")) from refusal
     return 1 if cube is None or cube.shape == shape else -1

@@ -3,8 +3,10 @@
 from skastro.plotting.ablations import AblationDisplay
 from skastro.plotting.augmentations import AugmentationDisplay
 from skastro.plotting.look_alikes import LookAlikesDisplay
+from skastro.plotting.maps import EmbeddingMapDisplay
 from skastro.plotting.photoz import PhotoZDisplay
 from skastro.plotting.posteriors import CornerDisplay, CoverageDisplay, RankDisplay
+from skastro.plotting.rankings import RankingDisplay
 from skastro.plotting.sweeps import LabelSweepDisplay
 from skastro.plotting.votes import VoteScatterDisplay
 
@@ -13,9 +15,11 @@ __all__ = [
     "AugmentationDisplay",
     "CornerDisplay",
     "CoverageDisplay",
+    "EmbeddingMapDisplay",
     "LabelSweepDisplay",
     "LookAlikesDisplay",
     "PhotoZDisplay",
     "RankDisplay",
+    "RankingDisplay",
     "VoteScatterDisplay",
 ]

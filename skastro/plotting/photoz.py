@@ -3,10 +3,10 @@
 from typing import Any, Self
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 from skastro.metrics import delta_z, photoz_bias, photoz_outliers, sigma_mad
 from skastro.metrics.checks import as_numbers
+from skastro.plotting.density import density
 from skastro.plotting.style import pyplot
 
 __all__ = ["PhotoZDisplay"]
@@ -168,10 +168,10 @@ class PhotoZDisplay:
             figure = pyplot().figure(figsize=(4.5, 6), layout="constrained")
         self.figure_ = figure
         self.axes_ = figure.subplots(2, sharex=True, height_ratios=(3, 1.2))
-        density = _density(z_true, z_pred)
+        crowding = density(z_true, z_pred)
         shown = np.random.default_rng(0).permutation(len(z_true))[:sample]
         for ax, values in zip(self.axes_, (z_pred, residuals), strict=True):
-            _draw_points(ax, z_true[shown], values[shown], density[shown])
+            _draw_points(ax, z_true[shown], values[shown], crowding[shown])
         self._draw_one_to_one(self.axes_[0], z_true, z_pred)
         self._draw_trend(self.axes_[1], z_true, residuals)
         figure.align_ylabels(self.axes_)
@@ -199,11 +199,11 @@ class PhotoZDisplay:
         ax.set(ylim=(-limit, limit), xlabel="Spectroscopic redshift", ylabel="Δz")
 
 
-def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, density: np.ndarray) -> None:
-    order = np.argsort(density)  # draw the densest points last, on top
+def _draw_points(ax: Any, x: np.ndarray, y: np.ndarray, crowding: np.ndarray) -> None:
+    order = np.argsort(crowding)  # draw the densest points last, on top
     size = np.clip(3000 / len(x), 3, 15)
     style = {"norm": "log", "cmap": "viridis", "linewidths": 0, "rasterized": True}
-    ax.scatter(x[order], y[order], s=size, c=density[order], **style)
+    ax.scatter(x[order], y[order], s=size, c=crowding[order], **style)
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -214,11 +214,3 @@ def _trend(z: np.ndarray, residuals: np.ndarray, enough: int = 20) -> np.ndarray
     groups = [cell == i for i in np.flatnonzero(np.bincount(cell) >= enough)]
     rows = [(np.median(z[group]), *np.percentile(residuals[group], (16, 50, 84))) for group in groups]
     return np.reshape(rows, (-1, 4)).T
-
-
-def _density(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Count the points around each point, on a smoothed grid."""
-    n_cells = int(np.clip(np.sqrt(len(x)), 5, 80))
-    counts, *edges = np.histogram2d(x, y, bins=n_cells)
-    places = [n_cells * (v - e[0]) / (e[-1] - e[0]) - 0.5 for v, e in zip((x, y), edges, strict=True)]
-    return map_coordinates(gaussian_filter(counts, 1), places, order=1, mode="nearest")

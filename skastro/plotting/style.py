@@ -2,11 +2,36 @@
 
 from typing import Any
 
-__all__ = ["pyplot", "score_label"]
+import numpy as np
+
+__all__ = ["are_classes", "pyplot", "score_label"]
 
 # Colors of Okabe and Ito, distinguishable for color-blind readers; the markers serve black-and-white prints.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MANY = 12  # distinct integers up to which they are taken for classes
+
+
+def are_classes(values: np.ndarray) -> bool:
+    """Tell whether a column is of classes: strings, booleans, or up to 12 distinct integers; other numbers are values.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        The column.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.plotting.style import are_classes
+    >>> are_classes(np.array([0, 1, 1])), are_classes(np.array([0.0, 1.0, 1.0]))
+    (True, False)
+    """
+    return values.dtype.kind not in "iuf" or (values.dtype.kind in "iu" and len(np.unique(values)) <= MANY)
 
 
 def pyplot() -> Any:

@@ -220,6 +220,22 @@ def test_bands_are_not_an_index(tmp_path, key):
         source[key]
 
 
+def test_a_sample_is_of_whole_chunks(made):
+    _, source, pixels = made
+    some = source.sample(7, random_state=0)
+    assert (some.rows == source.sample(7 / N, random_state=0).rows).all()
+    np.testing.assert_array_equal(np.asarray(some), pixels[some.rows])
+    chunks = np.searchsorted(source.reader.starts(), some.rows, side="right")
+    whole = np.searchsorted(source.reader.starts(), np.arange(N), side="right")
+    cut = [chunk for chunk in np.unique(chunks) if np.sum(chunks == chunk) < np.sum(whole == chunk)]
+    assert len(cut) <= 1
+    assert len({tuple(source.sample(7, random_state=seed).rows) for seed in range(9)}) > 1 or len(np.unique(whole)) == 1
+    assert len(some.sample(3)) == 3
+    for n in (0, N + 1, -0.5):
+        with pytest.raises(ValueError, match="n must be from 1 to the 23 rows"):
+            source.sample(n)
+
+
 def test_companions_go_with_the_rows(made):
     make, source, _ = made
     if make in WITHOUT_COLUMNS:

@@ -9,7 +9,7 @@ import numpy as np
 from skastro.datasets.disk.opened import FileReader, Parts, open_whole, opened
 from skastro.sources import Reader, Shelf
 
-__all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader"]
+__all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader", "axes_of", "flatten_lists", "row_shape"]
 
 NEEDED = "Reading Parquet and Arrow needs pyarrow: pip install skastro[parquet]"
 
@@ -30,8 +30,8 @@ class ArrowReader(FileReader):
         n = self.count(opened(self))
         first = self.column(opened(self), 0, min(n, 1))
         self.chunk = max(1, self.length(opened(self)))
-        self.shape = (n, *_row_shape(first, self._fields()))
-        self.dtype = _flat(first, self._fields(), self.shape[1:]).dtype
+        self.shape = (n, *row_shape(first, self._fields()))
+        self.dtype = flatten_lists(first, self._fields(), self.shape[1:]).dtype
 
     def open(self) -> Any:  # noqa: D102
         return open_arrow(self.path)
@@ -81,7 +81,7 @@ class ArrowReader(FileReader):
         return _one(file.column(self._fields()[0]).slice(start, stop - start))
 
     def get(self, file: Any, start: int, stop: int) -> np.ndarray:  # noqa: D102
-        values = _flat(self.column(file, start, stop), self._fields(), self.shape[1:], start)
+        values = flatten_lists(self.column(file, start, stop), self._fields(), self.shape[1:], start)
         return values.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
 
     def _fields(self) -> list[str]:
@@ -141,7 +141,7 @@ class ParquetFiles(Shelf):
         return filled[0] if len(filled) == 1 else Parts(filled)
 
     def _files(self) -> list[str]:
-        return _files(self.path, ("*.parquet", "*.parq", "*.pq"))
+        return _files(_partitions(self.path), ("*.parquet", "*.parq", "*.pq"))
 
 
 class ArrowFolder(Shelf):
@@ -216,6 +216,15 @@ def open_arrow(path: str) -> Any:
     return pa.ipc.open_stream(pa.memory_map(path)).read_all()
 
 
+def _partitions(path: str) -> str:
+    """Find the partitions of a HATS catalog; beside them lie statistics, and in a collection copies of their rows."""
+    place, collection = Path(path), Path(path, "collection.properties")
+    if collection.is_file():
+        lines = (line.partition("=") for line in collection.read_text().splitlines())
+        place /= {name.strip(): value.strip() for name, _, value in lines}.get("hats_primary_table_url", "")
+    return str(place / "dataset") if (place / "dataset").is_dir() else str(place)
+
+
 def _files(path: str, patterns: tuple[str, ...]) -> list[str]:
     """List the files of a folder, or the file; not those that only describe others."""
     if not Path(path).is_dir():
@@ -227,22 +236,36 @@ def _files(path: str, patterns: tuple[str, ...]) -> list[str]:
 def _axes(schema: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for field in schema:
-        found |= _axes_of(field.type, field.name, 1)
+        found |= axes_of(field.type, field.name, 1)
     return found
 
 
-def _axes_of(kind: Any, name: str, ndim: int) -> dict[str, int]:
-    """Count the axes of a column, and of each field of a struct."""
+def axes_of(kind: Any, name: str, ndim: int) -> dict[str, int]:
+    """Count the axes of a column, and of each field of a struct.
+
+    Parameters
+    ----------
+    kind : pyarrow.DataType
+        Type of its values.
+    name : str
+        Its name; a field of a struct follows a dot.
+    ndim : int
+        Axes that there are already; 1 for rows.
+
+    Returns
+    -------
+    dict of str to int
+    """
     import pyarrow as pa
 
     if isinstance(kind, pa.BaseExtensionType):
         kind, ndim = kind.storage_type, ndim + max(0, len(getattr(kind, "shape", ())) - 1)
     if _is_list(kind):
-        return _axes_of(kind.value_type, name, ndim + 1)
+        return axes_of(kind.value_type, name, ndim + 1)
     if pa.types.is_struct(kind):
         found: dict[str, int] = {}
         for field in kind:
-            found |= _axes_of(field.type, f"{name}.{field.name}", ndim)
+            found |= axes_of(field.type, f"{name}.{field.name}", ndim)
         return found
     return {name: ndim}
 
@@ -258,25 +281,59 @@ def _one(column: Any) -> Any:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _row_shape(array: Any, fields: list[str]) -> tuple[int, ...]:
-    """Find the shape of the first row."""
+def row_shape(array: Any, fields: list[str]) -> tuple[int, ...]:
+    """Find the shape of the first row.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        Nested lists and structs, in any order.
+    fields : list of str
+        Name of the column, then of the fields of the structs.
+
+    Returns
+    -------
+    tuple of int
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if isinstance(array, pa.ExtensionArray):
         shape = getattr(array.type, "shape", ())
-        return tuple(shape) if shape else _row_shape(array.storage, fields)
+        return tuple(shape) if shape else row_shape(array.storage, fields)
     if pa.types.is_struct(array.type):
-        return _row_shape(array.field(fields[1]), fields[1:])
+        return row_shape(array.field(fields[1]), fields[1:])
     if not _is_list(array.type):
         return ()
     lengths = pc.list_value_length(array)
     length = lengths[0].as_py() if len(array) else None
-    return (length or 0, *_row_shape(array.flatten(), fields))
+    return (length or 0, *row_shape(array.flatten(), fields))
 
 
-def _flat(array: Any, fields: list[str], shape: tuple[int, ...], first: int = 0) -> np.ndarray:
-    """Take the numbers out of nested lists that all have the lengths of `shape`."""
+def flatten_lists(array: Any, fields: list[str], shape: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """Take the numbers out of nested lists that all have the same lengths.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        Nested lists and structs, in any order.
+    fields : list of str
+        Name of the column, then of the fields of the structs.
+    shape : tuple of int
+        Lengths that the lists of each row must have.
+    first : int, default=0
+        Number of the first row, for errors.
+
+    Returns
+    -------
+    ndarray of shape (n * prod(shape),)
+        Arrow's own buffer where it has no gaps.
+
+    Raises
+    ------
+    ValueError
+        If a row holds nothing, or lists of other lengths.
+    """
     import pyarrow as pa
 
     if isinstance(array, pa.ExtensionArray):

@@ -257,24 +257,28 @@ class Parts(Reader):
                 )
         self.where = f"{first.where} and {len(readers) - 1} more"
         lengths = np.array([len(reader) for reader in readers])
-        self.starts = np.concatenate([[0], np.cumsum(lengths)])
-        self.shape = (int(self.starts[-1]), *first.shape[1:])
+        self.begins = np.concatenate([[0], np.cumsum(lengths)])
+        self.shape = (int(self.begins[-1]), *first.shape[1:])
         self.dtype = np.result_type(*(reader.dtype for reader in readers))
         self.chunk = first.chunk
 
     def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
         rows = []
-        first = int(np.searchsorted(self.starts, start, side="right")) - 1
-        for reader, begin in zip(self.readers[first:], self.starts[first:-1].tolist(), strict=True):
+        first = int(np.searchsorted(self.begins, start, side="right")) - 1
+        for reader, begin in zip(self.readers[first:], self.begins[first:-1].tolist(), strict=True):
             if begin >= stop:
                 break
             rows.append(reader.read(max(0, start - begin), min(len(reader), stop - begin)))
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def place(self, rows: np.ndarray, length: int) -> np.ndarray:  # noqa: D102
-        part = np.searchsorted(self.starts, rows, side="right") - 1
-        before = np.concatenate([[0], np.cumsum(-(-np.diff(self.starts) // length))])
-        return before[part] + (rows - self.starts[part]) // length
+        part = np.searchsorted(self.begins, rows, side="right") - 1
+        before = np.concatenate([[0], np.cumsum(-(-np.diff(self.begins) // length))])
+        return before[part] + (rows - self.begins[part]) // length
+
+    def starts(self) -> np.ndarray:  # noqa: D102
+        begins = self.begins[:-1].tolist()
+        return np.concatenate([reader.starts() + begin for reader, begin in zip(self.readers, begins, strict=True)])
 
 
 def absolute(path: Any) -> str:

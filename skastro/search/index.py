@@ -1,0 +1,123 @@
+"""Approximate neighbors by usearch: an index beside the rows, which may stay in its file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skastro.search.exact import SPARE, parts
+
+__all__ = ["build_index", "candidates", "open_index"]
+
+KINDS = {"cosine": "cos", "euclidean": "l2sq"}
+SEARCHED = 128  # nodes of the graph that a search keeps in view: twice usearch's default, for recall
+
+
+def _usearch() -> Any:
+    try:
+        import usearch.index
+    except ImportError as error:
+        raise ImportError('backend="usearch" needs usearch: pip install skastro[search]') from error
+    return usearch.index
+
+
+def build_index(rows: Any, metric: str, part: int) -> Any:
+    """Build the graph of neighbors of all rows, kept in half precision.
+
+    Parameters
+    ----------
+    rows : ndarray or Source of shape (n, d)
+        What will be searched; read `part` rows at a time.
+    metric : {"cosine", "euclidean"}
+        Distance.
+    part : int
+        Rows to read at a time.
+
+    Returns
+    -------
+    usearch.index.Index
+        Its keys are the numbers of the rows.
+
+    Raises
+    ------
+    ImportError
+        If usearch is not installed.
+    """
+    width = rows.shape[1]
+    index = _usearch().Index(ndim=width, metric=KINDS[metric], dtype="f16", expansion_search=SEARCHED)
+    for span in parts(len(rows), part):
+        vectors = np.ascontiguousarray(rows[span], dtype=np.float32)
+        index.add(np.arange(span.start, span.stop), vectors, threads=torch.get_num_threads())
+    return index
+
+
+def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str) -> Any:
+    """Map the file of an index into memory.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File that `LookAlikes.write_index` wrote.
+    shape : tuple of int
+        Of the rows that it must belong to.
+    metric : {"cosine", "euclidean"}
+        Distance that it must be of.
+
+    Returns
+    -------
+    usearch.index.Index
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If usearch is not installed.
+    ValueError
+        If it is no index, or that of other rows or another metric.
+    """
+    library = _usearch()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no index {path}.")
+    try:
+        index = library.Index.restore(os.fspath(path), view=True)
+    except Exception as error:  # whatever compiled code makes of another file
+        raise ValueError(f"{path} is not an index of usearch.") from error
+    if index is None:
+        raise ValueError(f"{path} is not an index of usearch.")
+    held = (len(index), index.ndim)
+    if held != shape or index.metric_kind != library.Index(ndim=1, metric=KINDS[metric]).metric_kind:
+        raise ValueError(f"{path} holds the index of other rows: of shape {held}, not {shape}, or by another metric.")
+    index.expansion_search = SEARCHED
+    return index
+
+
+def candidates(index: Any, queries: np.ndarray, k: int, own: np.ndarray | None) -> np.ndarray:
+    """Search the graph for rows that may be the nearest.
+
+    Parameters
+    ----------
+    index : usearch.index.Index
+        Of the rows.
+    queries : ndarray of shape (m, d)
+        What is looked for.
+    k : int
+        Neighbors to be found.
+    own : ndarray of shape (m,), int or None
+        Row that each query is itself.
+
+    Returns
+    -------
+    ndarray of shape (m, c), int64
+        Some more than k; -1 where the graph knew no more.
+    """
+    count = min(k + SPARE + 1, len(index))
+    found = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, threads=torch.get_num_threads())
+    keys = np.atleast_2d(found.keys).astype(np.int64)
+    counts: Any = getattr(found, "counts", keys.shape[1])  # a single query is answered by another class
+    known = np.arange(keys.shape[1]) < np.atleast_1d(counts)[:, np.newaxis]
+    if own is not None:
+        known &= keys != own[:, np.newaxis]
+    return np.where(known, keys, -1)
