@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import scipy.linalg  # noqa: F401 loads its BLAS, which then is told
 import torch
+from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side: a thread each
@@ -18,6 +19,22 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"needs the real data of the environment variable SKASTRO_DATA: no folder {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Compute something long once for all test processes: those that come later wait, and read it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def read(name, compute):
+        path = folder / f"{name}.pt"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                torch.save(compute(), path)
+        return torch.load(path, weights_only=False)
+
+    return read
 
 
 def pytest_collection_modifyitems(items):

@@ -407,7 +407,7 @@ def test_a_repository_is_private_on_request(server, model, private):
 
 def test_info_tells_of_a_model_on_the_hub(server, embedder, sky, capsys):
     push_to_hub(embedder, REPO)
-    main(["info", f"hf-hub:{REPO}"])
+    main(["info", f"hf-hub:{REPO}", "--json"])
     assert json.loads(capsys.readouterr().out)["provenance"][0]["n_images"] == len(sky.images)
     with pytest.raises(SystemExit):
         main(["info", "hf-hub:kind/nothing"])

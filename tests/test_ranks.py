@@ -50,20 +50,28 @@ def end(folder, *processes):
 
 
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory):
+def pieces(once, tmp_path_factory):
     """What two processes find, and what one finds."""
     folder = tmp_path_factory.mktemp("pieces")
-    running = start("pieces", folder, *TORCHRUN)
-    alone = of_ranks.pieces()
-    return [*end(folder, running), alone]
+
+    def compute():
+        running = start("pieces", folder, *TORCHRUN)
+        alone = of_ranks.pieces()
+        return [*end(folder, running), alone]
+
+    return once("pieces", compute)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(once, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fits")
-    running = start_two("fits", folder)
-    alone = of_ranks.fits()
-    return [*end(folder, *running), {"fits": alone}]
+
+    def compute():
+        running = start_two("fits", folder)
+        alone = of_ranks.fits()
+        return [*end(folder, *running), {"fits": alone}]
+
+    return once("fits", compute)
 
 
 @pytest.fixture

@@ -5,17 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import clone
 
-from skastro.augment import Augment
 from skastro.images import as_pixels, center_crop, check_shape, fold
 from skastro.inputs import as_array
 from skastro.pixels import check_finite, measure_bands
-from skastro.search import LookAlikes
-from skastro.search.exact import MEASURES
 from skastro.surveys import get_survey
-from skastro.training import draw_seed
 
 __all__ = ["stationarity"]
 
@@ -96,6 +91,8 @@ def stationarity(
     >>> list(table.columns)
     ['embedder', 'step', 'moved', 'moved_most', 'recognized']
     """
+    from skastro.search import LookAlikes  # brings torch
+
     images = fold(as_array(images, "images", cure="cut them to one size"))
     window = images.shape[2:] if size is None else (size, size)
     check_shape(images.shape, None, window)
@@ -123,6 +120,11 @@ def stationarity(
 def _views(
     images: np.ndarray, steps: Mapping[str, Any], survey: Any, window: tuple[int, int], n_views: int, random_state: Any
 ) -> dict[str, list[np.ndarray]]:
+    import torch
+
+    from skastro.augment import Augment
+    from skastro.training import draw_seed
+
     noise, pixels = measure_bands(images)["noise"], torch.from_numpy(images)
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     views = {}
@@ -138,8 +140,10 @@ def _like(views: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.clip(views.round(), 0, 255).astype(np.uint8) if dtype == np.uint8 else views
 
 
-def _moved(search: LookAlikes, views: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moved(search: Any, views: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how far views are from their images, by the distances to the nearest neighbors, and which are known."""
+    from skastro.search.exact import MEASURES
+
     first = search.kneighbors(views, return_distance=False)[:, 0]
     moved = MEASURES[search.metric](search.rows_[:, np.newaxis], views[:, np.newaxis])[:, 0]
     alone = nearest > 0  # a copy is no neighbor to measure by

@@ -94,8 +94,8 @@ def transfer_matrix(
     >>> table.pivot_table("score", ["method", "train"], "test", sort=False).round(1)
     test          plain  faint
     method train
-    PCA    plain    0.9    0.8
-           faint    0.9    0.9
+    PCA    plain    0.9    0.6
+           faint    0.8    0.9
     >>> bool((table["shift"][table["train"] != table["test"]] > 0.9).all())
     True
     """
