@@ -8,7 +8,7 @@ from docutils import nodes
 import skastro
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gallery import DATA, SIMULATED
+from gallery import RUN
 
 project = "skastro"
 author = "The skastro developers"
@@ -53,7 +53,7 @@ copybutton_prompt_is_regexp = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": "plot_" if DATA.is_dir() else SIMULATED,
+    "filename_pattern": RUN,
     "ignore_pattern": "^light_curves",
     "within_subsection_order": "gallery.Order",
     "reset_argv": "gallery.arguments",

@@ -13,7 +13,7 @@ sources, put physics into a recipe for images in flux, and ask which steps of a 
     python plot_augmentations.py --repeats 3 --epochs 10
 """
 
-# sphinx_gallery_thumbnail_number = 1
+# sphinx_gallery_thumbnail_path = 'figures/augmentations.png'
 import argparse
 import os
 import sys
