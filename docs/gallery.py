@@ -6,8 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.setdefault("SKASTRO_DATA", str(ROOT.parent / "shared" / "data")))  # examples have no __file__
-# Arguments by which the examples take seconds to a minute, in the order of the gallery; those of None take longer, and are
-# shown and not run.
+# Arguments by which examples take a minute at most, in the order of the gallery. Those of None are shown, and not run.
 SMALL = {
     "plot_from_files_to_a_shared_model": ["--epochs", "2"],
     "plot_map_of_galaxies": ["--epochs", "0", "--galaxies", "800"],
