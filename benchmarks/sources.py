@@ -7,7 +7,7 @@ BYOL, over a ResNet10-t unless told otherwise, on simulated noise with a bright 
 each fit runs in a process of its own, which ends it after some steps. Rates are images per second after the first four
 steps, with what batches were read ahead of them. Memory is what the process has beside mapped files, at its peak, above
 what it had before.
-With --embed all images are embedded into a file instead, by a ResNet10-t with random weights.
+With --embed all images are embedded into a file instead, by the encoder with random weights.
 """
 
 import argparse
@@ -167,7 +167,7 @@ def measure_embedding(name, path, shape, options, queue):
     """Embed all into a file, and tell rate and memory."""
     images = opened(name, path, shape)
     training = Training(workers=options.workers)
-    emb = FixedImageEmbedder("resnet10t", batch_size=options.batch_size, training=training, random_state=0)
+    emb = FixedImageEmbedder(options.encoder, batch_size=options.batch_size, training=training, random_state=0)
     emb.fit(images[:1000])
     memory, start = Anonymous(), time.perf_counter()
     embed(emb, images, path.with_name(f"{name}.npy"), verbose=0)
