@@ -75,7 +75,7 @@ def add_demo(commands: Any) -> None:
     task = "pretrain, probe, save and reload on data that need no download"
     parser = described(commands.add_parser, "demo", help=task)
     parser.add_argument("--out", type=Path, default=Path("skastro-demo"), help="folder for pictures and the model")
-    parser.add_argument("--epochs", type=int, default=8, help="passes over each set of images")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over each set of images")
     parser.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
 
 

@@ -23,7 +23,7 @@ RELOAD = (
 )
 
 
-def demo(out: Path, *, epochs: int = 8, galaxies: int = 1000) -> None:
+def demo(out: Path, *, epochs: int = 6, galaxies: int = 1000) -> None:
     """Run the demonstration on two data sets: real galaxies without labels, simulated galaxies with labels.
 
     Parameters
@@ -31,7 +31,7 @@ def demo(out: Path, *, epochs: int = 8, galaxies: int = 1000) -> None:
     out : Path
         Folder for ``look-alikes.png``, ``map.png``, the page ``map.html``, ``label-sweep.png`` and
         ``galaxies.skastro``; created if it does not exist.
-    epochs : int, default=8
+    epochs : int, default=6
         Passes over each set of images.
     galaxies : int, default=1000
         Size of the simulated survey.
