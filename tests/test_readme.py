@@ -9,7 +9,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.skipif(not README.exists(), reason="the README is not part of an installed package")
-def test_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
     smaller = {

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import warnings
 from contextlib import contextmanager
 from functools import partial
@@ -493,6 +494,9 @@ def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
         index.kneighbors(rows[:, :5])
     with pytest.raises(ValueError, match="has no rows yet"):
         EmbeddingIndex().kneighbors(rows)
+    (tmp_path / "text").write_text("an index? no")
+    with pytest.raises(ValueError, match="is not an index"):
+        EmbeddingIndex.load(tmp_path / "text")
     with pytest.raises(FileNotFoundError, match="There is no index"):
         EmbeddingIndex.load(tmp_path / "nothing")
     with pytest.raises(KeyError, match="no column 'name'"):
@@ -509,8 +513,8 @@ def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
     ],
 )
 def test_an_extra_that_is_absent_is_named(monkeypatch, call, extra):
-    for module in ("skastro.survey.models", "skastro.survey.index"):
-        monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
+    monkeypatch.setattr("skastro.survey.models.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
     with pytest.raises(ImportError, match=rf"pip install skastro\[{extra}\]"):
         call()
 

@@ -147,9 +147,10 @@ def opened(chosen: Namespace) -> Any:
     from skastro.datasets.disk import Cutouts
 
     fill = None if chosen.fill is None else value(chosen.fill)
-    images = open_images(chosen.file, chosen.key, fill=fill)
-    if chosen.command == "fit" and not isinstance(images.shelf, Cutouts):
-        return images  # the embedder cuts, once it has turned them
+    if chosen.command == "fit":
+        images = open_images(chosen.file, chosen.key, fill=fill)
+        if chosen.size is None or not isinstance(images.shelf, Cutouts):
+            return images  # the embedder cuts, once it has turned them
     return open_images(chosen.file, chosen.key, size=chosen.size, fill=fill)
 
 

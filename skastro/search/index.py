@@ -9,18 +9,62 @@ import torch
 
 from skastro.search.exact import SPARE, parts
 
-__all__ = ["build_index", "candidates", "open_index"]
+__all__ = ["build_index", "candidates", "library", "open_index", "restored"]
 
 KINDS = {"cosine": "cos", "euclidean": "l2sq"}
 SEARCHED = 128  # nodes of the graph that a search keeps in view: twice usearch's default, for recall
 
 
-def _usearch() -> Any:
+def library() -> Any:
+    """Import usearch.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the error names skastro's extra.
+    """
     try:
         import usearch.index
     except ImportError as error:
-        raise ImportError('backend="usearch" needs usearch: pip install skastro[search]') from error
+        raise ImportError("This needs usearch: pip install skastro[search].") from error
     return usearch.index
+
+
+def restored(path: str | os.PathLike[str]) -> Any:
+    """Map the file of an index into memory.
+
+    Parameters
+    ----------
+    path : str or path-like
+        File that usearch wrote.
+
+    Returns
+    -------
+    usearch.index.Index
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If usearch is not installed.
+    ValueError
+        If it is no index.
+    """
+    usearch = library()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no index {path}.")
+    try:
+        index = usearch.Index.restore(os.fspath(path), view=True)
+    except Exception as error:  # whatever compiled code makes of another file
+        raise ValueError(f"{path} is not an index of usearch.") from error
+    if index is None:
+        raise ValueError(f"{path} is not an index of usearch.")
+    return index
 
 
 def build_index(rows: Any, metric: str, part: int) -> Any:
@@ -46,7 +90,7 @@ def build_index(rows: Any, metric: str, part: int) -> Any:
         If usearch is not installed.
     """
     width = rows.shape[1]
-    index = _usearch().Index(ndim=width, metric=KINDS[metric], dtype="f16", expansion_search=SEARCHED)
+    index = library().Index(ndim=width, metric=KINDS[metric], dtype="f16", expansion_search=SEARCHED)
     for span in parts(len(rows), part):
         vectors = np.ascontiguousarray(rows[span], dtype=np.float32)
         index.add(np.arange(span.start, span.stop), vectors, threads=torch.get_num_threads())
@@ -54,7 +98,7 @@ def build_index(rows: Any, metric: str, part: int) -> Any:
 
 
 def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str) -> Any:
-    """Map the file of an index into memory.
+    """Map the file of an index of given rows into memory.
 
     Parameters
     ----------
@@ -78,17 +122,9 @@ def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str
     ValueError
         If it is no index, or that of other rows or another metric.
     """
-    library = _usearch()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no index {path}.")
-    try:
-        index = library.Index.restore(os.fspath(path), view=True)
-    except Exception as error:  # whatever compiled code makes of another file
-        raise ValueError(f"{path} is not an index of usearch.") from error
-    if index is None:
-        raise ValueError(f"{path} is not an index of usearch.")
+    index = restored(path)
     held = (len(index), index.ndim)
-    if held != shape or index.metric_kind != library.Index(ndim=1, metric=KINDS[metric]).metric_kind:
+    if held != shape or index.metric_kind != library().Index(ndim=1, metric=KINDS[metric]).metric_kind:
         raise ValueError(f"{path} holds the index of other rows: of shape {held}, not {shape}, or by another metric.")
     index.expansion_search = SEARCHED
     return index

@@ -1,12 +1,12 @@
 """Look-alikes by an approximate index that lies on disk: built part by part, mapped where it is asked."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from skastro.search.index import library, restored
 from skastro.survey.search import embeddings_of
 
 __all__ = ["EmbeddingIndex"]
@@ -102,7 +102,7 @@ class EmbeddingIndex:
         rows = np.ascontiguousarray(X, dtype=np.float32)
         if not hasattr(self, "_index"):
             self._index, self._mapped = (
-                _usearch()(ndim=rows.shape[1], metric="cos", dtype="f16", connectivity=self.connectivity),
+                library().Index(ndim=rows.shape[1], metric="cos", dtype="f16", connectivity=self.connectivity),
                 False,
             )
         if self._mapped:
@@ -223,11 +223,11 @@ class EmbeddingIndex:
             If there is no such file.
         ImportError
             If usearch is not installed; the error names skastro's extra.
+        ValueError
+            If it is no index.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"There is no index {path}.")
         index = cls(**params)
-        index._index, index._mapped = _usearch().restore(str(path), view=True), True
+        index._index, index._mapped = restored(path), True
         return index
 
     @property
@@ -246,14 +246,6 @@ class EmbeddingIndex:
             raise ValueError(f"Rows of shape {rows.shape} do not go with embeddings of {self.n_features_in_} values.")
         if not np.isfinite(rows).all():
             raise ValueError("Embeddings must be finite.")
-
-
-def _usearch() -> Any:
-    if find_spec("usearch") is None:
-        raise ImportError("This needs usearch: pip install skastro[search].")
-    from usearch.index import Index
-
-    return Index
 
 
 def _padded(values: Any, k: int) -> np.ndarray:

@@ -10,9 +10,7 @@ from skastro.datasets.disk.arrow import flatten_lists
 from skastro.survey.cutouts import column_array, plain_columns
 from skastro.survey.models import needs_survey
 
-__all__ = ["Search", "embeddings_of", "search_catalog", "unit_rows"]
-
-ROWS = 1 << 16  # of a partition that are compared at a time
+__all__ = ["Search", "embeddings_of", "search_catalog"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Search:
     Parameters
     ----------
     queries : ndarray of shape (q, d)
-        Of length one.
+        Embeddings.
     k : int
         Rows per query.
     column : str
@@ -48,37 +46,17 @@ class Search:
         -------
         DataFrame
         """
-        rows, similarity = self.nearest(embeddings_of(frame, self.column, self.queries.shape[1]))
+        from skastro.search.exact import nearest
+
+        embeddings = embeddings_of(frame, self.column, self.queries.shape[1])
+        k = min(self.k, len(embeddings))
+        if k:
+            distances, rows = nearest(embeddings, self.queries, k)
+        else:
+            distances, rows = np.empty((len(self.queries), 0)), np.empty((len(self.queries), 0), int)
         found = frame[[*self.keep]].iloc[rows.ravel()]
-        numbers = np.repeat(np.arange(len(rows)), rows.shape[1])
-        return found.assign(query=numbers, similarity=similarity.ravel().astype(np.float32))
-
-    def nearest(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find the rows nearest to each query.
-
-        Parameters
-        ----------
-        embeddings : ndarray of shape (n, d)
-            Rows.
-
-        Returns
-        -------
-        rows : ndarray of int of shape (q, min(k, n))
-            Their numbers, the nearest first.
-        similarity : ndarray of shape (q, min(k, n))
-            Cosine of the angle to the query.
-        """
-        rows = np.empty((len(self.queries), 0), int)
-        similarity = np.empty((len(self.queries), 0), np.float32)
-        for start in range(0, len(embeddings), ROWS):
-            some = self.queries @ unit_rows(embeddings[start : start + ROWS]).T
-            similarity = np.hstack([similarity, some])
-            rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + some.shape[1]), some.shape)])
-            if similarity.shape[1] > self.k:
-                best = np.argpartition(-similarity, self.k - 1, axis=1)[:, : self.k]
-                rows, similarity = (np.take_along_axis(values, best, axis=1) for values in (rows, similarity))
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(similarity, order, axis=1)
+        numbers = np.repeat(np.arange(len(rows)), k)
+        return found.assign(query=numbers, similarity=(1 - distances).ravel().astype(np.float32))
 
 
 def search_catalog(
@@ -135,7 +113,7 @@ def search_catalog(
         raise ValueError("queries must be finite.")
     if k < 1:
         raise ValueError(f"k must be a number of rows; got {k!r}.")
-    search = Search(unit_rows(asked), k, column, _along(catalog, keep))
+    search = Search(asked, k, column, _along(catalog, keep))
     wanted = catalog[[*search.keep, column]]
     found = pd.DataFrame(wanted.map_partitions(search, meta=search(wanted.meta)).compute(progress_bar=False))
     found = found.sort_values(["query", "similarity"], ascending=[True, False], kind="stable")
@@ -160,30 +138,6 @@ def embeddings_of(frame: Any, column: str, width: int) -> np.ndarray:
     ndarray of shape (n, width)
     """
     return flatten_lists(column_array(frame[column]), [column], (width,)).reshape(-1, width)
-
-
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Scale rows to length one; those of zeros stay.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, d)
-        Rows.
-
-    Returns
-    -------
-    ndarray of shape (n, d), float32
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skastro.survey.search import unit_rows
-    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.6, 0.8], [0.0, 0.0]]
-    """
-    rows = np.asarray(rows, dtype=np.float32)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(length > 0, length, 1)
 
 
 def _along(catalog: Any, keep: Sequence[str] | None) -> tuple[str, ...]:
