@@ -90,10 +90,12 @@ def embed_survey(chosen: Namespace) -> None:
     if chosen.size is not None:
         raise ValueError("--size is not for a HATS catalog: the model cuts the center.")
     needs_survey("lsdb", "distributed")
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if chosen.workers is not None:
+            stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))  # it grows, unread
             options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": None}
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None

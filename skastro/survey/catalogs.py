@@ -19,6 +19,8 @@ __all__ = ["Embed", "embed_catalog", "is_survey", "open_survey", "write_embeddin
 PREFIX = "hats://"
 PROPERTIES = ("hats.properties", "properties", "collection.properties")
 LAST = "hats.properties"  # what LSDB writes when all else is there
+# LSDB's own level of compression, 15, takes a seventh of the time of a small network, and saves 0.2 % of the bytes.
+WRITING = {"compression_level": 3}
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,13 @@ def write_embeddings(
     _mend(unfinished.path)
     if not (unfinished.path / LAST).exists():
         with one_at_a_time():
-            embedded.write_catalog(unfinished.path, resume=True, as_collection=False, progress_bar=bool(verbose))
+            embedded.write_catalog(
+                unfinished.path,
+                resume=True,
+                as_collection=False,
+                progress_bar=bool(verbose),
+                write_table_kwargs=WRITING,
+            )
     return unfinished.finish()
 
 
