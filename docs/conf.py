@@ -6,6 +6,7 @@ from pathlib import Path
 from docutils import nodes
 
 import skastro
+from skastro.plotting.style import COLORS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gallery import RUN
@@ -16,6 +17,7 @@ copyright = author
 version = release = skastro.__version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
@@ -49,6 +51,22 @@ html_css_files = ["skastro.css"]
 html_show_sourcelink = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+plot_formats = [("png", 110)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.prop_cycle": f"cycler(color={list(COLORS)})",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.color": "0.9",
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
