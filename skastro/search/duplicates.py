@@ -21,6 +21,7 @@ from skastro.search.sky import ARCSEC, check_positions, sky_separation, unit_vec
 __all__ = ["find_duplicates", "group_duplicates"]
 
 PART = 256  # images, or pairs of them, in memory at a time
+MARGIN = 0.1  # by how much noise may lower a correlation that no other comes near
 
 
 def find_duplicates(
@@ -55,8 +56,9 @@ def find_duplicates(
         needs m − 1.
     min_correlation : float, default=0.88
         Correlation of the details of the same object. On SDSS cutouts of 64 pixels that were turned, shifted by 3
-        pixels and given other noise it was above 0.89, and of other galaxies below 0.88. More noise needs less, and
-        cutouts that show little beside one round object need more: look at the pairs about the limit.
+        pixels and given other noise it was above 0.89, and of other galaxies below 0.88. Noise lowers it, so that up to
+        0.1 less will do for a pair that stands out: no other correlation of either image comes within 0.1 of it.
+        Cutouts that show little beside one round object need more: look at the pairs about the limit.
     max_shift : int, default=5
         Largest shift in pixels, along each axis; at most a quarter of a side.
     mirrored : bool, default=False
@@ -117,6 +119,8 @@ def find_duplicates(
         (np.nan, np.nan) if images is None else _overlays(images, pairs, max_shift, mirrored, verbose)
     )
     same = (table["separation"] <= radius) | (table["correlation"] >= min_correlation)
+    if images is not None:
+        same |= _stand_out(pairs, table["correlation"].to_numpy(), min_correlation)
     return table[same].sort_values(["correlation", "separation"], ascending=[False, True], ignore_index=True)
 
 
@@ -211,6 +215,15 @@ def _overlays(
             better = of_mirror > correlations[some]
             correlations[some][better], angles[some][better] = of_mirror[better], at[better]
     return correlations, angles
+
+
+def _stand_out(pairs: np.ndarray, correlations: np.ndarray, limit: float) -> np.ndarray:
+    """Tell which pairs miss the limit, and correlate by far better than either image does with any other that does."""
+    ends, values = pairs.T.ravel(), np.tile(np.where(correlations < limit, correlations, -1.0), 2)
+    best = np.full(pairs.max(initial=0) + 1, limit - MARGIN)
+    np.maximum.at(best, ends, values)
+    near = np.bincount(ends, values > best[ends] - MARGIN, minlength=len(best))
+    return ((values == best[ends]) & (near[ends] == 1)).reshape(2, -1).all(axis=0)
 
 
 def _bar(n: int, verbose: int) -> Iterator[slice]:

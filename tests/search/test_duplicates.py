@@ -33,6 +33,16 @@ def test_what_is_turned_shifted_dimmed_and_noisy_is_found(angle):
     assert abs(off) < 3
 
 
+def test_a_pair_that_stands_out_may_fall_short_of_the_limit_by_a_tenth():
+    rows = np.concatenate([FIELDS, FIELDS[7] + np.random.default_rng(1).normal(0, 1.2, (2, 2, 48, 48))])
+    once, twice = find_duplicates(rows[:-1], min_correlation=0.7), find_duplicates(rows, min_correlation=0.7)
+    assert pairs(once) == [[7, 40]]
+    assert len(twice) == 3
+    assert pairs(find_duplicates(rows[:-1], min_correlation=once["correlation"][0] + 0.09)) == [[7, 40]]
+    assert pairs(find_duplicates(rows[:-1], min_correlation=once["correlation"][0] + 0.11)) == []
+    assert pairs(find_duplicates(rows, min_correlation=twice["correlation"].max() + 0.001)) == []
+
+
 def test_more_than_the_shift_allowed_is_another():
     rows = np.concatenate([FIELDS, shift(FIELDS[7:8], (0, 0, 6, 0), order=1, mode="reflect")])
     assert pairs(find_duplicates(rows, max_shift=8)) == [[7, 40]]
