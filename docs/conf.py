@@ -19,6 +19,7 @@ version = release = skastro.__version__
 extensions = [
     "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosectionlabel",
     "sphinx.ext.autosummary",
     "numpydoc",
     "sphinx_copybutton",
@@ -33,6 +34,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the Parameters sections tell the types
 numpydoc_show_class_members = False  # the template lists them
 default_role = "literal"
+autosectionlabel_prefix_document = True
+suppress_warnings = ["autosectionlabel.*"]  # of titles that a page has twice, which nobody links to
 nitpicky = True
 nitpick_ignore = [("py:class", "Answers")]  # the type of an attribute
 toc_object_entries = False  # the members are on the page itself
