@@ -99,13 +99,14 @@ def spent():
 
 @contextmanager
 def cluster(workers, warm, model, folder):
-    """Start workers that have imported all, and loaded the model; Dask's profiler off, as the command line has it."""
+    """Start workers that have imported all, and loaded the model, as the command line does."""
     import dask
     from distributed import Client, LocalCluster
 
+    from skastro.survey.models import CLUSTER
+
     options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-    quiet = dask.config.set({"distributed.worker.profile.enabled": False})
-    with quiet, LocalCluster(**options) as started, Client(started) as client:
+    with dask.config.set(CLUSTER), LocalCluster(**options) as started, Client(started) as client:
         client.run(write, warm, model, Path(folder, "warm"), True)
         yield client
 

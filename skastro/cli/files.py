@@ -83,7 +83,7 @@ def embed_survey(chosen: Namespace) -> None:
         Arguments of the command.
     """
     from skastro.survey import open_survey, write_embeddings
-    from skastro.survey.models import needs_survey
+    from skastro.survey.models import CLUSTER, needs_survey
 
     if chosen.fill is not None:
         raise ValueError("--fill is not for a HATS catalog: pixels must be there.")
@@ -95,7 +95,7 @@ def embed_survey(chosen: Namespace) -> None:
 
     with ExitStack() as stack:
         if chosen.workers is not None:
-            stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))  # it grows, unread
+            stack.enter_context(dask.config.set(CLUSTER))
             options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": None}
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None
