@@ -34,6 +34,7 @@ from sources import pieces
 
 BANDS = 3
 TINY = 10  # rows of a tiny partition
+AS_WRITTEN = {"compression": "zstd", "compression_level": 3, "use_dictionary": False, "use_byte_stream_split": True}
 KEEP = ["object_id"]
 OF_FIXED_COST = 0.01  # what the fixed cost of a partition may be of the work on its rows
 READS = {"a disk or a link of 1 Gb/s": 0.125, "10 Gb/s": 1.25, "a parallel file system, 10 GB/s": 10.0}  # GB/s
@@ -284,15 +285,13 @@ def measure_search(options, folder, catalog, model, warm):
 
 def measure_paper(options, folder, catalog, model, warm):
     """Work out a survey from pieces: reading, decoding, the network, writing, and what a partition costs."""
-    import pyarrow.parquet as pq
-
     fixed = measure_partitions(options, folder, catalog, model, warm)
     fixed = (fixed["worker CPU ms each"] + fixed["driver CPU ms each"]) / 1000
     rows = []
     for what, (n, side, width) in SURVEYS.items():
         some = cut_catalog(Path(folder, f"sky-{side}"), 1000, side, 4, 2)
         network = saved(Path(folder, f"{side}.skastro"), side, options.encoder)
-        cpu = pieces_of(files_of(some), network, pq)
+        cpu = pieces_of(files_of(some), network)
         stamp = BANDS * side * side * width
         rate = options.gpu_rate * (64 / side) ** 2
         fit = np.ceil(fixed * rate / OF_FIXED_COST)
@@ -321,8 +320,11 @@ def measure_paper(options, folder, catalog, model, warm):
     print(pd.DataFrame(rows).set_index("survey").T.to_string(float_format="{:.4g}".format), "\n")
 
 
-def pieces_of(files, model, pq):
+def pieces_of(files, model):
     """Measure processor seconds a cutout takes to decode, to embed, and to write."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     import skastro
 
     model = skastro.load(model)
@@ -337,7 +339,8 @@ def pieces_of(files, model, pq):
             marks.append(time.process_time())
             rows = model.transform(cutouts)
             marks.append(time.process_time())
-            pd.DataFrame(rows, columns=[str(i) for i in range(rows.shape[1])]).to_parquet(target)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+            pq.write_table(pa.table({"embedding": column}), target, **AS_WRITTEN)
             marks.append(time.process_time())
             for name, seconds in zip(work, np.diff(marks), strict=True):
                 work[name] += seconds

@@ -69,7 +69,7 @@ TINY = {
     "BYOLEmbedder": BYOLEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, projection_dim=8),
     "DINOEmbedder": DINOEmbedder("test_resnet", max_epochs=1, batch_size=32, hidden_dim=16, prototypes=8),
     "DINOEmbedder, all parts": DINOEmbedder(
-        "test_vit2",
+        "test_vit",
         max_epochs=1,
         batch_size=32,
         hidden_dim=16,
