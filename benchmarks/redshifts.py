@@ -62,14 +62,16 @@ def trees(
     return point(draws, axis=1), histogram(draws)
 
 
-def bins(X: np.ndarray, y: np.ndarray, unseen: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def bins(
+    X: np.ndarray, y: np.ndarray, unseen: np.ndarray, seed: int, cv: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Median and distribution over fine bins, of three small networks that classify into coarser bins."""
     settings = {"hidden_layer_sizes": (64, 64), "alpha": 0.1, "batch_size": 128, "learning_rate_init": 2e-3}
     networks = [MLPClassifier(**settings, max_iter=120, random_state=3 * seed + number) for number in range(3)]
     ensemble = VotingClassifier(
         [(f"network {number}", network) for number, network in enumerate(networks)], voting="soft"
     )
-    model = PhotoZRegressor(ensemble, low=y.min(), high=y.max(), point="median")
+    model = PhotoZRegressor(ensemble, low=y.min(), high=y.max(), point="median", cv=cv)
     scaler = StandardScaler().fit(X)
     model.fit(scaler.transform(X), y)
     unseen = scaler.transform(unseen)
@@ -84,7 +86,13 @@ def flow(X: np.ndarray, y: np.ndarray, unseen: np.ndarray, seed: int) -> tuple[n
     return np.median(draws, axis=1), histogram(draws)
 
 
-METHODS = {"trees": trees, "trees, median": partial(trees, point=np.median), "bins": bins, "flow": flow}
+METHODS = {
+    "trees": trees,
+    "trees, median": partial(trees, point=np.median),
+    "bins": bins,
+    "bins, recalibrated": partial(bins, cv=5),
+    "flow": flow,
+}
 
 
 def histogram(draws: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ import inspect
 from importlib import import_module
 
 from sklearn.base import clone
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from skastro import (
     ActiveRanking,
@@ -105,8 +105,9 @@ TINY = {
     "FlowPosterior": FlowPosterior(2, n_transforms=1, hidden_dim=8, max_epochs=1),
     "FlowPosterior, coupling": FlowPosterior(2, flow="coupling", n_transforms=1, hidden_dim=8, max_epochs=1),
     "PhotoZRegressor": PhotoZRegressor(),
+    "PhotoZRegressor, recalibrated": PhotoZRegressor(cv=2),
     "PhotoZRegressor, wide bins": PhotoZRegressor(n_bins=8, low=-300.0, high=300.0),
-    "PhotoZRegressor, boosting": PhotoZRegressor(HistGradientBoostingClassifier(), n_bins=8),
+    "PhotoZRegressor, a tree": PhotoZRegressor(DecisionTreeClassifier(random_state=0), n_bins=8),
     "Deredden": Deredden(),
     "EmbeddingMap": EmbeddingMap("pca"),
     "EmbeddingMap, UMAP": EmbeddingMap("umap"),

@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -255,6 +255,51 @@ def test_every_point_lies_inside_its_widest_interval(point):
     head = PhotoZRegressor(HEADS["neighbors"], n_bins=20, point=point).fit(X, z)
     low, high = head.predict_interval(X, 1).T
     assert ((low <= head.predict(X)) & (head.predict(X) <= high)).all()
+
+
+def coverage(head, X, z, level):
+    low, high = head.predict_interval(X, level).T
+    return np.mean((low <= z) & (z <= high))
+
+
+def test_recalibrated_intervals_hold_what_they_should():
+    """Many neighbors make distributions too wide."""
+    X, z = redshifts_and_colors(1500)
+    unseen, truth = redshifts_and_colors(1500, seed=1)
+    wide = PhotoZRegressor(KNeighborsClassifier(60)).fit(X, z)
+    honest = clone(wide).set_params(cv=5).fit(X, z)
+    assert wide.recalibration_ is None
+    for level in (0.5, 0.68, 0.9):
+        assert coverage(wide, unseen, truth, level) > level + 0.08
+        assert abs(coverage(honest, unseen, truth, level) - level) < 0.04
+
+
+def test_recalibration_is_the_distribution_of_places_in_other_folds():
+    X, z = redshifts_and_colors(120)
+    folds = KFold(3)
+    head = PhotoZRegressor(HEADS["neighbors"], n_bins=10, cv=folds).fit(X, z)
+    plain = PhotoZRegressor(HEADS["neighbors"], n_bins=10)
+    places = []
+    for train, test in folds.split(X):
+        pdf, edges = clone(plain).fit(X[train], z[train]).predict_pdf(X[test])
+        for row, true in zip(pdf, z[test], strict=True):
+            bin_ = min(np.searchsorted(edges, true, side="right") - 1, 9)
+            places.append(row[:bin_].sum() + row[bin_] * (true - edges[bin_]) / (edges[bin_ + 1] - edges[bin_]))
+    levels = np.linspace(0, 1, 21)
+    at = 0.99 * np.quantile(places, levels, method="inverted_cdf") + 0.01 * levels
+    at[[0, -1]] = 0.0, 1.0
+    pdf, _ = head.predict_pdf(X)
+    before, _ = plain.fit(X, z).predict_pdf(X)
+    assert_allclose(pdf.cumsum(axis=1), np.interp(before.cumsum(axis=1), at, levels), atol=1e-9)
+    assert_array_equal(pdf[before == 0], 0)
+
+
+def test_recalibration_takes_weights_and_refuses_a_single_fold():
+    X, z = redshifts_and_colors(60)
+    head = PhotoZRegressor(n_bins=5, cv=2).fit(X, z, sample_weight=np.ones(60))
+    assert_allclose(head.predict(X), clone(head).fit(X, z).predict(X))
+    with pytest.raises(ValueError, match="'cv' parameter of PhotoZRegressor must be"):
+        clone(head).set_params(cv=1).fit(X, z)
 
 
 def test_bins_without_objects_have_no_probability():
