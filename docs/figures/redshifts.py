@@ -7,6 +7,7 @@ CATALOGS = {"main": "SDSS main", "boss": "BOSS", "jwst": "JWST"}
 METHODS = {
     "trees, median": ("extra-trees", "C1", "s"),
     "bins": ("PhotoZRegressor", "C0", "o"),
+    "bins, recalibrated": ("PhotoZRegressor(cv=5)", "C3", "D"),
     "flow": ("FlowPosterior", "C2", "^"),
 }
 
@@ -21,4 +22,4 @@ held.axvline(68, color="0.4", linewidth=1, zorder=0)
 error.set(xlabel="Error, σ$_{MAD}$ of Δz / (1 + z)", xlim=(0.011, 0.0235), xticks=(0.012, 0.016, 0.02))
 error.set_ylim(2.4, -0.4)
 held.set(xlabel="Truths within the 68 % interval (%)", xlim=(62, 88))
-held.figure.legend(*held.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+held.figure.legend(*held.get_legend_handles_labels(), loc="outside upper center", ncols=4)
