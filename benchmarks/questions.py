@@ -165,12 +165,12 @@ def negative_sigma_mad(truth: np.ndarray, answers: np.ndarray) -> float:
 
 
 OPEN = {"mirabest": mirabest, "galaxies": galaxies, "hubble": hubble, "survey": survey}
-DATA = OPEN | {
-    "galaxies-1000": functools.partial(galaxies, 1_000),
-    "galaxies-3000": functools.partial(galaxies, 3_000),
+FEWER = {f"galaxies-{n}": functools.partial(galaxies, n) for n in (60, 300, 1_000, 3_000)}
+OTHERS = {
     "galaxies-development": functools.partial(galaxies, reported=False),
     "mirabest-published": functools.partial(mirabest, published=True),
     "gz1": gz1,
     "ugriz": ugriz,
 }
+DATA = OPEN | FEWER | OTHERS
 load = functools.lru_cache(lambda name: DATA[name]())
