@@ -355,8 +355,8 @@ def still(args):
     steps = {"rotation": Rotate(), "quarter turns": Dihedral(), "shift by 7": Shift(7), "noise": GaussianNoise((0, 3))}
     embedders = {
         "pixels": FunctionTransformer(flat).fit(images),
-        "untrained": FixedImageEmbedder(random_state=0).fit(images),
-        "untrained ×8": FixedImageEmbedder(average="dihedral", random_state=0).fit(images),
+        "untrained": FixedImageEmbedder(size=64, random_state=0).fit(images),
+        "untrained ×8": FixedImageEmbedder(size=64, average="dihedral", random_state=0).fit(images),
         "SimCLR ×8": SimCLREmbedder(size=64, average="dihedral", max_epochs=args.epochs, random_state=0).fit(images),
     }
     table = stationarity(embedders, images, steps, size=64, n_views=2, random_state=0)
