@@ -84,10 +84,8 @@ def duplicates(args):
         planted = {(row, len(images) + number) for number, row in enumerate(originals)}
         right = np.array([pair in planted for pair in zip(found["first"], found["second"], strict=True)])
         sure = right & (found["correlation"] >= 0.88)
-        share = len(planted)
-        lines.append(
-            (name, noise, sure.sum() / share, right.sum() / share, (~right).sum() / max(len(right), 1), seconds)
-        )
+        shares = sure.sum() / len(planted), right.sum() / len(planted), (~right).sum() / max(len(right), 1)
+        lines.append((name, noise, *shares, seconds))
     columns = ["galaxies", "noise added", "above the limit", "found", "false among found", "seconds"]
     table = pd.DataFrame(lines, columns=columns).groupby(columns[:2], as_index=False).mean()
     show(f"Duplicates: {len(originals)} planted among {len(images)} galaxies, mean of {args.seeds} seeds", table)
