@@ -9,7 +9,8 @@ import skastro
 from skastro.plotting.style import COLORS
 
 sys.path.insert(0, str(Path(__file__).parent))
-from gallery import RUN
+sys.path.insert(0, str(Path(__file__).parent / "figures"))
+from gallery import RUN, draw_thumbnails
 
 project = "skastro"
 author = "The skastro developers"
@@ -107,3 +108,4 @@ def link_elsewhere(app, env, node, content):
 def setup(app):
     """Connect what is above."""
     app.connect("missing-reference", link_elsewhere)
+    app.connect("builder-inited", draw_thumbnails, priority=100)  # the gallery is made there too

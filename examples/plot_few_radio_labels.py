@@ -13,8 +13,15 @@ batch, without their labels. We follow their tables 6 to 9 and figure 7.
     python plot_few_radio_labels.py                                # small, for a laptop
     python plot_few_radio_labels.py --full --seeds 10              # the paper's sizes, for a GPU
     python plot_few_radio_labels.py --only labels --seeds 3        # one question of four
+
+.. plot:: figures/few_radio_labels.py
+   :alt: The error falls from 17 to 7 % from 72 to 729 labels, with and without pretraining; in the paper it is lower.
+
+   What the last of these found, ResNet18, mean and standard error of three draws of labels and weights:
+   :ref:`measured <measurements:2026-11-20, a few labels for radio galaxies>`.
 """
 
+# sphinx_gallery_thumbnail_path = 'generated/few_radio_labels.png'
 import argparse
 import os
 import sys

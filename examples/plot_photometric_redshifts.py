@@ -14,9 +14,15 @@ be? And how well are the kinds of galaxy told apart?
     python plot_photometric_redshifts.py                  # small, for a laptop
     python plot_photometric_redshifts.py --full           # ResNet-50, 64 pixels, 100,000 galaxies: for a GPU
     python plot_photometric_redshifts.py --only redshift --seeds 3 --counts 600
+
+.. plot:: figures/photometric_redshifts.py
+   :alt: Errors of five methods: 0.0127 fine-tuned, 0.0135 supervised, 0.0196 by neighbors on colors.
+
+   What the last of these found, mean of three seeds of labels and weights:
+   :ref:`measured <measurements:2026-11-20, redshifts on a simulated survey>`.
 """
 
-# sphinx_gallery_thumbnail_number = 1
+# sphinx_gallery_thumbnail_path = 'generated/photometric_redshifts.png'
 import argparse
 from pathlib import Path
 

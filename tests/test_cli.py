@@ -14,6 +14,7 @@ from skastro import explore, load
 from skastro.cli import main
 from skastro.datasets import load_hubble_deep_field, open_images
 from skastro.persistence import save
+from skastro.training.callbacks import Progress
 
 
 @pytest.fixture
@@ -114,6 +115,21 @@ def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
     main(["embed", model, cutouts, "--out", rows])
     assert "40 rows" in capsys.readouterr().out
     np.testing.assert_allclose(np.load(rows), load(model).transform(np.load(cutouts)), rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupted_fit_keeps_what_was_learned(cutouts, tmp_path, monkeypatch, capsys):
+    def interrupt(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "on_epoch_begin", interrupt)
+    for name, further in (("alone", []), ("resumed", ["--checkpoint", str(tmp_path / "run")])):
+        model = tmp_path / f"{name}.skastro"
+        with pytest.raises(SystemExit, match="130"):
+            main(["fit", cutouts, "--out", str(model), *further, *FEW, "max_epochs=5"])
+        assert model.exists() is not bool(further)
+    assert "what was learned until now" in capsys.readouterr().out
+    assert len(load(tmp_path / "alone.skastro").history_["loss"]) == 2
 
 
 def test_cutouts_of_any_size_are_cut_to_one(tmp_path):

@@ -1,6 +1,7 @@
 """The commands and their arguments."""
 
 import os
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(error.args[0] if isinstance(error, KeyError) else str(error))
     except RecursionError:
         parser.error(f"{chosen.file} is damaged: what it was trained on is nested too deeply.")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells say it
 
 
 def described(make: Any, command: str, **options: Any) -> ArgumentParser:
@@ -75,7 +78,7 @@ def add_demo(commands: Any) -> None:
     task = "pretrain, probe, save and reload on data that need no download"
     parser = described(commands.add_parser, "demo", help=task)
     parser.add_argument("--out", type=Path, default=Path("skastro-demo"), help="folder for pictures and the model")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over each set of images")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over each set of images")
     parser.add_argument("--galaxies", type=int, default=1000, help="size of the simulated survey")
 
 

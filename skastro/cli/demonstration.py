@@ -23,7 +23,7 @@ RELOAD = (
 )
 
 
-def demo(out: Path, *, epochs: int = 6, galaxies: int = 1000) -> None:
+def demo(out: Path, *, epochs: int = 4, galaxies: int = 1000) -> None:
     """Run the demonstration on two data sets: real galaxies without labels, simulated galaxies with labels.
 
     Parameters
@@ -31,7 +31,7 @@ def demo(out: Path, *, epochs: int = 6, galaxies: int = 1000) -> None:
     out : Path
         Folder for ``look-alikes.png``, ``map.png``, the page ``map.html``, ``label-sweep.png`` and
         ``galaxies.skastro``; created if it does not exist.
-    epochs : int, default=6
+    epochs : int, default=4
         Passes over each set of images.
     galaxies : int, default=1000
         Size of the simulated survey.
@@ -99,7 +99,7 @@ def simulated_survey(out: Path, epochs: int, galaxies: int) -> None:
     counts = [galaxies // parts for parts in (40, 10, 2)]
     frame = label_sweep(methods, survey.images, survey.target, label_counts=counts, cv=3, random_state=0, verbose=1)
     print(frame.pivot_table("score", "method", "n_labels", sort=False).round(3).to_string())
-    print("The floor is the untrained encoder, averaged like the other: minutes of pretraining need not beat it.")
+    print("The floor is the untrained encoder, averaged like the other.")
     LabelSweepDisplay.from_frame(frame, metric_name="accuracy").figure_.savefig(out / "label-sweep.png", dpi=150)
 
     known = galaxies * 4 // 5

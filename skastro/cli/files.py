@@ -45,7 +45,13 @@ def fit_files(chosen: Namespace) -> None:
     ranks.join()
     if ranks.rank() == 0:
         print(f"Learning from {len(images):,} images of shape {images.shape[1:]} ...")
-    embedder.set_params(**settings).fit(images)
+    try:
+        embedder.set_params(**settings).fit(images)
+    except KeyboardInterrupt:
+        if ranks.rank() == 0 and hasattr(embedder, "encoder_") and not chosen.checkpoint:  # from which it would go on
+            skastro.save(embedder, chosen.out)
+            print(f"\n{chosen.out}: what was learned until now.")
+        raise
     if ranks.rank() == 0:
         skastro.save(embedder, chosen.out)
         print(f"{chosen.out}: skastro info tells what it is, skastro embed uses it.")

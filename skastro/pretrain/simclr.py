@@ -64,7 +64,7 @@ class SimCLREmbedder(ImageEmbedder):
     ----------
     temperature : float, default=0.1
         :math:`\tau` of the loss.
-    batch_size : int, default=256
+    batch_size : int, default=64
         Largest batch, in training and at `transform`; in training it is also the number of images that each is told
         apart from.
 
@@ -113,7 +113,7 @@ class SimCLREmbedder(ImageEmbedder):
         projection_dim: int = 128,
         temperature: float = 0.1,
         max_epochs: int | str = "auto",
-        batch_size: int = 256,
+        batch_size: int = 64,
         lr: float = 1e-3,
         training: Training | None = None,
         device: str = "auto",
