@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 import joblib
 import numpy as np
+import pandas as pd
 from numpy.lib.format import open_memmap
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
+from skastro.inputs import as_array
 from skastro.persistence import load, without_callbacks
 
 __all__ = ["embed"]
@@ -90,7 +92,7 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: _text(np.asarray(values)) for name, values in ({} if columns is None else columns).items()}
+    columns = {name: _text(as_array(values, name)) for name, values in ({} if columns is None else columns).items()}
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
@@ -275,7 +277,9 @@ class ParquetWriter(Writer):
 
         self.unfinished.mkdir(exist_ok=True)
         values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
-        along = {name: pa.array(column[start : start + len(rows)]) for name, column in self.columns.items()}
+        along = {
+            name: pa.array(column[start : start + len(rows)], from_pandas=True) for name, column in self.columns.items()
+        }
         partial = self.unfinished / ".writing"
         pq.write_table(pa.table({**along, "embedding": values}), partial)
         os.replace(partial, self.unfinished / f"part-{start:012d}.parquet")
@@ -294,6 +298,7 @@ class ZarrWriter(Writer):
             shape, chunks = (self.n, rows.shape[1]), (min(self.n, 4096), rows.shape[1])
             group.create_array("embedding", shape=shape, chunks=chunks, dtype=rows.dtype)
             for name, column in self.columns.items():
+                column = np.where(pd.isna(column), "", column) if column.dtype == object else column  # no text
                 dtype = str if column.dtype.kind in "OU" else column.dtype
                 group.create_array(name, shape=column.shape, chunks=column.shape, dtype=dtype)[:] = column
         group["embedding"][start : start + len(rows)] = rows

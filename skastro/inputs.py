@@ -1,6 +1,8 @@
 """The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Number
 from typing import Any
 
@@ -12,7 +14,16 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skastro.sources import Source
 
-__all__ = ["as_array", "as_rows", "as_table", "as_target", "as_weight", "check_rows", "column_names"]
+__all__ = [
+    "as_array",
+    "as_rows",
+    "as_table",
+    "as_target",
+    "as_weight",
+    "check_rows",
+    "column_names",
+    "restored_on_failure",
+]
 
 
 def as_table(X: Any) -> pd.DataFrame | None:
@@ -226,6 +237,37 @@ def check_rows(
     if array.ndim == 2:
         validate_data(estimator, rows, reset=reset, skip_check_array=True)
     return array
+
+
+@contextmanager
+def restored_on_failure(estimator: Any) -> Iterator[None]:
+    """Leave an estimator as it was if its fit, inside the block, fails or is interrupted: nothing is lost.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Being fitted.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skastro.inputs import restored_on_failure
+    >>> pca = PCA()
+    >>> try:
+    ...     with restored_on_failure(pca):
+    ...         pca.mean_ = 0.0
+    ...         raise ValueError
+    ... except ValueError:
+    ...     hasattr(pca, "mean_")
+    False
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def as_weight(sample_weight: Any, n: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.inputs import check_rows
+from skastro.inputs import check_rows, restored_on_failure
 
 __all__ = ["EmbeddingMap"]
 
@@ -158,22 +158,23 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             If the method is UMAP and umap-learn is not installed.
         """
         self._validate_params()
-        X = self._check(X, reset=True)
-        if X.shape[1] < self.n_components:
-            raise ValueError(
-                f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
-            )
-        if (X[0] == X).all():
-            raise ValueError("All rows of X are alike: there is nothing to map.")
-        self.method_ = method_of(self.method)
-        random = check_random_state(self.random_state)
-        self.scaler_ = StandardScaler().fit(X)
-        scaled = self.scaler_.transform(X)
-        n_components = self.n_components if self.method_ == "pca" else max(self.pca_components, self.n_components)
-        self.pca_ = PCA(min(n_components, *X.shape), random_state=random.randint(2**31 - 1)).fit(scaled)
-        self.rows_ = self.pca_.transform(scaled)
-        self.positions_ = self.rows_ if self.method_ == "pca" else self._learned(self.rows_, random).astype(X.dtype)
-        self.trustworthiness_ = _trustworthiness(scaled, self.positions_, random)
+        with restored_on_failure(self):
+            X = self._check(X, reset=True)
+            if X.shape[1] < self.n_components:
+                raise ValueError(
+                    f"A map of n_components={self.n_components} needs as many columns; X has n_features={X.shape[1]}."
+                )
+            if (X[0] == X).all():
+                raise ValueError("All rows of X are alike: there is nothing to map.")
+            self.method_ = method_of(self.method)
+            random = check_random_state(self.random_state)
+            self.scaler_ = StandardScaler().fit(X)
+            scaled = self.scaler_.transform(X)
+            n_components = self.n_components if self.method_ == "pca" else max(self.pca_components, self.n_components)
+            self.pca_ = PCA(min(n_components, *X.shape), random_state=random.randint(2**31 - 1)).fit(scaled)
+            self.rows_ = self.pca_.transform(scaled)
+            self.positions_ = self.rows_ if self.method_ == "pca" else self._learned(self.rows_, random).astype(X.dtype)
+            self.trustworthiness_ = _trustworthiness(scaled, self.positions_, random)
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:

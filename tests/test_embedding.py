@@ -204,6 +204,19 @@ def test_bytes_are_written_as_text(embedder, images, columns, tmp_path, suffix, 
     assert list(read_columns(path)["object_id"]) == columns["object_id"].tolist()
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_is_missing_in_columns_stays_missing(embedder, images, columns, tmp_path, suffix):
+    hidden = np.arange(len(images)) % 3 == 0
+    known = {
+        "redshift": np.ma.array(np.linspace(0, 1, len(images)), mask=hidden),
+        "name": pd.Series(np.where(hidden, None, "M31"), dtype="string"),
+    }
+    held = read_columns(embed(embedder, images, tmp_path / f"rows{suffix}", columns=known, verbose=0))
+    np.testing.assert_array_equal(np.isnan(np.asarray(held["redshift"], dtype=float)), hidden)
+    assert [value == "M31" for value in held["name"]] == (~hidden).tolist()
+    assert all(value == "" or pd.isna(value) for value, absent in zip(held["name"], hidden, strict=True) if absent)
+
+
 def test_answers_that_are_no_numbers_are_refused(embedder, images, tmp_path):
     pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.array(["FRI", "FRII"])[np.arange(23) % 2])
     with pytest.raises(ValueError, match="embed writes numbers; the model answers with <U4"):

@@ -109,3 +109,16 @@ def test_identical_rows_have_a_place(method):
 def test_what_makes_no_map(rows, message):
     with pytest.raises(ValueError, match=message):
         EmbeddingMap("pca").fit(rows)
+
+
+def test_an_interrupted_refit_loses_nothing(monkeypatch):
+    fitted = EmbeddingMap("pca", random_state=0).fit(X)
+    before = dict(vars(fitted))
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skastro.maps._trustworthiness", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(3 * X[::-1])
+    assert vars(fitted) == before

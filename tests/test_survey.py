@@ -482,6 +482,13 @@ def test_the_index_finds_what_brute_force_finds(embedded, rows, tmp_path):
         mapped.add(rows)
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1e6])
+def test_the_index_knows_no_units(rows, scale):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    found = EmbeddingIndex().fit(scale * rows).kneighbors(scale * rows, return_distance=False)
+    assert np.mean(found == EmbeddingIndex().fit(rows).kneighbors(rows, return_distance=False)) > 0.98
+
+
 def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
     pytest.importorskip("usearch", reason="needs the extra search")
     index = EmbeddingIndex().add(rows[:5]).add(rows[5:10])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
+from scipy.special import betaincinv, xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
@@ -18,6 +18,8 @@ from skastro.metrics.checks import order_columns
 from skastro.votes import VoteSchema
 
 __all__ = ["Answers", "ValueRegressorMixin", "VoteClassifierMixin", "known_truth", "learn_answers", "weigh_votes"]
+
+LEAST = np.finfo(np.float32).tiny  # probability, lest none be told of what came
 
 
 class Answers(BaseEstimator):
@@ -471,16 +473,17 @@ class VoteClassifierMixin(ClassifierMixin):
         return self.answers_.sample(np.asarray(self.predict_concentrations(X, **metadata)), n_samples, random_state)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        r"""Score labels by the accuracy, votes by their mean log-likelihood.
+        r"""Score labels by the accuracy, soft labels and votes by their mean log-likelihood.
 
-        For votes it is :math:`\sum_q \ln p(k_q \mid \alpha_q)`, averaged over the galaxies with any vote.
+        For soft labels :math:`t` it is :math:`\sum_k t_k \ln p_k`, averaged over the rows; for votes
+        :math:`\sum_q \ln p(k_q \mid \alpha_q)`, averaged over the galaxies with any vote.
 
         Parameters
         ----------
         X : array-like
             As in `fit`.
         y : array-like
-            Labels or votes, as in `fit`.
+            Labels, soft labels or votes, as in `fit`.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row.
 
@@ -490,7 +493,11 @@ class VoteClassifierMixin(ClassifierMixin):
             Greater is better; a log-likelihood is at most 0.
         """
         if self.schema_ is None:
-            return super().score(X, *known_truth(y, sample_weight))
+            truth, weight = known_truth(order_columns("y", y, self.classes_), sample_weight)
+            if truth.ndim == 1 or truth.shape[1] == 1:
+                return super().score(X, truth, weight)
+            shares, told = truth / truth.sum(axis=1, keepdims=True), np.asarray(self.predict_proba(X))
+            return float(np.average(xlogy(shares, told.clip(LEAST)).sum(axis=1), weights=weight))
         alpha = np.asarray(self.predict_concentrations(X))
         return -dirichlet_nll(self.count_votes(y), alpha, self.schema_, sample_weight=sample_weight)
 

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from skastro.downstream.answers import ValueRegressorMixin
-from skastro.inputs import as_array, as_rows, as_target, as_weight
+from skastro.inputs import as_array, as_rows, as_target, as_weight, restored_on_failure
 from skastro.metrics import pit
 
 __all__ = ["PhotoZRegressor", "RedshiftBins"]
@@ -345,17 +345,18 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         self._validate_params()
         bins = RedshiftBins(self.n_bins, low=self.low, high=self.high, point=self.point)
         bins.check()
-        X = self._rows(X, reset=True)
-        if y is None:
-            raise ValueError("PhotoZRegressor requires y to be passed, but the target y is None.")
-        check_consistent_length(X, y)
-        classes = bins.digitize(as_target(y))
-        weights = None if sample_weight is None else as_weight(sample_weight, len(X))
-        self.bins_ = bins
-        self.recalibration_ = (
-            None if self.cv is None else self._recalibration(X, np.ravel(as_target(y)), classes, weights)
-        )
-        self.classifier_ = self._fitted(X, classes, weights)
+        with restored_on_failure(self):
+            X = self._rows(X, reset=True)
+            if y is None:
+                raise ValueError("PhotoZRegressor requires y to be passed, but the target y is None.")
+            check_consistent_length(X, y)
+            classes = bins.digitize(as_target(y))
+            weights = None if sample_weight is None else as_weight(sample_weight, len(X))
+            self.bins_ = bins
+            self.recalibration_ = (
+                None if self.cv is None else self._recalibration(X, np.ravel(as_target(y)), classes, weights)
+            )
+            self.classifier_ = self._fitted(X, classes, weights)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

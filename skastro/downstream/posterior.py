@@ -38,6 +38,7 @@ __all__ = ["FlowPosterior", "NegativeLogProbability", "build_flow"]
 
 FEWEST_ROWS = 5
 QUASI_DRAWS = 256  # of a posterior, at least, behind its mean and its intervals
+TAIL = 8  # of them, at least, beyond each end of an interval
 CHUNK = 1 << 13  # points that pass through a flow in one go: what caches hold
 
 
@@ -335,7 +336,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         X : array-like of shape (n, n_features)
             Embeddings or other numbers.
         level : float, default=0.68
-            Probability inside, between 0 and 1.
+            Probability inside, between 0 and 1. The nearer to 1, the more draws and time it takes.
 
         Returns
         -------
@@ -350,7 +351,8 @@ class FlowPosterior(RegressorMixin, BaseModel):
         if not 0 < level < 1:
             raise ValueError(f"level must be between 0 and 1; got {level}.")
         ends = [(1 - level) / 2, (1 + level) / 2]
-        return self._summarize(X, lambda draws: np.moveaxis(np.quantile(draws, ends, axis=1), 0, -1))
+        n_draws = max(QUASI_DRAWS, math.ceil(2 * TAIL / (1 - level)))
+        return self._summarize(X, lambda draws: np.moveaxis(np.quantile(draws, ends, axis=1), 0, -1), n_draws)
 
     def sample(self, X: Any, n_samples: int = 1000, random_state: Any = 0) -> np.ndarray:
         """Draw from each posterior.
@@ -505,10 +507,10 @@ class FlowPosterior(RegressorMixin, BaseModel):
         device = resolve_device(self.device)
         return copy.deepcopy(self.flows_).to(device, torch.float64), torch.from_numpy(features).to(device)
 
-    def _summarize(self, X: Any, summary: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def _summarize(self, X: Any, summary: Callable[[np.ndarray], np.ndarray], n_draws: int = QUASI_DRAWS) -> np.ndarray:
         """Describe each posterior by draws that are evenly spread, and the same for every row."""
         flows, features = self._ready(X)
-        points = quasi_normal(len(flows), self.n_outputs_)
+        points = quasi_normal(len(flows), self.n_outputs_, n_draws)
         members = np.repeat(np.arange(len(flows)), points.shape[1])
         points = points.reshape(len(members), -1)
         parts = []
@@ -594,7 +596,7 @@ def log_densities(flow: nn.Module, features: Tensor, target: Tensor) -> Tensor:
         return torch.cat([flow(some).log_prob(values) for some, values in pairs])
 
 
-def quasi_normal(n_sequences: int, n_outputs: int) -> np.ndarray:
+def quasi_normal(n_sequences: int, n_outputs: int, n_draws: int = QUASI_DRAWS) -> np.ndarray:
     """Draw points that fill a normal distribution evenly, always the same.
 
     Parameters
@@ -603,13 +605,15 @@ def quasi_normal(n_sequences: int, n_outputs: int) -> np.ndarray:
         Differently scrambled Sobol sequences.
     n_outputs : int
         Dimensions.
+    n_draws : int, default=256
+        Points in all, at least.
 
     Returns
     -------
     ndarray of shape (n_sequences, n_points, n_outputs), float64
-        ``n_points`` is a power of 2, and there are `QUASI_DRAWS` points at least in all.
+        ``n_points`` is a power of 2.
     """
-    n_points = 1 << max(0, math.ceil(math.log2(QUASI_DRAWS / n_sequences)))
+    n_points = 1 << max(0, math.ceil(math.log2(n_draws / n_sequences)))
     with own_state():
         sequences = [
             torch.quasirandom.SobolEngine(n_outputs, scramble=True, seed=seed).draw(n_points, dtype=torch.float64)

@@ -240,6 +240,7 @@ class FineTuner(BaseModel, ABC):
             target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
                 raise ValueError(f"Found 1 sample with a label and a weight; {type(self).__name__} needs at least 2.")
+            self._divide(target, weight, seed=0)  # what cannot be divided is refused before a bare embedder is trained
             self.embedder_, fresh = self._start(X, metadata)
             known = {name: metadata[name] for name in self.embedder_.metadata if name in metadata}
             arrays = self.embedder_.inputs(X, reset=fresh, **known)
@@ -318,11 +319,9 @@ class FineTuner(BaseModel, ABC):
         members, parameters = blocks(encoder), dict(encoder.named_parameters())
         scales = {parameters[name]: lr / self.lr for block, lr in trained.items() for name in members[block]}
         objective = FineTuning(part, head, self.fitted_head_.loss, scales, self.batch_norm)
-        monitor, held_out, rows = Monitor(part, self.embedder_.unit), None, np.flatnonzero(targets["weight"])
-        if self.early_stopping:
-            classes = self.fitted_head_.strata(targets["target"][rows])
-            rows, watched = hold_out(rows, self.validation_fraction, draws.seed, classes=classes)
-            held_out = HeldOut(watched, still, self.n_iter_no_change)
+        monitor = Monitor(part, self.embedder_.unit)
+        rows, watched = self._divide(**targets, seed=draws.seed)
+        held_out = None if watched is None else HeldOut(watched, still, self.n_iter_no_change)
         try:
             self._train(
                 objective,
@@ -338,6 +337,13 @@ class FineTuner(BaseModel, ABC):
             self.embedder_.adopt(encoder.requires_grad_(True))
             self.head_ = head.cpu().eval()
             self.history_ = monitor.arrays()
+
+    def _divide(self, target: np.ndarray, weight: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Choose the rows to train on, and those that early stopping watches."""
+        rows = np.flatnonzero(weight)
+        if not self.early_stopping:
+            return rows, None
+        return hold_out(rows, self.validation_fraction, seed, classes=self.fitted_head_.strata(target[rows]))
 
     def _trained(self, encoder: nn.Module) -> dict[str, float]:
         """List the blocks that are trained, from the head down, and their learning rates."""

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 from sklearn.model_selection import check_cv
+from sklearn.utils.multiclass import type_of_target
 
 from skastro.inputs import as_rows, as_target
 from skastro.metrics import get_scorer
 
-__all__ = ["make_splits", "name_scorers", "read_experiment"]
+__all__ = ["has_classes", "make_splits", "name_scorers", "read_experiment"]
 
 
 def read_experiment(
@@ -115,6 +116,27 @@ def make_splits(X: Any, y: Any, groups: Any, cv: Any, stratify: bool) -> list[tu
         Rows to train on and rows to score, per fold.
     """
     return list(check_cv(cv, y, classifier=stratify).split(X, y, groups))
+
+
+def has_classes(y: Any) -> bool:
+    """Tell labels from votes and values.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, n_outputs)
+        Targets.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skastro.model_selection.experiments import has_classes
+    >>> has_classes(["spiral", "ring"]), has_classes([[3, 0], [1, 2]])
+    (True, False)
+    """
+    return type_of_target(y) in ("binary", "multiclass")
 
 
 def _check_lengths(X: Any, y: Any, others: Mapping[str, Any]) -> None:

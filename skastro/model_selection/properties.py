@@ -97,13 +97,14 @@ def property_scores(
     values = _read_properties(properties)
     arrays = {name: as_array(rows, name) for name, rows in embeddings.items()}
     mask = _check(arrays, values)
-    kept = groups if groups is None else as_target(groups, "groups")[mask]
-    arrays = {name: rows[mask] for name, rows in arrays.items()}
+    groups = groups if groups is None else as_target(groups, "groups")
     scorer = get_scorer(scoring)
     heads = _heads() if heads is None else heads
     work = list(product(arrays, heads, values))
+    known = {label: mask & np.isfinite(column) for label, column in values.items()}
     fits = (
-        delayed(_scores)(heads[head], arrays[name], values[label][mask], kept, cv, scorer) for name, head, label in work
+        delayed(_scores)(heads[head], arrays[name], values[label], known[label], groups, cv, scorer)
+        for name, head, label in work
     )
     found = Parallel(n_jobs=n_jobs)(fits)
     lines = [
@@ -159,11 +160,13 @@ def _check(arrays: Mapping[str, np.ndarray], values: Mapping[Any, np.ndarray]) -
     return mask
 
 
-def _scores(head: Any, rows: np.ndarray, y: np.ndarray, groups: Any, cv: Any, scorer: Any) -> list[float]:
-    """Score a head on each fold, without the rows of unknown property."""
+def _scores(
+    head: Any, rows: np.ndarray, y: np.ndarray, known: np.ndarray, groups: Any, cv: Any, scorer: Any
+) -> list[float]:
+    """Score a head on each fold of all rows, without those of unknown property or of no embedding."""
     scores = []
     for train, test in make_splits(rows, y, groups, cv, stratify=False):
-        train, test = (np.asarray(part)[np.isfinite(y[part])] for part in (train, test))
+        train, test = (np.asarray(part)[known[part]] for part in (train, test))
         model = clone(head).fit(rows[train], y[train])
         scores.append(float(check_scoring(model, scorer)(model, rows[test], y[test])))
     return scores

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from time import perf_counter
 from typing import Any, NamedTuple
+from warnings import warn
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,10 @@ from sklearn.utils.metadata_routing import (
     get_routing_for_object,
     process_routing,
 )
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from skastro.model_selection.experiments import make_splits, name_scorers, read_experiment
+from skastro.model_selection.experiments import has_classes, make_splits, name_scorers, read_experiment
 
 __all__ = ["label_sweep"]
 
@@ -112,6 +112,12 @@ def label_sweep(
     NotFittedError
         Before any fit, if a frozen step was never fitted.
 
+    Warns
+    -----
+    UserWarning
+        If a head cannot be fitted or scored because its labels or the test rows of its fold lack a class: the score
+        is NaN, and the sweep goes on.
+
     See Also
     --------
     sklearn.model_selection.learning_curve : Refit the whole estimator on each subset.
@@ -158,7 +164,7 @@ def label_sweep(
     scorers = name_scorers(scoring, (*_KEYS, "seconds"))
     parts = _route(_check_methods(methods, scorers), params)
 
-    stratify = any(map(is_classifier, methods.values())) and type_of_target(y) in ("binary", "multiclass")
+    stratify = any(map(is_classifier, methods.values())) and has_classes(y)
     splits = make_splits(X, y, groups, cv, stratify)
     _check_folds(counts, splits)
     draws = _draw(y, splits, counts, n_repeats, stratify, check_random_state(random_state))
@@ -310,17 +316,23 @@ def _label_order(y: Any, stratify: bool, rng: np.random.RandomState) -> np.ndarr
 def _fit_fold(
     method: _Method, X: Any, y: Any, train: np.ndarray, test: np.ndarray, draws: list
 ) -> Iterator[dict[str, Any]]:
-    """Pretrain once, then fit and score a head for each draw."""
+    """Pretrain once, then fit and score a head for each draw: NaN where one fails for want of a class."""
+    classes = set(np.unique(y)) if has_classes(y) else set()
     features, place, unseen, pretraining = _pretrain(method, X, train, test)
     y_test, score_params = _safe_indexing(y, test), _at(test, method.metadata["scorer"]["score"])
     for count, repeat, chosen in draws:
         labeled, labels = _safe_indexing(features, place[chosen]), _safe_indexing(y, train[chosen])
         fit_params = _at(train[chosen], method.metadata["head"]["fit"])
         start = perf_counter()
-        head = clone(method.head).fit(labeled, labels, **fit_params)
-        seconds = pretraining + perf_counter() - start
-        scores = method.scorer(head, unseen, y_test, **score_params)
-        scores = {name: float(score) for name, score in scores.items()}
+        try:
+            head = clone(method.head).fit(labeled, labels, **fit_params)
+            seconds = pretraining + perf_counter() - start
+            scores = {name: float(score) for name, score in method.scorer(head, unseen, y_test, **score_params).items()}
+        except ValueError as error:
+            if not (classes > set(np.unique(labels)) or classes > set(np.unique(y_test))):
+                raise
+            warn(f"{count} labels: a class is missing, and there is no score. {error}", UserWarning, stacklevel=3)
+            seconds, scores = np.nan, {}  # which becomes NaN
         yield {"n_labels": count, "repeat": repeat, "seconds": seconds} | scores
 
 

@@ -14,15 +14,17 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 from tqdm.auto import tqdm
 
 from skastro.metrics import get_scorer
-from skastro.model_selection.experiments import make_splits, read_experiment
+from skastro.model_selection.experiments import has_classes, make_splits, read_experiment
 
 __all__ = ["transfer_matrix"]
 
 COLUMNS = ("method", "train", "test", "fold", "n_train", "score", "shift")
 ENOUGH = 1000  # rows of each data set by which a shift is measured
+FOLDS = 3  # in which it is
 
 
 def transfer_matrix(
@@ -136,11 +138,11 @@ def _read(datasets: Mapping[str, tuple], cv: Any, classify: bool) -> dict[str, _
         grouped = np.full(len(y), -1) if grouped is None else np.asarray(grouped)
         if grouped.dtype.kind not in "iu":
             raise ValueError(f"groups of {name!r} must be integers; got {grouped.dtype}.")
-        sets[name] = _Data(X, y, grouped, make_splits(X, y, None, cv, classify))
+        sets[name] = _Data(X, y, grouped, make_splits(X, y, None, cv, classify and has_classes(y)))
     counts = {name: len(data.splits) for name, data in sets.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"cv must make as many folds of each data set; it makes {counts}.")
-    classes = {name: set(np.unique(data.y).tolist()) for name, data in sets.items()} if classify else {}
+    classes = {name: set(np.unique(data.y).tolist()) for name, data in sets.items() if classify and has_classes(data.y)}
     for (train, known), (test, asked) in product(classes.items(), repeat=2):
         if unknown := asked - known:
             raise ValueError(f"{test!r} has classes that {train!r} has not: {sorted(unknown)}.")
@@ -174,10 +176,16 @@ def _shift(fitted: Any, own: Any, other: Any) -> float:
     """Compute how well test rows of two data sets are told apart by the features of the last step."""
     if not isinstance(fitted, Pipeline):
         return np.nan
-    features = [np.asarray(fitted[:-1].transform(X[:ENOUGH])) if len(fitted) > 1 else X[:ENOUGH] for X in (own, other)]
-    if np.ndim(features[0]) != 2:
+    some = [_safe_indexing(X, _spread(_num_samples(X))) for X in (own, other)]
+    features = [np.asarray(fitted[:-1].transform(X) if len(fitted) > 1 else X) for X in some]
+    if features[0].ndim != 2 or min(map(len, features)) < FOLDS:
         return np.nan
-    origin = np.repeat([0, 1], [len(some) for some in features])
+    origin = np.repeat([0, 1], list(map(len, features)))
     judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     return float(np.mean(cross_val_score(judge, np.concatenate(features), origin, cv=folds, scoring="roc_auc")))
+
+
+def _spread(n: int) -> np.ndarray:
+    """Choose rows all over a data set, which may be sorted."""
+    return np.linspace(0, n - 1, min(n, ENOUGH)).astype(np.int64)

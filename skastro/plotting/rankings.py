@@ -104,7 +104,8 @@ class RankingDisplay:
             raise ValueError(f"There are {len(images)} images, but the shape of scores is {scores.shape}.")
         if not 1 <= n_images <= len(images):
             raise ValueError(f"n_images must be from 1 to {len(images)}, the number of images; got {n_images}.")
-        rows = np.argsort(-scores if largest else scores, kind="stable")[:n_images]
+        order = np.asarray(scores, dtype=np.float64)  # unsigned numbers have no opposite
+        rows = np.argsort(-order if largest else order, kind="stable")[:n_images]
         return cls(images, rows, scores[rows]).plot(bands=bands, figure=figure)
 
     def plot(self, *, bands: Sequence[int] | None = None, figure: Any = None) -> Self:

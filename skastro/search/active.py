@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.inputs import as_array, check_rows
+from skastro.inputs import as_array, check_rows, restored_on_failure
 from skastro.search.exact import parts
 
 __all__ = ["ActiveRanking"]
@@ -145,17 +145,18 @@ class ActiveRanking(BaseEstimator):
             negative or infinite.
         """
         self._validate_params()
-        rows = check_rows(self, X, reset=True, dtype="numeric", ensure_min_samples=2)
-        given = np.full(len(rows), np.nan) if y is None else _check_scores(y, len(rows))
-        known = ~np.isnan(given)
-        detector = self._detector()
-        strange = -detector.fit(rows).score_samples(rows)
-        self.detector_, self.limits_ = detector, np.array([strange.min(), strange.max()], dtype=np.float64)
-        self.scaler_ = StandardScaler().fit(rows.astype(np.float64))
-        self.scored_ = self.scaler_.transform(rows[known].astype(np.float64)) if known.any() else rows[:0]
-        self.given_ = given[known] / max(given[known].max(initial=0), np.finfo(np.float64).tiny)
-        self.scores_ = self._interest(rows)
-        self.ranking_ = np.flatnonzero(~known)[np.argsort(-self.scores_[~known], kind="stable")]
+        with restored_on_failure(self):
+            rows = check_rows(self, X, reset=True, dtype="numeric", ensure_min_samples=2)
+            given = np.full(len(rows), np.nan) if y is None else _check_scores(y, len(rows))
+            known = ~np.isnan(given)
+            detector = self._detector()
+            strange = -detector.fit(rows).score_samples(rows)
+            self.detector_, self.limits_ = detector, np.array([strange.min(), strange.max()], dtype=np.float64)
+            self.scaler_ = StandardScaler().fit(rows.astype(np.float64))
+            self.scored_ = self.scaler_.transform(rows[known].astype(np.float64)) if known.any() else rows[:0]
+            self.given_ = given[known] / max(given[known].max(initial=0), np.finfo(np.float64).tiny)
+            self.scores_ = self._interest(rows)
+            self.ranking_ = np.flatnonzero(~known)[np.argsort(-self.scores_[~known], kind="stable")]
         return self
 
     def predict(self, X: Any) -> np.ndarray:

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.preprocessing import normalize
 from torch import Tensor
 
 __all__ = ["nearest", "parts", "pick", "refine", "working_type"]
 
 SPARE = 8  # candidates beyond those asked for, lest the rounding of a matrix product choose
 FOLD = 32  # rows of which first only the best is looked at
+ROUNDING = 4 * np.finfo(np.float32).eps  # of a squared distance by a product, in sizes of the vectors squared
 QUERY_BYTES = 1 << 26
 SIMILARITIES = 1 << 22  # held at once
 
@@ -98,7 +100,8 @@ def nearest(
 
     Candidates come from a matrix product: the rows of the largest :math:`2 q \cdot x - x \cdot x`, with :math:`q` and
     :math:`x` about `center`, and for the cosine of length 1 before. Their distances are then computed one by one in
-    double precision.
+    double precision. Where these differ so little that the product's rounding may have hidden a nearer row, as within a
+    group that is tight beside its distance from the center, the product is repeated in double precision.
 
     Parameters
     ----------
@@ -135,14 +138,45 @@ def nearest(
     array([[0, 1]])
     """
     device = torch.device("cpu") if device is None else device
+    center = np.zeros(queries.shape[1]) if center is None else center
     step = max(1, QUERY_BYTES // (queries.shape[1] * 8))
     found = []
     for few in parts(len(queries), step):
         mine = None if own is None else own[few]
-        candidates = _candidates(rows, queries[few], k + SPARE, metric, center, mine, part, device)
-        found.append(refine(rows, queries[few], candidates, k, metric))
+        found.append(_nearest(rows, queries[few], k, metric, center, mine, part, device))
     distances, numbers = zip(*found, strict=True)
     return np.concatenate(distances), np.concatenate(numbers)
+
+
+def _nearest(
+    rows: Any,
+    queries: np.ndarray,
+    k: int,
+    metric: str,
+    center: np.ndarray,
+    own: np.ndarray | None,
+    part: int,
+    device: torch.device,
+) -> tuple[np.ndarray, np.ndarray]:
+    kind = working_type(np.result_type(rows.dtype, queries.dtype))
+    kind = np.dtype(np.float32) if device.type == "mps" else kind  # which has no double precision
+    candidates = _candidates(rows, queries, k + SPARE, metric, center, own, part, device, kind)
+    distances, numbers = refine(rows, queries, candidates, candidates.shape[1], metric)
+    if kind == np.float32 and candidates.shape[1] == k + SPARE:  # else all rows were candidates
+        unsure = np.flatnonzero(_unsure(queries, distances, k, metric, center))
+        if len(unsure):
+            some, mine = queries[unsure], None if own is None else own[unsure]
+            again = _candidates(rows, some, k + SPARE, metric, center, mine, part, torch.device("cpu"), np.dtype(float))
+            distances[unsure, :k], numbers[unsure, :k] = refine(rows, some, again, k, metric)
+    return distances[:, :k], numbers[:, :k]
+
+
+def _unsure(queries: np.ndarray, distances: np.ndarray, k: int, metric: str, center: np.ndarray) -> np.ndarray:
+    """Tell where rounding may have kept a nearer row from the candidates, which are ordered by their distances."""
+    queries = normalize(queries) if metric == "cosine" else queries
+    squares = 2 * distances if metric == "cosine" else distances**2
+    size = 2 * np.linalg.norm(queries - center, axis=1) + np.sqrt(squares[:, -1])
+    return squares[:, -1] - squares[:, k - 1] <= ROUNDING * size**2
 
 
 def refine(
@@ -205,14 +239,12 @@ def _candidates(
     queries: np.ndarray,
     k: int,
     metric: str,
-    center: np.ndarray | None,
+    center: np.ndarray,
     own: np.ndarray | None,
     part: int,
     device: torch.device,
+    kind: np.dtype,
 ) -> np.ndarray:
-    kind = working_type(np.result_type(rows.dtype, queries.dtype))
-    kind = np.dtype(np.float32) if device.type == "mps" else kind  # which has no double precision
-    center = np.zeros(queries.shape[1]) if center is None else center
     shift = torch.from_numpy(center.astype(kind)).to(device)
     sought = 2 * _prepare(queries, kind, shift, metric, device)[0]
     mine = None if own is None else torch.from_numpy(own).to(device)

@@ -1,13 +1,14 @@
 """Approximate neighbors by usearch: an index beside the rows, which may stay in its file."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from skastro.search.exact import SPARE, parts
+from skastro.search.exact import SPARE
 
 __all__ = ["build_index", "candidates", "library", "open_index", "restored"]
 
@@ -67,17 +68,17 @@ def restored(path: str | os.PathLike[str]) -> Any:
     return index
 
 
-def build_index(rows: Any, metric: str, part: int) -> Any:
+def build_index(blocks: Iterable[np.ndarray], width: int, metric: str) -> Any:
     """Build the graph of neighbors of all rows, kept in half precision.
 
     Parameters
     ----------
-    rows : ndarray or Source of shape (n, d)
-        What will be searched; read `part` rows at a time.
+    blocks : iterable of ndarray of shape (m, width)
+        What will be searched, part by part.
+    width : int
+        Number of columns.
     metric : {"cosine", "euclidean"}
         Distance.
-    part : int
-        Rows to read at a time.
 
     Returns
     -------
@@ -89,11 +90,10 @@ def build_index(rows: Any, metric: str, part: int) -> Any:
     ImportError
         If usearch is not installed.
     """
-    width = rows.shape[1]
     index = library().Index(ndim=width, metric=KINDS[metric], dtype="f16", expansion_search=SEARCHED)
-    for span in parts(len(rows), part):
-        vectors = np.ascontiguousarray(rows[span], dtype=np.float32)
-        index.add(np.arange(span.start, span.stop), vectors, threads=torch.get_num_threads())
+    for block in blocks:
+        keys = np.arange(len(index), len(index) + len(block))
+        index.add(keys, np.ascontiguousarray(block, dtype=np.float32), threads=torch.get_num_threads())
     return index
 
 

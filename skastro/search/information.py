@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import entr, gammaln
 
 from skastro.inputs import as_array
+from skastro.metrics.checks import order_columns
 from skastro.search.exact import parts
 from skastro.votes import VoteSchema, get_schema
 
@@ -79,7 +80,10 @@ def expected_information_gain(
 
 
 def _check(concentrations: Any, schema: VoteSchema | None, question: str | None, n_volunteers: int) -> np.ndarray:
-    alphas = np.stack([np.asarray(as_array(model, "concentrations"), dtype=np.float64) for model in concentrations])
+    ordered = [
+        model if schema is None else order_columns("concentrations", model, schema.columns) for model in concentrations
+    ]
+    alphas = np.stack([np.asarray(as_array(model, "concentrations"), dtype=np.float64) for model in ordered])
     if alphas.ndim != 3 or len(alphas) < 2:
         raise ValueError(
             "concentrations must be those of two or more models, (n_models, n, n_answers); their shape is "

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skastro.inputs import as_target, check_rows
+from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
 from skastro.search.sky import check_positions, cone
@@ -21,6 +22,7 @@ __all__ = ["LookAlikes"]
 
 QUERIES = 8192  # rows of `fit` that are looked for in one go
 BACKGROUND = 500  # rows that stand for all in a search by examples
+HALF = 6e4  # what half precision holds
 
 
 class LookAlikes(BaseEstimator):
@@ -143,19 +145,21 @@ class LookAlikes(BaseEstimator):
         """
         self._validate_params()
         resolve_device(self.device)
-        rows = check_rows(
-            self, X, reset=True, lazy=True, dtype="numeric", ensure_all_finite=False, ensure_min_samples=1
-        )
-        if rows.ndim != 2:
-            raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
-        names, position = _check_ids(ids, len(rows)), _check_sky(ra, dec, len(rows))
-        mean, scale, directions = _moments(rows, self.batch_size)
-        index = build_index(rows, self.metric, self.batch_size) if self.backend == "usearch" else None
-        self.rows_, self._index = rows, index
-        self.mean_, self.scale_ = mean, scale
-        self.center_ = directions if self.metric == "cosine" else mean
-        self.ids_, (self.ra_, self.dec_) = names, position
-        self.n_samples_fit_ = len(rows)
+        with restored_on_failure(self):
+            rows = check_rows(
+                self, X, reset=True, lazy=True, dtype="numeric", ensure_all_finite=False, ensure_min_samples=1
+            )
+            if rows.ndim != 2:
+                raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
+            names, position = _check_ids(ids, len(rows)), _check_sky(ra, dec, len(rows))
+            mean, deviation, directions = _moments(rows, self.batch_size)
+            self.rows_, self.n_samples_fit_ = rows, len(rows)
+            self.mean_, self.scale_ = mean, np.where(deviation > 0, deviation, 1.0)
+            self.center_ = directions if self.metric == "cosine" else mean
+            self.ids_, (self.ra_, self.dec_) = names, position
+            self._unit, self._index = np.linalg.norm(deviation) / len(deviation) ** 0.5 or 1.0, None
+            if self.backend == "usearch":
+                self._built()
         return self
 
     def kneighbors(self, X: Any = None, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
@@ -382,7 +386,7 @@ class LookAlikes(BaseEstimator):
         """
         check_is_fitted(self)
         self._need_index()
-        self._index = open_index(path, self.rows_.shape, self.metric)
+        self._index, self._metric = open_index(path, self.rows_.shape, self.metric), self.metric
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -403,7 +407,7 @@ class LookAlikes(BaseEstimator):
     def _search(self, queries: np.ndarray, k: int, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         if self.backend == "torch":
             return self._exactly(queries, k, own)
-        found = candidates(self._built(), queries, k, own)
+        found = candidates(self._built(), self._graded(queries), k, own)
         short = np.sum(found >= 0, axis=1) < k  # where the graph breaks off, as among many copies of a row
         answer = refine(self.rows_, queries, found, k, self.metric)
         if short.any():
@@ -421,9 +425,17 @@ class LookAlikes(BaseEstimator):
         )
 
     def _built(self) -> Any:
-        if self._index is None:
-            self._index = build_index(self.rows_, self.metric, self.batch_size)
+        if self._index is None or self._metric != self.metric:
+            graded = (self._graded(self.rows_[span]) for span in parts(self.n_samples_fit_, self.batch_size))
+            self._index, self._metric = build_index(graded, self.rows_.shape[1], self.metric), self.metric
         return self._index
+
+    def _graded(self, rows: Any) -> np.ndarray:
+        """Bring rows to a size that half precision holds, which changes no order of distances."""
+        rows = np.asarray(rows, dtype=np.float64)
+        if self.metric == "cosine":
+            return normalize(rows)
+        return np.clip((rows - self.mean_) / self._unit, -HALF, HALF)
 
     def _standardized(self, rows: Any) -> np.ndarray:
         return (np.asarray(rows, dtype=np.float64) - self.mean_) / self.scale_
@@ -431,7 +443,7 @@ class LookAlikes(BaseEstimator):
     def _by_id(self, ids: Any) -> np.ndarray:
         if self.ids_ is None:
             raise ValueError("fit was given no ids: search by row, or fit with ids=.")
-        wanted = np.atleast_1d(as_target(ids, "ids")).astype(self.ids_.dtype.kind)
+        wanted = _as_ids(np.atleast_1d(as_target(ids, "ids")), self.ids_.dtype)
         order = np.argsort(self.ids_, kind="stable")
         places = np.minimum(np.searchsorted(self.ids_, wanted, sorter=order), len(order) - 1)
         found = order[places]
@@ -489,8 +501,7 @@ def _moments(rows: Any, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         directions += np.divide(1, lengths, out=np.zeros(len(some)), where=lengths > 0) @ some
     if bad:
         raise ValueError(f"X has {bad} values that are NaN or infinite, the first in row {first}.")
-    scale = np.sqrt(squares / n)
-    return mean, np.where(scale > 0, scale, 1.0), directions / n
+    return mean, np.sqrt(squares / n), directions / n
 
 
 def _check_ids(ids: Any, n: int) -> np.ndarray | None:
@@ -506,6 +517,15 @@ def _check_ids(ids: Any, n: int) -> np.ndarray | None:
     if len(unique) < n:
         raise ValueError(f"ids must be unlike each other; {unique[counts > 1][0]!s} stands in several rows.")
     return names
+
+
+def _as_ids(wanted: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Make identifiers of the type of those that are searched, without a change of any."""
+    if dtype.kind in "SU":
+        return wanted.astype(dtype.kind)  # of any length
+    if wanted.dtype.kind not in "iu" or np.any(wanted.astype(dtype) != wanted):
+        raise ValueError(f"ids are integers of {dtype}; got {wanted.dtype}, the first is {wanted[0]!s}.")
+    return wanted.astype(dtype)
 
 
 def _check_sky(ra: Any, dec: Any, n: int) -> tuple[np.ndarray | None, np.ndarray | None]:

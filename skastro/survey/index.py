@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from skastro.search.index import library, restored
 from skastro.survey.search import embeddings_of
@@ -118,7 +119,7 @@ class EmbeddingIndex:
         if len(np.unique(keys)) < len(keys) or np.any(self._index.contains(keys)):
             raise ValueError("ids are repeated: each names one row.")
         if len(keys):
-            self._index.add(keys, rows)
+            self._index.add(keys, _directions(rows))
         return self
 
     def add_catalog(self, catalog: Any, ids: str | None = None, column: str = "embedding") -> Self:
@@ -183,7 +184,7 @@ class EmbeddingIndex:
         self._check(rows)
         k = min(n_neighbors or self.n_neighbors, self.n_samples_fit_)
         self._index.expansion_search = max(self.expansion, k)
-        matches = self._index.search(rows, k)
+        matches = self._index.search(_directions(rows), k)
         count = np.reshape(getattr(matches, "counts", len(matches)), -1)
         there = np.arange(k) < count[:, np.newaxis]
         ids = np.where(there, _padded(matches.keys, k).astype(np.int64), -1)
@@ -246,6 +247,11 @@ class EmbeddingIndex:
             raise ValueError(f"Rows of shape {rows.shape} do not go with embeddings of {self.n_features_in_} values.")
         if not np.isfinite(rows).all():
             raise ValueError("Embeddings must be finite.")
+
+
+def _directions(rows: np.ndarray) -> np.ndarray:
+    """Make rows of length 1, which half precision holds."""
+    return normalize(rows.astype(np.float64)).astype(np.float32)
 
 
 def _padded(values: Any, k: int) -> np.ndarray:

@@ -443,6 +443,15 @@ def test_soft_labels_are_shares_at_any_scale():
     np.testing.assert_allclose(one.predict_proba(X).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_soft_labels_are_scored_by_their_likelihood():
+    model = tiny().fit(X, SHARES)
+    expected = (SHARES / SHARES.sum(axis=1, keepdims=True) * np.log(model.predict_proba(X))).sum(axis=1)
+    assert model.score(X, 5 * SHARES) == pytest.approx(expected.mean())
+    assert model.score(X, SHARES, np.arange(12)) == pytest.approx(np.average(expected, weights=np.arange(12)))
+    named = pd.DataFrame(SHARES, columns=["smooth", "disc", "star"])
+    assert tiny().fit(X, named).score(X, named[["star", "smooth", "disc"]]) == pytest.approx(expected.mean())
+
+
 def test_soft_labels_in_a_table_name_the_classes():
     model = tiny().fit(X, pd.DataFrame(SHARES, columns=["smooth", "disc", "star"]))
     assert model.classes_.tolist() == ["smooth", "disc", "star"]
@@ -735,6 +744,11 @@ def test_rows_held_out_keep_the_proportions_of_classes(spy):
 def test_holding_out_all_rows_but_one_is_refused(no_training):
     with pytest.raises(ValueError, match=r"validation_fraction=0.5 leaves 1 of 3 rows to train on"):
         tiny(FineTuneRegressor, early_stopping=True, validation_fraction=0.5).fit(X[:3], Z[:3])
+
+
+def test_what_cannot_be_held_out_is_refused_before_a_bare_embedder_is_trained(no_training):
+    with pytest.raises(ValueError, match="least populated class"):
+        tiny(encoder=BYOLEmbedder(**BYOL), early_stopping=True).fit(X, np.repeat(["bar", "ring"], [11, 1]))
 
 
 @pytest.mark.parametrize("params", [{}, {"n_layers": 0}, {"augment": "supervised"}])

@@ -461,3 +461,12 @@ def test_a_file_answers_the_same(survey, tmp_path):
         save(pipe, tmp_path / "redshifts.skastro")
         again = load(tmp_path / "redshifts.skastro")
         assert_array_equal(again.predict(fluxes, **dust), pipe.predict(fluxes, **dust))
+
+
+def test_a_refit_that_the_classifier_refuses_loses_nothing():
+    X, z = np.linspace(0, 1, 100)[:, np.newaxis], np.linspace(0, 0.4, 100)
+    model = PhotoZRegressor(KNeighborsClassifier(5), n_bins=20).fit(X, z)
+    expected = model.predict(X)
+    with pytest.raises(TypeError):
+        model.set_params(n_bins=40).fit(X, z, sample_weight=np.ones(100))
+    assert_array_equal(model.predict(X), expected)

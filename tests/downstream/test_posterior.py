@@ -102,6 +102,14 @@ def test_a_flow_begins_as_a_normal_distribution():
         assert_allclose(density, stats.norm.logpdf(np.eye(5, 3)).sum(axis=1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.99, 0.9999])
+def test_intervals_of_a_normal_distribution_are_its_own(level):
+    X, y = pairs(60)
+    model = FlowPosterior(n_estimators=1, n_transforms=1, hidden_dim=4, max_epochs=1, lr=1e-12, random_state=0)
+    ends = model.fit(X, y[:, 0]).predict_interval(X[:1], level)[0]
+    assert_allclose((ends - y[:, 0].mean()) / y[:, 0].std(), stats.norm.interval(level), rtol=0.03)
+
+
 def test_coverage_passes_on_it_and_fails_on_one_made_narrower(gaussian):
     X, y = pairs(1000, seed=2)
     draws = gaussian.sample(X, 60)

@@ -598,3 +598,16 @@ def test_a_count_larger_than_the_smallest_fold_names_it():
 def test_neither_module_imports_torch():
     code = "import sys, skastro.model_selection, skastro.plotting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_a_class_there_is_no_score_and_the_sweep_goes_on():
+    methods, counts = {"line": LogisticRegression()}, [1, 9]
+    with pytest.warns(UserWarning, match="1 labels: a class is missing"):
+        table = label_sweep(
+            methods, X, Y, label_counts=counts, cv=3, scoring=["accuracy", "neg_log_loss"], random_state=0
+        )
+    few = table["n_labels"] == 1
+    assert table.loc[few, ["accuracy", "neg_log_loss"]].isna().all(axis=None)
+    assert table.loc[~few, ["accuracy", "neg_log_loss"]].notna().all(axis=None)
+    with pytest.raises(ValueError, match="NaN"):  # which has another reason
+        label_sweep(methods, np.where(X < 80, X, np.nan), Y, label_counts=[9], cv=3)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
+from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit, ShuffleSplit
 from sklearn.neighbors import KNeighborsRegressor
 
 from skastro.model_selection import property_scores
@@ -44,7 +44,7 @@ def test_missing_rows_and_values_are_left_out():
     table = property_scores({"some": embedding, "all": SEEN["noise"]}, properties, heads=LINE, cv=2)
     halves = [(range(50), range(50, 80))]
     alone = property_scores({"all": SEEN["noise"][20:100]}, TRUTH["mass"][20:100], heads=LINE, cv=halves)
-    halves = [(range(50), range(50, 100))]
+    halves = PredefinedSplit(np.where(np.arange(120) < 70, -1, 0))  # of all rows, the missing ones too
     both = property_scores({"some": embedding, "all": SEEN["noise"]}, properties, heads=LINE, cv=halves)
     assert np.isfinite(table["score"]).all()
     assert both.query("embedding == 'all'")["score"].item() == pytest.approx(alone["score"].item())

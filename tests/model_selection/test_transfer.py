@@ -7,10 +7,11 @@ import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skastro.downstream import DirichletClassifier
 from skastro.model_selection import transfer_matrix
 
 RNG = np.random.default_rng(0)
@@ -45,6 +46,24 @@ def test_a_shift_is_measured_and_none_where_there_is_none():
     assert abs(shift["near", "as near"] - 0.5) < 0.15
     assert shift["near", "far"] > 0.95
     assert transfer_matrix({"bare": LogisticRegression()}, SETS, cv=2)["shift"].isna().sum() == 4
+
+
+def test_a_shift_is_measured_all_over_sorted_sets():
+    rows = np.sort(RNG.normal(size=(2, 5000, 1)), axis=1)
+    sets = {"up": (rows[0], np.arange(5000) % 2), "down": (rows[1, ::-1], np.arange(5000) % 2)}
+    assert transfer_matrix(LINE, sets, cv=KFold(2, shuffle=True, random_state=0))["shift"].sub(0.5).abs().max() < 0.05
+
+
+def test_a_shift_of_two_rows_is_not_known():
+    few = (NEAR[0][:4], NEAR[1][:4])
+    table = transfer_matrix(LINE, {"near": NEAR, "few": few}, cv=2)
+    assert table["shift"].isna().tolist() == (table["train"] != table["test"]).tolist()
+
+
+def test_votes_are_no_classes():
+    votes = RNG.poisson(3, size=(40, 2)) + 1
+    sets = {"one": (NEAR[0][:40], votes), "other": (NEAR[0][40:80], votes + 5)}
+    assert transfer_matrix({"votes": DirichletClassifier()}, sets, cv=2)["score"].notna().all()
 
 
 def test_an_object_that_is_tested_does_not_train():

@@ -38,6 +38,13 @@ def test_few_images_need_few_axes_and_ties_keep_their_order():
     assert_array_equal(display.rows, [0, 1, 2])
 
 
+@pytest.mark.parametrize("kind", ["u1", "u8", bool])
+def test_unsigned_scores_rank_as_signed_ones(kind):
+    scores = np.random.default_rng(1).permutation(20).astype(kind)
+    display = RankingDisplay.from_scores(IMAGES, scores, n_images=5)
+    assert_array_equal(display.rows, np.argsort(-scores.astype(int), kind="stable")[:5])
+
+
 WRONG = {
     "shape of scores is \\(3,\\)": lambda: RankingDisplay.from_scores(IMAGES, [1.0, 2.0, 3.0]),
     "scores has 1 missing": lambda: RankingDisplay.from_scores(IMAGES, [np.nan, *SCORES[1:]], n_images=3),

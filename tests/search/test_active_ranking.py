@@ -89,3 +89,17 @@ WRONG = {
 def test_what_is_wrong_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError, match=sentence):
         WRONG[sentence]()
+
+
+def test_an_interrupted_refit_loses_nothing(monkeypatch):
+    ranking = ActiveRanking(random_state=0).fit(X, scored())
+    expected = ranking.predict(X)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ActiveRanking, "_interest", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ranking.fit(X[::-1, :1])
+    assert_array_equal(ranking.predict(X), expected)

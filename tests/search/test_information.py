@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import dirichlet_multinomial, entropy
@@ -47,6 +48,13 @@ def test_later_questions_have_those_volunteers_who_come_to_them():
     assert_allclose(both, arms + expected_information_gain(alphas[:, :, :2], n_volunteers=8), atol=1e-12)
     alphas[:, :, :2] = [[1000.0, 1.0]]
     assert_array_equal(expected_information_gain(alphas, SCHEMA, n_volunteers=8, question="arms"), 0)
+
+
+def test_columns_of_tables_are_found_by_name():
+    alphas = RNG.gamma(2, 2, size=(2, 6, 5))
+    tables = [pd.DataFrame(alpha, columns=SCHEMA.columns) for alpha in alphas]
+    turned = [table[SCHEMA.columns[::-1]] for table in tables]
+    assert_array_equal(expected_information_gain(turned, SCHEMA), expected_information_gain(alphas, SCHEMA))
 
 
 WRONG = {

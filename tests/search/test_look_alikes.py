@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skastro
 from skastro.datasets import open_spectra
-from skastro.search import LookAlikes, sky_separation
+from skastro.search import LookAlikes, exact, sky_separation
 from skastro.search.exact import FOLD, largest, nearest
 
 RNG = np.random.default_rng(0)
@@ -52,6 +52,27 @@ def test_far_from_the_origin_single_precision_is_enough(metric):
     rival = NearestNeighbors(metric=metric, algorithm="brute").fit(rows.astype("f8"))
     assert_allclose(fitted(rows, metric=metric).kneighbors()[0], rival.kneighbors()[0], rtol=2e-3, atol=1e-12)
     assert_array_equal(fitted(rows, metric=metric).kneighbors()[1], rival.kneighbors()[1])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("spread", [1e-3, 1e-5])
+def test_within_a_tight_group_single_precision_is_not_enough(metric, spread):
+    group = RNG.normal(size=12) + spread * RNG.normal(size=(400, 12))
+    rows = np.concatenate([RNG.normal(size=(400, 12)), group]).astype("f4")
+    queries = rows[500:520]
+    distances = np.linalg.norm(queries[:, np.newaxis].astype("f8") - rows, axis=2)
+    if metric == "cosine":
+        units = rows / np.linalg.norm(rows.astype("f8"), axis=1, keepdims=True)
+        distances = np.linalg.norm(units[500:520, np.newaxis] - units, axis=2) ** 2 / 2
+    expected = np.sort(distances, axis=1)[:, :5]
+    assert_allclose(fitted(rows, metric=metric).kneighbors(queries)[0], expected, rtol=1e-3, atol=2e-15)
+
+
+def test_only_what_rounding_may_have_hidden_is_searched_again(monkeypatch):
+    kinds, candidates = [], exact._candidates
+    monkeypatch.setattr(exact, "_candidates", lambda *args: kinds.append(args[-1]) or candidates(*args))
+    fitted(X.astype("f4")).kneighbors(X[:100].astype("f4"))
+    assert kinds == [np.float32]
 
 
 @pytest.mark.parametrize("n", [5, FOLD * 6, FOLD * 40 + 7])
@@ -132,6 +153,16 @@ def test_an_index_finds_nearly_all_and_is_mapped_from_its_file(tmp_path):
         search.open_index(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
+def test_an_index_knows_no_units_and_no_metric_of_before(scale):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    rows = scale * X.astype("f4")
+    search = fitted(rows, backend="usearch")
+    for metric in METRICS:
+        truth = fitted(rows, metric=metric).kneighbors(rows[:200])[1]
+        assert np.mean(search.set_params(metric=metric).kneighbors(rows[:200])[1] == truth) > 0.98
+
+
 def test_without_usearch_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "usearch.index", None)
     with pytest.raises(ImportError, match=r"skastro\[search\]"):
@@ -151,6 +182,21 @@ def test_rows_are_found_by_number_identifier_and_position():
         for mine, theirs in zip(search.kneighbors_of(**way), by_row, strict=True):
             assert_array_equal(mine, theirs)
     assert_array_equal(LookAlikes().fit(X, ids=np.arange(3000)[::-1]).look_up(ids=[2999, 0]), [0, 2999])
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8", "i2", str])
+def test_identifiers_are_compared_whole(kind):
+    ids = (np.arange(5) if kind == "i2" else 1237648702966988820 + np.arange(5) * 2**32 // 2).astype(kind)
+    search = LookAlikes(1).fit(X[:5], ids=ids)
+    for given in (ids[3:1:-1], ids[3:1:-1].tolist()):
+        assert_array_equal(search.look_up(ids=given), [3, 2])
+    with pytest.raises(ValueError, match=r"that no row has|are integers of int16"):
+        search.look_up(ids="123" if kind is str else int(ids[0]) + 2**32 + 1)
+
+
+def test_identifiers_that_are_no_integers_are_refused():
+    with pytest.raises(ValueError, match=r"ids are integers of int64; got float64, the first is 1\.7"):
+        LookAlikes(1).fit(X[:5], ids=np.arange(5)).look_up(ids=1.7)
 
 
 def test_positions_know_no_seam_and_no_poles():
@@ -225,5 +271,8 @@ def test_a_refused_fit_leaves_the_earlier_one():
     search = fitted(X[:20])
     with pytest.raises(ValueError, match="NaN"):
         search.fit(np.full((5, 12), np.nan))
+    with pytest.raises(ValueError, match="unlike each other"):
+        search.fit(X[:5, :3], ids=np.zeros(5, int))
     assert search.n_samples_fit_ == 20
+    assert search.kneighbors(X[:1])[1][0, 0] == 0
     assert len(nearest(X, X[:3], 2)[0]) == 3
