@@ -46,7 +46,7 @@ if not (data / "mirabest.npz").exists():
 # ----------------------
 #
 # The default recipe, step by step, on four galaxies of the Sloan survey. A step keeps its probability: the blur of this
-# recipe comes to one image in ten.
+# recipe comes to every second image, and three in ten lose their colors.
 
 zoo = load_galaxy_zoo1(data)
 chosen = [np.flatnonzero(zoo.target == kind)[7] for kind in range(4)]

@@ -64,8 +64,9 @@ print(f"{len(everything.images):,} sources to learn from, {len(images)} to score
 # The embedder
 # ------------
 #
-# It sees the central 70 pixels (two arcminutes), turned, mirrored, shifted, cropped, blurred and dimmed by the default
-# recipe. The recipe's noise is left out: it is measured on the images, and these are zero where there was only noise.
+# It sees the central 70 pixels (two arcminutes), turned, mirrored, shifted, cropped, blurred, dimmed, and through an aperture,
+# by the default recipe. Noise and background are left out: both are measured on the images, and these are zero where
+# there was only noise.
 
 embedder = SimCLREmbedder(
     survey="first",
@@ -73,7 +74,7 @@ embedder = SimCLREmbedder(
     max_epochs=args.epochs if args.epochs == "auto" else int(args.epochs),
     verbose=1,
     random_state=args.seed,
-).set_params(augment__noise="passthrough")
+).set_params(augment__noise="passthrough", augment__background="passthrough")
 
 
 # %%

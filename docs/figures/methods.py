@@ -10,11 +10,11 @@ METHODS = {
     "barlow": ("Barlow Twins", "C3", "D"),
     "moco": ("MoCo", "C4", "v"),
 }
-THEN = '{"augment": "galaxy-2026-11-21"}'
+THEN = ['{"augment": "galaxy-2026-11-21"}', '{"augment": "galaxy-2026-11-21", "batch_size": 256}']
 
 runs = rows("protocol.csv").query("view == 'averaged' and n_labels.isna()")
-galaxies = runs.query("data == 'galaxies' and task == 'Kaggle, 5 classes' and not settings.str.contains('lite0')")
-radio = runs.query("data == 'mirabest' and (settings == @THEN or method == 'untrained')")
+galaxies = runs.query("data == 'galaxies' and task == 'Kaggle, 5 classes' and not settings.str.contains('lite0|256')")
+radio = runs.query("data == 'mirabest' and (settings in @THEN or method == 'untrained')")
 axes = plt.figure(figsize=(6.4, 3)).subplots(1, 2)
 for ax, part in zip(axes, (galaxies, radio), strict=True):
     means = part.groupby(["method", "settings", "step"])[["cpu_minutes", "score"]].mean()

@@ -19,7 +19,7 @@ for (method, settings), (name, color, marker) in LINES.items():
     which = (runs.method == method) & (runs.view == view) & runs.settings.str.contains(settings, regex=False)
     last = runs[which & (runs.step == runs.step[which].max())]
     ax.plot(last.groupby("n_labels")["score"].mean(), color=color, marker=marker, label=name)
-ax.set(xlabel="Labels", ylabel="Balanced accuracy, five classes", xscale="log", ylim=(0.34, 0.8))
+ax.set(xlabel="Labels", ylabel="Balanced accuracy, five classes", xscale="log", ylim=(0.34, 0.83))
 ax.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
 ax.minorticks_off()
 ax.legend()

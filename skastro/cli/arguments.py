@@ -17,7 +17,7 @@ EXAMPLES = {
     "skastro": """examples:
   skastro demo                                                  the main job, on data that need no download
   skastro fit cutouts/ --size 64 --out galaxies.skastro         learn from a folder of FITS or JPEG cutouts
-  skastro explore galaxies.skastro cutouts/ --out map.html      look around in a map of them
+  skastro explore galaxies.skastro cutouts/ --size 64 --out map.html   look around in a map of them
   skastro embed galaxies.skastro sky.h5 --out rows.parquet      a row of numbers for each of many more
   skastro info galaxies.skastro                                 what is in that file?""",
     "demo": """example:
@@ -26,7 +26,7 @@ EXAMPLES = {
   skastro info galaxies.skastro
   skastro info hf-hub:owner/name --json""",
     "fit": """examples:
-  skastro fit cutouts.h5 --key images --size 64 --out galaxies.skastro
+  skastro fit cutouts.h5 --key images --size 64 --set average=dihedral --out galaxies.skastro
   skastro fit sky.zarr --method byol --set encoder=resnet18 max_epochs=50 --checkpoint run --out galaxies.skastro
   torchrun --nproc-per-node 4 --no-python skastro fit cutouts.h5 --out galaxies.skastro     (on 4 GPUs)""",
     "embed": """examples:
@@ -34,7 +34,7 @@ EXAMPLES = {
   skastro embed pipeline.skastro folder_of_fits --method predict_proba --out classes.npy
   skastro embed galaxies.skastro hats://survey --key image.flux --columns object_id --out embedded --workers 8""",
     "explore": """examples:
-  skastro explore galaxies.skastro cutouts.h5 --out page.html
+  skastro explore galaxies.skastro folder_of_fits --size 64 --ids filenames --out page.html
   skastro explore rows.npy cutouts.h5 --ids object_id --ra ra --dec dec --columns redshift --out page.html""",
 }
 IMAGES = "HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts"
