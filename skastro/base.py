@@ -24,6 +24,7 @@ from skastro.training import (
     HeldOut,
     Inference,
     Monitor,
+    NotBegun,
     Objective,
     Randomness,
     Tasks,
@@ -59,7 +60,8 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
         with own_state(), resumable(estimator), tell_fit(estimator):
             yield
     except BaseException as error:
-        if isinstance(error, Exception) or estimator.__dict__.get("history_") is before.get("history_"):
+        nothing = isinstance(error, NotBegun) or estimator.__dict__.get("history_") is before.get("history_")
+        if isinstance(error, Exception) or nothing:
             vars(estimator).clear()
             vars(estimator).update(before)
         raise
@@ -206,6 +208,24 @@ class BaseModel(CallbackSupport, BaseEstimator):
         """
         if self.max_epochs == 0:
             return
+        with monitor.interruptible():
+            self._trained_on(objective, views, arrays, monitor, draws, rows, held_out, data, overrides)
+        for array in arrays.values():
+            if isinstance(array, Pixels):
+                array.report()
+
+    def _trained_on(
+        self,
+        objective: Objective,
+        views: Callable[..., Sequence[Tensor]],
+        arrays: Mapping[str, np.ndarray],
+        monitor: Monitor,
+        draws: Randomness,
+        rows: np.ndarray | None,
+        held_out: HeldOut | None,
+        data: Mapping[str, str] | None,
+        overrides: dict[str, Any],
+    ) -> None:
         training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
         checkpoint, run = None, current_run()
         if run is not None or ranks.world_size() > 1:
@@ -232,9 +252,6 @@ class BaseModel(CallbackSupport, BaseEstimator):
                 checkpoint=checkpoint,
                 tasks=tasks,
             )
-        for array in arrays.values():
-            if isinstance(array, Pixels):
-                array.report()
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):

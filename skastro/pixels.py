@@ -14,7 +14,7 @@ from skastro.images import as_pixels, chunks
 from skastro.outliers import FAR, limits, warn_of_far
 from skastro.sources import Source
 
-__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "sample_of", "unit_of"]
+__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "rows_of", "sample_of", "unit_of"]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
@@ -162,6 +162,37 @@ class Pixels:
                 stacklevel=3,
             )
             self.told = True
+
+
+def rows_of(images: Any, rows: np.ndarray) -> Any:
+    """Take rows of an array; of images they keep their unit, and all of them stay where they are.
+
+    Parameters
+    ----------
+    images : ndarray or Pixels
+        Rows.
+    rows : ndarray of int
+        Numbers of those to take.
+
+    Returns
+    -------
+    ndarray or Pixels
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.pixels import rows_of
+    >>> rows_of(np.arange(4), np.array([0, 2]))
+    array([0, 2])
+    """
+    if not isinstance(images, Pixels):
+        return images[rows]
+    if len(rows) == len(images):
+        return images
+    taken = copy.copy(images)
+    taken.images, taken.mask = images.images[rows], None if images.mask is None else images.mask[rows]
+    taken.far = {}
+    return taken
 
 
 def unit_of(images: Any) -> float:
@@ -406,8 +437,9 @@ def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarra
     far = (reach > limit).any(axis=1)
     if far.any():
         warn_of_far(numbers[far], n, "images", "most others", stacklevel=6)
-        rows = rows[~far]
-    learned |= {"unit": np.full(bands, unit), "center": center, "bound": reach[rows].max(axis=0), "limit": limit}
+        rows = rows if far.all() else rows[~far]  # of many bands, each image may have one that is far
+    bound = np.minimum(reach[rows].max(axis=0), limit)
+    learned |= {"unit": np.full(bands, unit), "center": center, "bound": bound, "limit": limit}
     return {**_measure(_sample(images, rows, SAMPLE_VALUES, unit), stretch), **learned}
 
 

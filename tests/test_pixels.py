@@ -293,3 +293,12 @@ def test_any_unit_is_measured_and_read_alike(unit, clipped, stretch):
 @pytest.mark.parametrize("unit", [1e-10, 1.0, 1e10])
 def test_what_float32_holds_well_keeps_its_unit(unit):
     assert learn_pixels(stars(1) * unit)["unit"].tolist() == [1, 1]
+
+
+def test_of_many_bands_each_image_may_have_one_that_is_far():
+    images = np.random.default_rng(0).normal(size=(40, 40, 1, 8, 8))[:, :, 0]
+    images[np.arange(40), np.arange(40), 4, 4] = 1e4
+    with pytest.warns(UserWarning, match="40 of 40 images"):
+        learned = learn_pixels(images, "standard")
+    assert (learned["bound"] <= learned["limit"]).all()
+    assert learned["bound"].max() < 1e3

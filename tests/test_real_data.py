@@ -424,6 +424,18 @@ def test_an_interrupt_before_training_loses_nothing(estimator, sky, monkeypatch)
     np.testing.assert_array_equal(answer(model, X), before)
 
 
+@pytest.mark.parametrize("estimator", [OF_IMAGES[0], TUNERS[0], OF_SPECTRA[0]], ids=name_of)
+def test_an_interrupt_before_the_first_step_loses_nothing(estimator, sky, monkeypatch):
+    X = sky.flux if estimator is OF_SPECTRA[0] else sky.X
+    model = fitted(estimator, X, sky)
+    before, state = answer(model, X), dict(vars(model))
+    monkeypatch.setattr("skastro.training.loop.ArrayDataset", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X[:20] * 3, sky.y[:20])
+    assert vars(model) == state
+    np.testing.assert_array_equal(answer(model, X), before)
+
+
 def test_an_interrupted_first_fit_before_training_is_not_fitted(images, sky, monkeypatch):
     monkeypatch.setattr("skastro.modalities.images.learn_pixels", interrupt)
     with pytest.raises(KeyboardInterrupt):

@@ -24,6 +24,7 @@ from skastro.training import (
     AsGiven,
     HeldOut,
     Monitor,
+    NotBegun,
     Objective,
     Randomness,
     Training,
@@ -482,10 +483,15 @@ class FlowPosterior(RegressorMixin, BaseModel):
         objective = NegativeLogProbability(flow)
         try:
             self._train(objective, view, arrays, monitor, draws=draws, rows=rows, held_out=held_out, **overrides)
+        except NotBegun as interrupt:
+            if not self.history_:
+                raise
+            raise KeyboardInterrupt from interrupt  # the flows before this one stay
         finally:  # also when Ctrl-C interrupts: what was learned stays
-            self.flows_.append(flow.cpu().eval())
-            self.flow_sizes_.append(size)
-            self.history_.append(monitor.arrays())
+            if monitor.begun:
+                self.flows_.append(flow.cpu().eval())
+                self.flow_sizes_.append(size)
+                self.history_.append(monitor.arrays())
 
     def build_flows(self) -> nn.ModuleList:
         """Make the flows with fresh weights.

@@ -1,5 +1,6 @@
 """AstroCLIP: embeds modalities of the same objects, images and spectra say, into one space."""
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -76,11 +77,24 @@ class CLIP(Objective):
         super().__init__()
         self.towers = nn.ModuleList(towers)
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log(), requires_grad=learn_scale)
+        self.update(0.0)
 
     @property
     def scale(self) -> Tensor:
         """Factor in use."""
-        return self.log_scale.exp().clamp(max=LARGEST) if self.log_scale.requires_grad else self.log_scale.exp()
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def update(self, rate: float) -> None:
+        """After a step, bring a scale that is learned back to where it may go: its gradient never ends.
+
+        Parameters
+        ----------
+        rate : float
+            Of no use here.
+        """
+        if self.log_scale.requires_grad:
+            self.log_scale.clamp_(max=math.log(LARGEST))
 
     def forward(self, present: Tensor | None = None, **arrays: Tensor) -> Tensor:
         """Compute the loss of a batch, the mean over the pairs of modalities that two objects or more have.
@@ -340,6 +354,11 @@ class AstroCLIPEmbedder(BaseEmbedder):
             trained, watched = aligned, aligned[:0]
             if self.early_stopping:
                 trained, watched = hold_out(aligned, self.validation_fraction, seed, fewest=2)
+                if shared(masks[watched]).max() < 2:
+                    raise ValueError(
+                        f"validation_fraction={self.validation_fraction} watches {len(watched)} objects, of which no "
+                        "two have the same two modalities: watch more."
+                    )
             data = [(rows, known) for (_, rows), known in zip(modalities, metadata, strict=True)]
             self._align(self._start(recipes, data, masks, seed), data, masks, trained, watched, seed)
         return self
@@ -510,10 +529,16 @@ def embedder_of(recipe: Any) -> Any:
     return recipe.estimator if isinstance(recipe, FrozenEstimator) else recipe
 
 
-def check_pairs(masks: np.ndarray, name: str) -> None:
-    """Refuse modalities that no two objects share with another."""
+def shared(masks: np.ndarray) -> np.ndarray:
+    """Count the objects that two modalities share, each with each other."""
     together = masks.T.astype(int) @ masks
     np.fill_diagonal(together, 0)
+    return together
+
+
+def check_pairs(masks: np.ndarray, name: str) -> None:
+    """Refuse modalities that no two objects share with another."""
+    together = shared(masks)
     if (together.max(axis=0) < 2).any():
         count = int(np.count_nonzero(masks.sum(axis=1) > 1)) if masks.shape[1] == 2 else int(together.max(axis=0).min())
         kind = "both modalities" if masks.shape[1] == 2 else "one of the modalities and another"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skastro.encoders import CachedTokens, Tokens
 from skastro.modalities import as_modality
+from skastro.pixels import rows_of
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.training import AsGiven, Inference, describe_arrays
 
@@ -134,8 +135,8 @@ def build_tower(
         few = rows[:: -(-len(rows) // MEASURED)] if side.weights is None else rows[:1]
         cached = measure(side, arrays, few, inference)
     modality = as_modality(side.embedder.estimator)
-    modality_rows = {name: array[rows] for name, array in arrays.items()} if augment is not None else {}
-    recipe = None if augment is None else modality.fit_recipe(augment, modality_rows)
+    shown = {name: rows_of(array, rows) for name, array in arrays.items()} if augment is not None else {}
+    recipe = None if augment is None else modality.fit_recipe(augment, shown)
     if frozen and trained and recipe is None and len(rows) * cached <= CACHE_BYTES:
         view = AsGiven("tokens", "mask")
         return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference), data

@@ -156,8 +156,8 @@ class VoteEmbedder(ImageEmbedder):
     schema_ : VoteSchema
         The questions in use.
     history_ : dict of ndarray of shape (n_epochs,)
-        ``loss`` (negative log-likelihood in nats, summed over the questions of a galaxy), ``lr``, ``images_per_s``,
-        ``embedding_std`` and ``effective_rank``.
+        ``loss`` (negative log-likelihood in nats, summed over the questions of a galaxy; the mean over the batches, of
+        which those without a vote count as 0), ``lr``, ``images_per_s``, ``embedding_std`` and ``effective_rank``.
 
     See Also
     --------

@@ -4,7 +4,8 @@ import copy
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,18 @@ from skastro import ranks
 from skastro.training.config import Training
 from skastro.training.tasks import Tasks
 
-__all__ = ["EarlyStopping", "Epochs", "Monitor", "Progress", "ScheduleCallback", "StopTraining", "base_lr", "spread"]
+__all__ = [
+    "EarlyStopping",
+    "Epochs",
+    "Monitor",
+    "NotBegun",
+    "Progress",
+    "ScheduleCallback",
+    "StopTraining",
+    "base_lr",
+    "spread",
+    "stopping",
+]
 
 MONITORED = 256  # number of embeddings measured after each epoch
 
@@ -83,6 +95,7 @@ class Monitor(Callback):
     def __init__(self, encoder: nn.Module | None = None, unit: str = "samples") -> None:
         self.encoder = encoder
         self.unit = unit
+        self.begun = False
         watched = ("embedding_std", "effective_rank") if encoder is not None else ()
         self.history: dict[str, list[float]] = {name: [] for name in ("loss", "lr", f"{unit}_per_s", *watched)}
 
@@ -106,7 +119,18 @@ class Monitor(Callback):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.started_ = time.perf_counter()
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Tell an interrupt that comes before the first step, by its type, from one that leaves something learned."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            if self.begun:
+                raise
+            raise NotBegun from interrupt
+
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
+        self.begun = True
         net.history.record_batch("rows", net.module_.rows)
         for name, part in net.module_.objective.parts.items():
             net.history.record_batch(name, part.item())
@@ -119,6 +143,11 @@ class Monitor(Callback):
             "lr": base_lr(net),
             f"{self.unit}_per_s": sum(sizes) / seconds,
         }
+        if not np.isfinite(values["loss"]):
+            raise ValueError(
+                f"The loss is {values['loss']} in epoch {len(net.history)}: nothing more can be learned. Take a "
+                "smaller lr, or bound the gradients by Training(clip=1.0)."
+            )
         if self.encoder is not None:
             seen = torch.cat(list(self.recent_))[-MONITORED:].float() if self.recent_ else None
             std, rank = (np.nan, np.nan) if seen is None else spread(seen)
@@ -146,6 +175,36 @@ class Monitor(Callback):
 
 class StopTraining(Exception):  # noqa: N818 not an error, but the way to leave the loop
     """Raised by `EarlyStopping` and `Epochs` to end training early; `train` catches it."""
+
+
+class NotBegun(KeyboardInterrupt):
+    """An interrupt before the first step: nothing was learned."""
+
+
+def stopping(callback: Any) -> Any:
+    """Let a callback of the user's end the training, which skorch's own do by an interrupt.
+
+    Parameters
+    ----------
+    callback : skorch Callback, or tuple of a name and one
+        Changed in place.
+
+    Returns
+    -------
+    Callback or tuple
+        The same.
+    """
+    given = callback[1] if isinstance(callback, tuple) else callback
+    ended = given.on_epoch_end
+
+    def end(*args: Any, **kwargs: Any) -> None:
+        try:
+            ended(*args, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            raise StopTraining from interrupt
+
+    given.on_epoch_end = end
+    return callback
 
 
 class EarlyStopping(Callback):

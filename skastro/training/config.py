@@ -53,7 +53,7 @@ class Training(BaseEstimator):
     compile : bool, default=False
         Compile the objective with ``torch.compile``.
     callbacks : list of skorch callbacks, default=None
-        Further callbacks; cloned for each fit.
+        Further callbacks; cloned for each fit. What they remember is not in a checkpoint.
     shuffle_window : int or "auto", default="auto"
         Rows among which those of a source on disk are shuffled, and which are held in memory: blocks of rows that lie
         together come in random order, and each row moves back by up to as many places. ``"auto"`` is as many as 150

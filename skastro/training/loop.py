@@ -16,12 +16,20 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skastro import ranks
 from skastro.training.batches import ArrayDataset, BatchSampler, load_batches
-from skastro.training.callbacks import EarlyStopping, Epochs, Monitor, Progress, ScheduleCallback, StopTraining
+from skastro.training.callbacks import (
+    EarlyStopping,
+    Epochs,
+    Monitor,
+    Progress,
+    ScheduleCallback,
+    StopTraining,
+    stopping,
+)
 from skastro.training.checkpoints import Checkpoint
 from skastro.training.config import Training
 from skastro.training.device import uses_bf16
 from skastro.training.optimizer import make_optimizer
-from skastro.training.process import Randomness, bfloat16
+from skastro.training.process import Randomness, bfloat16, repeatable_cudnn
 from skastro.training.tasks import Tasks
 from skastro.training.validation import HeldOut, mean_loss
 
@@ -314,9 +322,9 @@ def train(
     callbacks = [monitor, ScheduleCallback(training, lr, epochs * len(sampler), epochs)]
     callbacks += [GradientNormClipping(training.clip)] if training.clip else []
     callbacks += [Progress(len(sampler.rows), epochs, monitor.unit)] if verbose and ranks.rank() == 0 else []
-    callbacks += clone(training.callbacks or [], safe=False)
+    callbacks += [stopping(callback) for callback in clone(training.callbacks or [], safe=False)]
     if held_out is not None:  # late, because it may end the epoch for the callbacks after it
-        learner = Learner(objective, held_out.views, draws, bf16=False)
+        learner = Learner(objective, held_out.views, draws, bf16=False).to(device)
         evaluate = partial(mean_loss, learner, dataset, torch.from_numpy(held_out.rows), batch_size, device)
         callbacks += [EarlyStopping(evaluate, held_out.patience, monitor.history)]
     callbacks += [] if tasks is None else [Epochs(tasks, epochs)]  # later still: they may stop it too
@@ -349,7 +357,7 @@ def train(
     net.module_.spread()
     net.notify("on_train_begin", X=dataset, y=None)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True), suppress(StopTraining):
+        with repeatable_cudnn(), suppress(StopTraining):
             if checkpoint is None:
                 net.fit_loop(dataset, epochs=epochs)
             else:

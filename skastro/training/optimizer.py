@@ -55,6 +55,8 @@ def make_optimizer(
         for (scale, decay), params in kinds.items()
     ]
     if name == "lars":
+        for group in split:  # timm's adapts to a weight's size only where that decays
+            group["always_adapt"] = group["decay_scale"] == 1
         return Lars(split, lr=lr, momentum=momentum)
     if name == "sgd":
         return torch.optim.SGD(split, lr=lr, momentum=momentum, fused=True)

@@ -14,7 +14,7 @@ import torch
 
 from skastro import ranks
 
-__all__ = ["Randomness", "bfloat16", "free_threads", "local_seed", "own_state"]
+__all__ = ["Randomness", "bfloat16", "free_threads", "local_seed", "own_state", "repeatable_cudnn"]
 
 RENEWED = 60.0  # seconds for which the load of the machine is believed
 LOOKED_AT = 0.1  # seconds over which it is measured
@@ -255,3 +255,17 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+@contextmanager
+def repeatable_cudnn() -> Iterator[None]:
+    """Let cuDNN compute the same twice inside a block; how precise its products are stays the user's choice."""
+    wanted = {"enabled": True, "benchmark": False, "deterministic": True}
+    before = {name: getattr(torch.backends.cudnn, name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setattr(torch.backends.cudnn, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(torch.backends.cudnn, name, value)

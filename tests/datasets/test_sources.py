@@ -18,7 +18,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from skastro.datasets import open_images, open_spectra
+from skastro.datasets import load_images, open_images, open_spectra
 from skastro.datasets.disk import opened
 from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
@@ -470,3 +470,14 @@ def test_a_library_that_is_missing(make, module, extra, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, f"{module}.parquet", None)
     with pytest.raises(ImportError, match=rf"needs {module}: pip install skastro\[{extra}\]"):
         open_images(path)
+
+
+def test_files_of_one_kind_open_in_any_order(tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 255, size=(3, 8, 8, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[1, 2, 3, 3] = 0  # transparent: missing
+    for place, one in enumerate(pixels):
+        Image.fromarray(one).save(tmp_path / f"{place}.png")
+    held = open_images(tmp_path, fill=0)[0:3]
+    assert held.dtype == np.uint8
+    np.testing.assert_array_equal(held, load_images(tmp_path, fill=0).images)

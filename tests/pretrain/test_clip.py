@@ -24,6 +24,7 @@ from skastro import (
     AstroCLIPEmbedder,
     BYOLEmbedder,
     DINOEmbedder,
+    FixedImageEmbedder,
     ImageEncoder,
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
@@ -31,7 +32,7 @@ from skastro import (
     load,
     save,
 )
-from skastro.augment import Augment, ContiguousMask, Flip
+from skastro.augment import Augment, ContiguousMask, Flip, GaussianNoise
 from skastro.encoders import AttentionPool
 from skastro.losses import clip_loss
 from skastro.metrics import retrieval_score
@@ -405,6 +406,31 @@ def test_rows_held_out_are_seen_as_they_are(sky, frozen, early_stopping, monkeyp
 
 
 # ---------------------------------------------------------------- three modalities
+
+
+def test_a_learned_scale_never_exceeds_100_and_can_come_back():
+    clip = CLIP([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)], 150.0, learn_scale=True)
+    assert clip.scale.item() == pytest.approx(100, rel=1e-6)
+    clip.scale.backward()
+    assert clip.log_scale.grad > 0
+    with torch.no_grad():
+        clip.log_scale += 1
+    clip.update(0.0)
+    assert clip.scale.item() == pytest.approx(100, rel=1e-6)
+    assert CLIP([torch.nn.Linear(2, 2)], 150.0, learn_scale=False).scale.item() == pytest.approx(150, rel=1e-6)
+
+
+def test_the_unit_of_images_reaches_the_steps_of_their_augmentation(sky):
+    losses = []
+    for unit in (1.0, 1e-20):
+        images = sky.images.astype(np.float64) * unit
+        noisy = Augment([("noise", GaussianNoise((1, 1), sigma=5 * unit))])
+        frozen = FrozenEstimator(FixedImageEmbedder("test_resnet", random_state=0).fit(images))
+        clip = AstroCLIPEmbedder(
+            frozen, FrozenEstimator(StandardScaler().fit(sky.table)), augment=[noisy, None], **FAST
+        )
+        losses.append(clip.fit(images, sky.table).history_["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
 @pytest.fixture

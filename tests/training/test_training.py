@@ -9,6 +9,7 @@ from typing import ClassVar
 import joblib
 import numpy as np
 import pytest
+import skorch
 import torch
 from skorch.callbacks import Callback
 from torch import nn
@@ -581,6 +582,49 @@ def test_auto_epochs_aim_at_a_number_of_steps(toy, images, monkeypatch):
     monkeypatch.setattr(loop, "AUTO_EPOCHS", 1)
     assert len(run(toy, images, max_epochs="auto").history["loss"]) == 4  # 3 steps an epoch
     assert len(toy.rates) == 12
+
+
+def test_a_callback_that_stops_as_skorch_does_ends_the_training(toy, images):
+    stop = skorch.callbacks.EarlyStopping("train_loss", patience=2, threshold=10.0, threshold_mode="abs")
+    assert len(run(toy, images, max_epochs=9, callbacks=[stop]).history["loss"]) == 3
+    assert len(run(toy, images, max_epochs=9, callbacks=[("stop", stop)]).history["loss"]) == 3
+
+
+def test_a_loss_that_is_no_number_is_told(toy, images):
+    with pytest.raises(ValueError, match=r"The loss is (nan|inf) in epoch \d+: nothing more can be learned"):
+        run(toy, images, max_epochs=50, lr=1e30, optimizer="sgd")
+
+
+def test_cudnn_repeats_itself_and_the_precision_stays_the_users(toy, images, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    before = torch.backends.cudnn.deterministic
+
+    class Look(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic))
+
+    run(toy, images, callbacks=[Look()])
+    assert set(seen) == {(False, True)}
+    assert torch.backends.cudnn.deterministic == before
+
+
+def test_what_is_held_out_is_seen_on_the_device(toy, images, monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        Learner, "to", lambda self, *args, **kwargs: moved.append(args) or nn.Module.to(self, *args, **kwargs)
+    )
+    run(toy, images, held_out=HeldOut(np.arange(4), AsRows(), 3))
+    assert (CPU,) in moved
+
+
+def test_a_step_of_lars_is_a_thousandth_of_the_weights_whatever_decays(toy, images):
+    def moved(weight_decay):
+        objective = copy.deepcopy(toy)
+        run(objective, images, batch_size=20, lr=1.0, optimizer="lars", weight_decay=weight_decay, warmup=0)
+        return ((objective.encoder.weight - toy.encoder.weight).norm() / toy.encoder.weight.norm()).item()
+
+    assert moved(0.0) == pytest.approx(moved(1e-6), rel=1e-3)
 
 
 def test_clip_limits_the_gradient(toy, images):

@@ -107,9 +107,11 @@ class CutoutReader(NameReader):
                 f"{file} has shape {image.shape}, the first file {self.shape[1:]}: all must have the same bands, and "
                 "size= keeps the center of each."
             )
-        if not np.can_cast(image.dtype, self.dtype):
+        with np.errstate(invalid="ignore", over="ignore"):
+            like = image.astype(self.dtype, copy=False)
+        if not np.can_cast(image.dtype, self.dtype) and not np.array_equal(like, image):
             raise ValueError(f"{file} holds {image.dtype}, the first file {self.dtype}: open them apart.")
-        return image.astype(self.dtype, copy=False)
+        return like
 
 
 class Cutouts(Shelf):
