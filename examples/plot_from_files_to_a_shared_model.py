@@ -81,9 +81,10 @@ with TemporaryDirectory() as edge:
 # A folder of pictures
 # --------------------
 #
-# Pictures from a website are read the same way, and stay 8-bit. Sixty galaxies of the SDSS would do to begin with, in some
-# minutes. Here we look at what needs no training: even a network with random weights (``max_epochs=0``), averaged over flips and quarter turns, tends to put red
-# near red and blue near blue. Remember it when an embedding impresses you: this is what nothing learned looks like.
+# Pictures from a website are read the same way, and stay 8-bit. Sixty galaxies of the SDSS would do to begin with, in
+# some minutes. Here we look at what needs no training: even a network with random weights (``max_epochs=0``), averaged
+# over flips and quarter turns, tends to put red near red and blue near blue. Remember it when an embedding impresses
+# you: this is what nothing learned looks like.
 
 pictures = load_images(data / "files" / "jpeg", size=256)
 print("pictures:", pictures.images.shape, pictures.images.dtype)

@@ -64,9 +64,9 @@ print(f"{len(everything.images):,} sources to learn from, {len(images)} to score
 # The embedder
 # ------------
 #
-# It sees the central 70 pixels (two arcminutes), turned, mirrored, shifted, cropped, blurred, dimmed, and through an aperture,
-# by the default recipe. Noise and background are left out: both are measured on the images, and these are zero where
-# there was only noise.
+# It sees the central 70 pixels (two arcminutes), turned, mirrored, shifted, cropped, blurred, dimmed, and through an
+# aperture, by the default recipe. Noise and background are left out: both are measured on the images, and these are
+# zero where there was only noise.
 
 embedder = SimCLREmbedder(
     survey="first",

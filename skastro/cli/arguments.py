@@ -132,6 +132,8 @@ def add_images(parser: ArgumentParser, formats: str) -> None:
     """Add what the commands over images share."""
     parser.add_argument("file", help=formats)
     parser.add_argument("--key", help="name of the array or column of the images")
-    parser.add_argument("--size", type=int, help="side in pixels of the central window")
+    parser.add_argument(
+        "--size", type=int, help="side in pixels of the central window, to which files are cut as they are read"
+    )
     parser.add_argument("--fill", help="what takes the place of missing pixels: a number, or median")
     parser.add_argument("--out", type=Path, required=True, help="file to write")

@@ -95,7 +95,7 @@ class Monitor(Callback):
     def __init__(self, encoder: nn.Module | None = None, unit: str = "samples") -> None:
         self.encoder = encoder
         self.unit = unit
-        self.begun = False
+        self._stepped = False
         watched = ("embedding_std", "effective_rank") if encoder is not None else ()
         self.history: dict[str, list[float]] = {name: [] for name in ("loss", "lr", f"{unit}_per_s", *watched)}
 
@@ -119,6 +119,11 @@ class Monitor(Callback):
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
         self.started_ = time.perf_counter()
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was a step, here or before what goes on was broken off."""
+        return self._stepped or bool(self.history["loss"])
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Tell an interrupt that comes before the first step, by its type, from one that leaves something learned."""
@@ -130,7 +135,7 @@ class Monitor(Callback):
             raise NotBegun from interrupt
 
     def on_batch_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
-        self.begun = True
+        self._stepped = True
         net.history.record_batch("rows", net.module_.rows)
         for name, part in net.module_.objective.parts.items():
             net.history.record_batch(name, part.item())

@@ -84,13 +84,13 @@ class Locked(Recorder):
 
 
 class Break(Callback):
-    """Break a fit off at the end of an epoch."""
+    """Break a fit off after a step of an epoch."""
 
     def __init__(self, error, epoch=1):
         self.error = error
         self.epoch = epoch
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_batch_end(self, net, **kwargs):
         if len(net.history) == self.epoch:
             raise self.error
 
