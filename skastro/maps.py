@@ -249,7 +249,7 @@ class EmbeddingMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             init=(SPREAD * start).astype(np.float32),
             random_state=seed,
             n_jobs=-1 if seed is None else 1,
-            verbose=bool(self.verbose),
+            tqdm_kwds={"desc": "UMAP", "disable": not self.verbose},  # its own verbose also prints its parameters
         )
         return reducer.fit_transform(rows)
 

@@ -122,3 +122,12 @@ def test_an_interrupted_refit_loses_nothing(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fitted.fit(3 * X[::-1])
     assert vars(fitted) == before
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_bar_is_all_that_a_map_shows(verbose, capsys):
+    pytest.importorskip("umap", reason="needs the extra maps")
+    EmbeddingMap("umap", verbose=verbose, random_state=0).fit(X[:40])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert ("UMAP" in shown.err) == bool(verbose)
