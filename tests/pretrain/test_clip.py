@@ -421,7 +421,8 @@ def test_a_learned_scale_never_exceeds_100_and_can_come_back():
 
 
 def test_the_unit_of_images_reaches_the_steps_of_their_augmentation(sky):
-    losses = []
+    losses, table = [], sky.table.copy()
+    table[3] = np.nan  # so that not all images take part
     for unit in (1.0, 1e-20):
         images = sky.images.astype(np.float64) * unit
         noisy = Augment([("noise", GaussianNoise((1, 1), sigma=5 * unit))])
@@ -429,7 +430,7 @@ def test_the_unit_of_images_reaches_the_steps_of_their_augmentation(sky):
         clip = AstroCLIPEmbedder(
             frozen, FrozenEstimator(StandardScaler().fit(sky.table)), augment=[noisy, None], **FAST
         )
-        losses.append(clip.fit(images, sky.table).history_["loss"])
+        losses.append(clip.fit(images, table).history_["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 

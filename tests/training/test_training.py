@@ -610,12 +610,15 @@ def test_cudnn_repeats_itself_and_the_precision_stays_the_users(toy, images, mon
 
 
 def test_what_is_held_out_is_seen_on_the_device(toy, images, monkeypatch):
-    moved = []
-    monkeypatch.setattr(
-        Learner, "to", lambda self, *args, **kwargs: moved.append(args) or nn.Module.to(self, *args, **kwargs)
-    )
-    run(toy, images, held_out=HeldOut(np.arange(4), AsRows(), 3))
-    assert (CPU,) in moved
+    moved, watched = [], AsRows()
+
+    def to(self, *args, **kwargs):
+        moved.append((self.views, args))
+        return nn.Module.to(self, *args, **kwargs)
+
+    monkeypatch.setattr(Learner, "to", to)
+    run(toy, images, held_out=HeldOut(np.arange(4), watched, 3))
+    assert (watched, (CPU,)) in moved
 
 
 def test_a_step_of_lars_is_a_thousandth_of_the_weights_whatever_decays(toy, images):
