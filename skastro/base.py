@@ -209,49 +209,35 @@ class BaseModel(CallbackSupport, BaseEstimator):
         if self.max_epochs == 0:
             return
         with monitor.interruptible():
-            self._trained_on(objective, views, arrays, monitor, draws, rows, held_out, data, overrides)
+            training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
+            checkpoint, run = None, current_run()
+            if run is not None or ranks.world_size() > 1:
+                chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}
+                more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
+                about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
+                _compare(ranks.everyones(about))
+                checkpoint = None if run is None else run.open(about)
+            with own_state(training.n_threads()), Tasks(self, "epoch") as tasks:
+                train(
+                    objective,
+                    views,
+                    arrays,
+                    monitor=monitor,
+                    rows=rows,
+                    held_out=held_out,
+                    draws=draws,
+                    training=training,
+                    max_epochs=self.max_epochs,
+                    batch_size=self.batch_size,
+                    lr=self.lr,
+                    device=device,
+                    verbose=self.verbose,
+                    checkpoint=checkpoint,
+                    tasks=tasks,
+                )
         for array in arrays.values():
             if isinstance(array, Pixels):
                 array.report()
-
-    def _trained_on(
-        self,
-        objective: Objective,
-        views: Callable[..., Sequence[Tensor]],
-        arrays: Mapping[str, np.ndarray],
-        monitor: Monitor,
-        draws: Randomness,
-        rows: np.ndarray | None,
-        held_out: HeldOut | None,
-        data: Mapping[str, str] | None,
-        overrides: dict[str, Any],
-    ) -> None:
-        training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
-        checkpoint, run = None, current_run()
-        if run is not None or ranks.world_size() > 1:
-            chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}
-            more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
-            about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
-            _compare(ranks.everyones(about))
-            checkpoint = None if run is None else run.open(about)
-        with own_state(training.n_threads()), Tasks(self, "epoch") as tasks:
-            train(
-                objective,
-                views,
-                arrays,
-                monitor=monitor,
-                rows=rows,
-                held_out=held_out,
-                draws=draws,
-                training=training,
-                max_epochs=self.max_epochs,
-                batch_size=self.batch_size,
-                lr=self.lr,
-                device=device,
-                verbose=self.verbose,
-                checkpoint=checkpoint,
-                tasks=tasks,
-            )
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
