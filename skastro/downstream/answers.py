@@ -17,7 +17,15 @@ from skastro.metrics import dirichlet_nll, per_question, read_votes
 from skastro.metrics.checks import order_columns
 from skastro.votes import VoteSchema
 
-__all__ = ["Answers", "ValueRegressorMixin", "VoteClassifierMixin", "known_truth", "learn_answers", "weigh_votes"]
+__all__ = [
+    "Answers",
+    "ValueRegressorMixin",
+    "VoteClassifierMixin",
+    "check_soft_labels",
+    "known_truth",
+    "learn_answers",
+    "weigh_votes",
+]
 
 LEAST = np.finfo(np.float32).tiny  # probability, lest none be told of what came
 
@@ -311,6 +319,33 @@ def known_truth(y: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarr
     return truth, None if sample_weight is None else as_weight(sample_weight, len(truth))
 
 
+def check_soft_labels(y: Any) -> np.ndarray:
+    """Scale rows of shares to sum to 1.
+
+    Parameters
+    ----------
+    y : array-like of shape (n, n_classes)
+        Shares, such as votes; none negative, and some in each row.
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes), float64
+
+    Raises
+    ------
+    ValueError
+        Naming the first row that has a negative share, or none.
+    """
+    shares = check_array(as_target(y), dtype=np.float64, input_name="y")
+    bad = (shares < 0).any(axis=1) | (shares.sum(axis=1) == 0)
+    if bad.any():
+        raise ValueError(
+            f"Soft labels are rows of shares, none negative and some in each row; {bad.sum()} rows of y are not, "
+            f"the first is row {bad.argmax()}."
+        )
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
 class ValueRegressorMixin(RegressorMixin):
     """The score of regressors: refused where the truth is missing, with the columns of a table found by name."""
 
@@ -496,8 +531,8 @@ class VoteClassifierMixin(ClassifierMixin):
             truth, weight = known_truth(order_columns("y", y, self.classes_), sample_weight)
             if truth.ndim == 1 or truth.shape[1] == 1:
                 return super().score(X, truth, weight)
-            shares, told = truth / truth.sum(axis=1, keepdims=True), np.asarray(self.predict_proba(X))
-            return float(np.average(xlogy(shares, told.clip(LEAST)).sum(axis=1), weights=weight))
+            told = np.asarray(self.predict_proba(X)).clip(LEAST)
+            return float(np.average(xlogy(check_soft_labels(truth), told).sum(axis=1), weights=weight))
         alpha = np.asarray(self.predict_concentrations(X))
         return -dirichlet_nll(self.count_votes(y), alpha, self.schema_, sample_weight=sample_weight)
 

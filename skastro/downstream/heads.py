@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from skastro.downstream.answers import Answers, learn_answers, weigh_votes
+from skastro.downstream.answers import Answers, check_soft_labels, learn_answers, weigh_votes
 from skastro.downstream.photoz import RedshiftBins
 from skastro.encoders import VoteHead
 from skastro.inputs import as_table, as_target
@@ -523,33 +523,6 @@ def as_head(head: Any) -> Any:
     """
     head = get_head(head)
     return RedshiftHead(head) if isinstance(head, RedshiftBins) else head
-
-
-def check_soft_labels(y: Any) -> np.ndarray:
-    """Scale rows of shares to sum to 1.
-
-    Parameters
-    ----------
-    y : array-like of shape (n, n_classes)
-        Shares, such as votes; none negative, and some in each row.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes), float64
-
-    Raises
-    ------
-    ValueError
-        Naming the first row that has a negative share, or none.
-    """
-    shares = check_array(as_target(y), dtype=np.float64, input_name="y")
-    bad = (shares < 0).any(axis=1) | (shares.sum(axis=1) == 0)
-    if bad.any():
-        raise ValueError(
-            f"Soft labels are rows of shares, none negative and some in each row; {bad.sum()} rows of y are not, "
-            f"the first is row {bad.argmax()}."
-        )
-    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def weigh_classes(

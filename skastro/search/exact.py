@@ -173,6 +173,7 @@ def _nearest(
 
 def _unsure(queries: np.ndarray, distances: np.ndarray, k: int, metric: str, center: np.ndarray) -> np.ndarray:
     """Tell where rounding may have kept a nearer row from the candidates, which are ordered by their distances."""
+    queries = queries.astype(np.float64)  # of half precision, squares may be beyond it
     queries = normalize(queries) if metric == "cosine" else queries
     squares = 2 * distances if metric == "cosine" else distances**2
     size = 2 * np.linalg.norm(queries - center, axis=1) + np.sqrt(squares[:, -1])
