@@ -261,8 +261,6 @@ class NpyWriter(Writer):
 
     def close(self) -> None:
         if self.columns:
-            import pandas as pd
-
             pd.DataFrame(dict(self.columns)).to_csv(self.out.with_suffix(".csv"), index=False)
 
 

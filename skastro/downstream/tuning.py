@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -281,6 +282,8 @@ class FineTuner(BaseModel, ABC):
             return copy_fitted(embedder), False
         taken = [name for name in metadata if has_fit_parameter(embedder, name)]
         self._refuse_metadata(metadata, (*taken, *embedder.metadata))
+        if self.n_layers != "all":
+            self._refuse_depth(clone(embedder), X)
         tell_trainings(self, 2)
         with tell_inner_fit(self, embedder):
             return embedder.fit(X, **{name: metadata[name] for name in taken}), False
@@ -295,6 +298,12 @@ class FineTuner(BaseModel, ABC):
                 raise ValueError(f"{name}={value!r} is for images, which {type(embedder).__name__} does not embed.")
             if default is None and not is_specification(self.encoder):
                 raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
+
+    def _refuse_depth(self, embedder: Any, X: Any) -> None:
+        """Refuse more blocks than a bare embedder's encoder will have, before it is trained."""
+        embedder.inputs(X, reset=True)
+        with Randomness(0, torch.device("cpu")).installed():
+            self._trained(embedder.build_encoder())
 
     def _refuse_metadata(self, metadata: dict[str, Any], taken: Any) -> None:
         for name in metadata:

@@ -254,6 +254,8 @@ def test_more_layers_than_the_encoder_has_are_refused_with_their_number(no_train
         tiny(n_layers=4).fit(X, LABELS)
     with pytest.raises(ValueError, match=r"n_layers=3, but the encoder has 2 blocks \(stages, mlp\)"):
         tiny("conv-attention", n_layers=3).fit(X, LABELS)
+    with pytest.raises(ValueError, match="n_layers=4, but the encoder has 3 blocks"):
+        tiny("bare", n_layers=4).fit(X, LABELS)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
