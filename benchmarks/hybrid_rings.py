@@ -3,9 +3,9 @@
 python benchmarks/hybrid_rings.py [--real] [--methods votes cosine] [--passes 6] [--voted 100 300] [--seeds 0 1]
 
 Every run goes into one tidy file as soon as it is scored, and one that is in it already is not repeated. `--passes` are
-those over the galaxies with votes: of "votes", which learn from these alone, of BYOL and of the hybrids ("cosine" and
-"loss", their scalings; "light", a tenth of the weight), which see the others as often; "often" sees those six times.
-`--steps` gives "votes" the steps of a BYOL of `--passes`.
+those over the galaxies with votes: of "votes", which learn from these alone, of BYOL, SimCLR and the hybrids ("cosine"
+and "loss", their scalings; "light", a tenth of the weight), which see the others as often; "often" sees those six
+times. `--steps` gives "votes" the steps of a BYOL of `--passes`.
 
 Simulated: 2,000 galaxies of 32 pixels, some shown to 5 to 10 volunteers, with questions that do not give rings away;
 scored on 1,500 others of the same sky, of which 1,000 are never trained on. Real (`--real`): SDSS galaxies, whose
@@ -36,6 +36,7 @@ from skastro import (
     FineTuneClassifier,
     FixedImageEmbedder,
     HybridBYOLEmbedder,
+    SimCLREmbedder,
     VoteEmbedder,
     VoteSchema,
 )
@@ -67,7 +68,8 @@ SLOAN = VoteSchema(
 GZ1_ANSWER = np.array([0, 1, 1, 2, -1, 3])  # elliptical, clockwise, anticlockwise, edge-on, don't know, merger
 N_SIMULATED, N_SCORED, N_TESTED = 2000, 1500, 1000
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
-METHODS = ("untrained", "direct", "votes", "byol", "cosine", "loss", "light", "often")
+METHODS = ("untrained", "direct", "votes", "byol", "simclr", "cosine", "loss", "light", "often")
+IMAGES_ALONE = {"byol": BYOLEmbedder, "simclr": SimCLREmbedder}
 HYBRIDS = ("cosine", "loss", "light", "often")
 OFTEN_EPOCHS = 6
 KEYS = ["data", "encoder", "method", "passes", "voted", "seed"]
@@ -130,8 +132,8 @@ def pretrain(method: str, sky: Sky, passes: float, encoder: str, seed: int) -> A
         voted = sky.votes.any(axis=1)
         embedder = VoteEmbedder(encoder, schema=sky.schema, **settings)
         return embedder.fit(sky.images[voted], votes=sky.votes[voted])
-    if method == "byol":
-        return BYOLEmbedder(encoder, **settings).fit(sky.images)
+    if method in IMAGES_ALONE:
+        return IMAGES_ALONE[method](encoder, **settings).fit(sky.images)
     rows = np.arange(len(sky.images))
     if method == "light":
         settings["vote_weight"], method = 0.1, "cosine"
@@ -241,7 +243,7 @@ def main() -> None:
     header("rings")
     for seed in args.seeds * (not args.table):
         for method in args.methods:
-            apart = method in ("untrained", "direct", "byol")  # learn of no votes
+            apart = method in ("untrained", "direct", *IMAGES_ALONE)  # learn of no votes
             for n_voted in voted[:1] if apart else voted:
                 sky = load_real(n_voted, args.images, seed) if args.real else simulate(n_voted, seed)
                 for passes in args.passes[:1] if method in ("untrained", "direct") else args.passes:

@@ -176,6 +176,12 @@ class BaseModel(CallbackSupport, BaseEstimator):
                 network.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
                 setattr(self, f"{name}_", network)
 
+    def _check_params(self) -> None:
+        """Refuse parameters, settings of the training and devices that cannot be, before anything is computed."""
+        self._validate_params()
+        self._training_config()
+        resolve_device(self.device)
+
     def _training_config(self) -> Training:
         """Return the configuration in use, with the method's own values where it says "auto"."""
         training = copy.copy(get_training(self.training))

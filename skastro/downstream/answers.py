@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, xlogy
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_array, check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
@@ -351,7 +352,7 @@ class ValueRegressorMixin(RegressorMixin):
 
     _target_names: Sequence[Any] = ()  # of a table in fit
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, **metadata: Any) -> float:
         """Compute the coefficient of determination R² of the predictions.
 
         Parameters
@@ -362,6 +363,8 @@ class ValueRegressorMixin(RegressorMixin):
             True values; those of a table with the names seen in `fit` are found by name.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row.
+        **metadata : array-like
+            Metadata of `X` that the model takes, such as ``ivar``.
 
         Returns
         -------
@@ -373,8 +376,8 @@ class ValueRegressorMixin(RegressorMixin):
         ValueError
             If a true value or a weight is missing: how many, and the first row.
         """
-        y = order_columns("y", y, self._target_names)
-        return super().score(X, *known_truth(y, sample_weight))
+        truth, weight = known_truth(order_columns("y", y, self._target_names), sample_weight)
+        return float(r2_score(truth, self.predict(X, **metadata), sample_weight=weight))
 
 
 def _tells_concentrations(model: Any) -> bool:
@@ -507,7 +510,7 @@ class VoteClassifierMixin(ClassifierMixin):
         """
         return self.answers_.sample(np.asarray(self.predict_concentrations(X, **metadata)), n_samples, random_state)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, **metadata: Any) -> float:
         r"""Score labels by the accuracy, soft labels and votes by their mean log-likelihood.
 
         For soft labels :math:`t` it is :math:`\sum_k t_k \ln p_k`, averaged over the rows; for votes
@@ -521,6 +524,8 @@ class VoteClassifierMixin(ClassifierMixin):
             Labels, soft labels or votes, as in `fit`.
         sample_weight : array-like of shape (n,), default=None
             Weight of each row.
+        **metadata : array-like
+            Metadata of `X` that the classifier takes, such as ``ivar``.
 
         Returns
         -------
@@ -530,10 +535,10 @@ class VoteClassifierMixin(ClassifierMixin):
         if self.schema_ is None:
             truth, weight = known_truth(order_columns("y", y, self.classes_), sample_weight)
             if truth.ndim == 1 or truth.shape[1] == 1:
-                return super().score(X, truth, weight)
-            told = np.asarray(self.predict_proba(X)).clip(LEAST)
+                return float(accuracy_score(truth, self.predict(X, **metadata), sample_weight=weight))
+            told = np.asarray(self.predict_proba(X, **metadata)).clip(LEAST)
             return float(np.average(xlogy(check_soft_labels(truth), told).sum(axis=1), weights=weight))
-        alpha = np.asarray(self.predict_concentrations(X))
+        alpha = np.asarray(self.predict_concentrations(X, **metadata))
         return -dirichlet_nll(self.count_votes(y), alpha, self.schema_, sample_weight=sample_weight)
 
     @available_if(_tells_concentrations)

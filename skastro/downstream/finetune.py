@@ -295,10 +295,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     def _make_head(self) -> Head:
         if isinstance(self.head, ClassHead):
-            for name, default in {"schema": None, "dropout": 0.2, "class_weight": None, "label_smoothing": 0.0}.items():
-                if getattr(self, name) != default:
-                    kind = type(self.head).__name__
-                    raise ValueError(f"{name} cannot be set beside a {kind}, which brings parameters of its own.")
+            if changed := self._changed("schema", "dropout", "class_weight", "label_smoothing"):
+                kind = type(self.head).__name__
+                raise ValueError(f"{changed[0]} cannot be set beside a {kind}, which brings parameters of its own.")
             return clone(self.head)
         if self.head == "softmax":
             if self.schema is not None:

@@ -298,9 +298,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             If a parameter is out of range, lengths differ, numbers are NaN or infinite, a value is constant or rows
             are too few; nothing has been trained then.
         """
-        self._validate_params()
-        self._training_config()
-        resolve_device(self.device)
+        self._check_params()
         ranges = {name: limits(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
         with fitting(self):
             features, target = self._learn_scales(X, y)
@@ -488,7 +486,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
                 raise
             raise KeyboardInterrupt from interrupt  # the flows before this one stay
         finally:  # also when Ctrl-C interrupts: what was learned stays
-            if monitor.begun:
+            if monitor.history["loss"] or (monitor.begun and not self.history_):
                 self.flows_.append(flow.cpu().eval())
                 self.flow_sizes_.append(size)
                 self.history_.append(monitor.arrays())

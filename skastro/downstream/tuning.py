@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -54,8 +55,7 @@ NORMS: dict[str | None, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm1d,
     None: nn.Identity,
 }
-# What says how images come in, with its default.
-IMAGES_ALONE = {"survey": None, "size": None, "image_shape": None, "bands_axis": None, "normalize": "standard"}
+IMAGES_ALONE = ("survey", "size", "image_shape", "bands_axis", "normalize")  # say how images come in
 
 
 class FineTuning(Objective):
@@ -210,6 +210,7 @@ class FineTuner(BaseModel, ABC):
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
     __metadata_request__predict: ClassVar[dict[str, bool]] = {"ivar": True}
     __metadata_request__predict_proba: ClassVar[dict[str, bool]] = {"ivar": True}
+    __metadata_request__score: ClassVar[dict[str, bool]] = {"ivar": True}
 
     embedder_: Any
     fitted_head_: Any
@@ -225,9 +226,7 @@ class FineTuner(BaseModel, ABC):
         return self.embedder_.encoder_
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, **metadata: Any) -> Self:
-        self._validate_params()
-        self._training_config()
-        resolve_device(self.device)
+        self._check_params()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         metadata = {name: value for name, value in metadata.items() if value is not None}
@@ -274,7 +273,7 @@ class FineTuner(BaseModel, ABC):
         self._refuse_words(embedder)
         if is_specification(self.encoder):
             self._refuse_metadata(metadata, embedder.metadata)
-            known = embedder.get_params().keys() & IMAGES_ALONE.keys()
+            known = embedder.get_params().keys() & {*IMAGES_ALONE}
             return embedder.set_params(**{name: getattr(self, name) for name in known}), True
         if frozen:
             check_is_fitted(embedder)
@@ -291,13 +290,17 @@ class FineTuner(BaseModel, ABC):
     def _refuse_words(self, embedder: Any) -> None:
         """Refuse what another modality does not have, and what an embedder brings itself."""
         embedder.check_options(self.augment, self.average)
-        for name, default in IMAGES_ALONE.items():
-            if (value := getattr(self, name)) in (default, None):
-                continue
+        for name in self._changed(*IMAGES_ALONE):
+            value = getattr(self, name)
             if name not in embedder.get_params():
                 raise ValueError(f"{name}={value!r} is for images, which {type(embedder).__name__} does not embed.")
-            if default is None and not is_specification(self.encoder):
+            if not is_specification(self.encoder):
                 raise ValueError(f"{name}={value!r} cannot be set beside an embedder, which brings its own.")
+
+    def _changed(self, *names: str) -> list[str]:
+        """List those of the parameters that are not left as they are unless set."""
+        known = signature(type(self)).parameters
+        return [name for name in names if getattr(self, name) != known[name].default]
 
     def _refuse_depth(self, embedder: Any, X: Any) -> None:
         """Refuse more blocks than a bare embedder's encoder will have, before it is trained."""

@@ -290,7 +290,8 @@ def _vectors(rows: np.ndarray) -> np.ndarray:
     """Reduce embeddings to directions of 8 bits, whose cosines are nearly those about the mean."""
     centered = (rows - rows.mean(axis=0)).astype(np.float32)
     scale = max(np.abs(centered).max(), np.finfo(np.float32).tiny)
-    reduced = PCA(min(DIMENSIONS, *rows.shape), random_state=0).fit_transform(centered / scale)
+    pca = PCA(min(DIMENSIONS, *rows.shape), random_state=0).set_output(transform="default")
+    reduced = pca.fit_transform(centered / scale)
     largest = np.abs(reduced).max(axis=1, keepdims=True)
     return np.round(127 * reduced / np.where(largest > 0, largest, 1)).astype(np.int8)
 

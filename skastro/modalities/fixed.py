@@ -23,7 +23,7 @@ from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
 from skastro.modalities.spectra import SpectrumModality
 from skastro.surveys import Survey
-from skastro.training import Training, draw_seed, local_seed, resolve_device
+from skastro.training import Training, draw_seed, local_seed
 
 __all__ = [
     "SPECTRUM_ENCODERS",
@@ -45,8 +45,7 @@ class Fixed(BaseEmbedder, Modality):
     batch_norm: str = "given"
 
     def _make(self, X: Any, **metadata: Any) -> Self:
-        self._validate_params()
-        resolve_device(self.device)
+        self._check_params()
         with fitting(self):
             arrays = self.inputs(X, reset=True, **metadata)
             with local_seed(draw_seed(self.random_state)):

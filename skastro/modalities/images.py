@@ -26,7 +26,6 @@ from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
 from skastro.stretches import Stretch
 from skastro.surveys import Survey, get_survey
-from skastro.training import resolve_device
 
 __all__ = ["IMAGE_CONSTRAINTS", "ImageEmbedder", "ImageModality"]
 
@@ -331,9 +330,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
 
     def _pretrain(self, X: Any, ivar: Any, **targets: np.ndarray) -> Self:
         """Fit on images, their inverse variance if the recipe takes it, and targets that go with them row by row."""
-        self._validate_params()
-        self._training_config()
-        resolve_device(self.device)
+        self._check_params()
         with fitting(self):
             arrays = self.inputs(X, reset=True)
             self.augment_ = self._shorthand["augment"](self.augment).fit(

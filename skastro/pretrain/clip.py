@@ -333,9 +333,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             If a parameter or the data cannot be used (two lengths, fewer than two objects with two modalities, images
             that are NaN in part, a frozen embedder of other bands or wavelengths); nothing has been trained then.
         """
-        self._validate_params()
-        self._training_config()
-        resolve_device(self.device)
+        self._check_params()
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         with fitting(self):

@@ -18,7 +18,7 @@ from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
 from skastro.modalities import SpectrumModality, TrainedModality
 from skastro.spectra import pixel_weights
-from skastro.training import Objective, Training, own_state, resolve_device
+from skastro.training import Objective, Training, own_state
 
 __all__ = ["MaskedSpectrum", "MaskedSpectrumEmbedder", "Masks"]
 
@@ -212,9 +212,7 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
         ValueError
             If a parameter, the spectra or `ivar` cannot be used; nothing has been trained then.
         """
-        self._validate_params()
-        self._training_config()
-        resolve_device(self.device)
+        self._check_params()
         with fitting(self):
             arrays = self.inputs(X, reset=True, ivar=ivar)
             return self._learn(arrays, lambda generator: Masks(self.n_masks, self.mask_length, generator))

@@ -187,8 +187,7 @@ class PooledEmbedder(BaseEmbedder):
         FileNotFoundError, ConnectionError
             If weights are not where they should be.
         """
-        self._validate_params()
-        self._training_config()
+        self._check_params()
         check_is_fitted(self.embedder.estimator)
         given = None if self.weights is None else self._read(self.weights)
         with fitting(self):

@@ -152,7 +152,7 @@ class ActiveRanking(BaseEstimator):
             detector = self._detector()
             strange = -detector.fit(rows).score_samples(rows)
             self.detector_, self.limits_ = detector, np.array([strange.min(), strange.max()], dtype=np.float64)
-            self.scaler_ = StandardScaler().fit(rows.astype(np.float64))
+            self.scaler_ = StandardScaler().set_output(transform="default").fit(rows.astype(np.float64))
             self.scored_ = self.scaler_.transform(rows[known].astype(np.float64)) if known.any() else rows[:0]
             self.given_ = given[known] / max(given[known].max(initial=0), np.finfo(np.float64).tiny)
             self.scores_ = self._interest(rows)

@@ -245,7 +245,8 @@ class EarlyStopping(Callback):
             raise StopTraining
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:  # noqa: D102
-        net.module_.objective.load_state_dict(self.weights_)
+        if self.losses_:  # else an interrupt came first, and the weights of the start are no better
+            net.module_.objective.load_state_dict(self.weights_)
 
 
 class Epochs(Callback):

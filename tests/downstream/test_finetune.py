@@ -342,7 +342,7 @@ def test_a_module_is_trained_from_its_own_weights():
     assert not torch.equal(model.encoder_[2].weight, module[2].weight)
 
 
-@pytest.mark.parametrize("params", [{"survey": "sdss"}, {"size": 20}, {"image_shape": (3, 36, 36)}])
+@pytest.mark.parametrize("params", [{"survey": "sdss"}, {"size": 20}, {"normalize": "asinh"}, {"normalize": None}])
 @pytest.mark.parametrize("wrap", [FrozenEstimator, clone])
 def test_what_an_embedder_brings_cannot_be_set_beside_it(tuner, embedder, wrap, params, no_training):
     with pytest.raises(ValueError, match=f"{next(iter(params))}=.* cannot be set beside an embedder"):
@@ -911,6 +911,24 @@ def test_interrupt_keeps_what_was_learned(tuner, monkeypatch):
         assert len(tuner.history_["loss"]) == 1
         assert len(tuner.predict(X)) == 12
         assert all(parameter.requires_grad for parameter in tuner.encoder_.parameters())
+
+
+@pytest.mark.parametrize("n_layers", [0, "all"])
+def test_interrupt_in_the_first_epoch_keeps_its_steps_though_early_stopping_has_measured_nothing(n_layers, monkeypatch):
+    from skastro.training import callbacks
+
+    def stop(self, net, **kwargs):
+        record(self, net, **kwargs)
+        if steps.append(1) or len(steps) == 2:
+            raise KeyboardInterrupt
+
+    steps, record = [], callbacks.Monitor.on_batch_end
+    start = stopped(n_layers=n_layers, max_epochs=0).fit(X, NOISE)
+    monkeypatch.setattr(callbacks.Monitor, "on_batch_end", stop)
+    model = stopped(n_layers=n_layers, batch_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, NOISE)
+    assert not np.allclose(answers(model), answers(start), atol=1e-6)
 
 
 def test_a_refused_refit_loses_nothing(tuner, embedder):

@@ -130,6 +130,18 @@ def test_a_line_is_learned():
     assert model.history_["loss"][-1] < 0.5 * model.history_["loss"][0]
 
 
+def test_scores_know_the_inverse_variance(tuner):
+    y = np.eye(2, dtype=int)[np.arange(24) % 2] if isinstance(tuner, FineTuneClassifier) else Z  # shares, or votes
+    hidden = np.arange(60) < 15
+    ivar, other = np.where(hidden, 0.0, IVAR), np.where(hidden, 7.0, X)
+    tuner.fit(X, y, ivar=IVAR)
+    told = tuner.score(X, y, ivar=ivar)
+    assert told == pytest.approx(tuner.score(other, y, ivar=ivar), rel=1e-6)
+    assert told != pytest.approx(tuner.score(other, y), rel=1e-6)
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert tuner.get_metadata_routing().score.requests["ivar"] is True
+
+
 def test_a_frozen_embedder_is_where_the_weights_come_from():
     embedder = SOURCES["frozen"].estimator
     model = tiny("frozen", n_layers=0).fit(X, LABELS, ivar=IVAR)

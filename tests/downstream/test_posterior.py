@@ -399,6 +399,24 @@ def test_ctrl_c_keeps_what_was_learned(monkeypatch):
     assert np.isfinite(pickled(model).score(X, y))
 
 
+def test_ctrl_c_in_the_first_epoch_of_a_further_flow_leaves_those_before_it(monkeypatch):
+    from skastro.training import callbacks
+
+    def interrupted(self, net, **kwargs):
+        record(self, net, **kwargs)
+        if steps.append(1) or len(steps) == 1 + 2 * TINY["max_epochs"]:
+            raise KeyboardInterrupt
+
+    steps, record = [], callbacks.Monitor.on_batch_end
+    monkeypatch.setattr(callbacks.Monitor, "on_batch_end", interrupted)
+    X, y = pairs(40)
+    model = FlowPosterior(**(TINY | {"batch_size": 20}), random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert len(model.flows_) == len(model.flow_sizes_) == len(model.history_) == 1
+    assert len(model.history_[0]["loss"]) == TINY["max_epochs"]
+
+
 # Neighbors
 
 
