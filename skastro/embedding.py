@@ -1,8 +1,6 @@
 """Embeddings of more objects than memory holds: written as they come, and gone on with where they stopped."""
 
-import json
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,11 +17,11 @@ from tqdm.auto import tqdm
 from skastro import ranks
 from skastro.inputs import as_array
 from skastro.persistence import load, without_callbacks
+from skastro.unfinished import Unfinished, as_numbers, sampled
 
 __all__ = ["embed"]
 
 PART = 16_384  # rows between two looks at the disk
-LOOKED_AT = 64  # rows by which images are known again
 
 
 def embed(
@@ -93,35 +91,28 @@ def embed(
     if ranks.rank() > 0:  # the first writes
         return out
     columns = {name: _text(as_array(values, name)) for name, values in ({} if columns is None else columns).items()}
+    unfinished = Unfinished(out)
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
     with without_callbacks(model):
         known = joblib.hash(model)
-    identity = {
-        "model": known,
-        "objects": joblib.hash((np.shape(X), np.asarray(X[:: -(-len(X) // LOOKED_AT)]))),
-        "columns": joblib.hash(columns),
-        "method": method,
-    }
-    writer = WRITERS[out.suffix](out, identity, len(X), columns)
-    with tqdm(total=len(X), initial=writer.done, unit=" rows", disable=not verbose) as bar:
-        while writer.done < len(X):
-            start, stop = writer.done, min(writer.done + part, len(X))
-            writer.write(start, _numbers(getattr(model, method)(X[start:stop])))
-            bar.update(stop - start)
-    return writer.finish()
+    objects, along = joblib.hash((np.shape(X), sampled(X))), joblib.hash(columns)
+    unfinished.claim({"model": known, "objects": objects, "columns": along, "method": method})
+    writer = WRITERS[out.suffix](unfinished, len(X), columns)
+    with tqdm(total=len(X), initial=unfinished.done, unit=" rows", disable=not verbose) as bar:
+        while (start := unfinished.done) < len(X):
+            writer.write(start, as_numbers(getattr(model, method)(X[start : start + part])))
+            bar.update(unfinished.done - start)
+    writer.close()
+    return unfinished.finish()
 
 
 def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, part: int) -> None:
     if out.suffix not in WRITERS:
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
-    if out.exists():
-        raise FileExistsError(f"{out} is there already: remove it, or give another name.")
     if columns and out.suffix == ".npy" and out.with_suffix(".csv").exists():
         raise FileExistsError(f"{out.with_suffix('.csv')} is there already, where the columns go: remove it or rename.")
-    if not out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
     if (library := WRITERS[out.suffix].library) and find_spec(library) is None:
         extra = out.suffix.removeprefix(".")
         raise ImportError(f"Writing {out.suffix} needs {library}: pip install skastro[{extra}].")
@@ -151,22 +142,13 @@ def _text(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _numbers(answers: Any) -> np.ndarray:
-    rows = np.asarray(answers)
-    if rows.dtype.kind not in "fiub":
-        raise ValueError(f"embed writes numbers; the model answers with {rows.dtype}.")
-    return rows.reshape(len(rows), -1)
-
-
 class Writer(ABC):
-    """A file that is written part by part, and says what has been done beside it.
+    """A file that is written part by part.
 
     Parameters
     ----------
-    out : Path
-        Name of the whole.
-    identity : dict of str to str
-        What it is made of, in hashes.
+    unfinished : Unfinished
+        Where it is written.
     n : int
         Rows to come.
     columns : mapping of str to ndarray
@@ -175,14 +157,11 @@ class Writer(ABC):
 
     library: ClassVar[str | None] = None  # beyond those that skastro needs anyway
 
-    def __init__(self, out: Path, identity: dict[str, str], n: int, columns: Mapping[str, np.ndarray]) -> None:
-        self.out = out
-        self.unfinished = out.with_name(f"{out.name}.part")
-        self.record = out.with_name(f"{out.name}.part.json")
-        self.identity = identity
+    def __init__(self, unfinished: Unfinished, n: int, columns: Mapping[str, np.ndarray]) -> None:
+        self.unfinished = unfinished
+        self.path = unfinished.path
         self.n = n
         self.columns = columns
-        self.done = self._begun()
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Write some rows, and record them once they are on the disk.
@@ -198,25 +177,10 @@ class Writer(ABC):
             self.put(start, rows)
         except OSError as error:
             raise OSError(
-                f"{self.unfinished} could not be written ({error.strerror or error}): make room and run again, "
-                f"it goes on after {self.done} of {self.n} rows."
+                f"{self.path} could not be written ({error.strerror or error}): make room and run again, "
+                f"it goes on after {start} of {self.n} rows."
             ) from error
-        self.done = start + len(rows)
-        partial = self.record.with_suffix(".tmp")
-        partial.write_text(json.dumps({**self.identity, "done": self.done}))
-        os.replace(partial, self.record)
-
-    def finish(self) -> Path:
-        """Give the whole its name.
-
-        Returns
-        -------
-        Path
-        """
-        self.close()
-        os.replace(self.unfinished, self.out)
-        self.record.unlink(missing_ok=True)
-        return self.out
+        self.unfinished.advance(start + len(rows))
 
     @abstractmethod
     def put(self, start: int, rows: np.ndarray) -> None:
@@ -233,35 +197,22 @@ class Writer(ABC):
     def close(self) -> None:  # noqa: B027 most have nothing open
         """Write what is left to write."""
 
-    def _begun(self) -> int:
-        """Find how many rows an earlier run has written, and refuse those of another."""
-        if not (self.record.exists() and self.unfinished.exists()):
-            shutil.rmtree(self.unfinished, ignore_errors=True)
-            self.unfinished.unlink(missing_ok=True)
-            return 0
-        known = json.loads(self.record.read_text())
-        if other := [name for name, value in self.identity.items() if known.get(name) != value]:
-            raise ValueError(
-                f"{self.unfinished} was begun with another {other[0]}: remove it to begin anew, or give another name."
-            )
-        return known["done"]
-
 
 class NpyWriter(Writer):
     """One array in NumPy's format."""
 
     def put(self, start: int, rows: np.ndarray) -> None:
         if start == 0:
-            open_memmap(self.unfinished, "w+", rows.dtype, (self.n, rows.shape[1]))
-        begin = open_memmap(self.unfinished, "r").offset
-        with open(self.unfinished, "r+b") as file:  # not by the map: a full disk would end the process without a word
+            open_memmap(self.path, "w+", rows.dtype, (self.n, rows.shape[1]))
+        begin = open_memmap(self.path, "r").offset
+        with open(self.path, "r+b") as file:  # not by the map: a full disk would end the process without a word
             file.seek(begin + start * rows[:1].nbytes)
             file.write(np.ascontiguousarray(rows).data)
             os.fsync(file.fileno())
 
     def close(self) -> None:
         if self.columns:
-            pd.DataFrame(dict(self.columns)).to_csv(self.out.with_suffix(".csv"), index=False)
+            pd.DataFrame(dict(self.columns)).to_csv(self.unfinished.out.with_suffix(".csv"), index=False)
 
 
 class ParquetWriter(Writer):
@@ -273,14 +224,14 @@ class ParquetWriter(Writer):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self.unfinished.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         values = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
         along = {
             name: pa.array(column[start : start + len(rows)], from_pandas=True) for name, column in self.columns.items()
         }
-        partial = self.unfinished / ".writing"
+        partial = self.path / ".writing"
         pq.write_table(pa.table({**along, "embedding": values}), partial)
-        os.replace(partial, self.unfinished / f"part-{start:012d}.parquet")
+        os.replace(partial, self.path / f"part-{start:012d}.parquet")
 
 
 class ZarrWriter(Writer):
@@ -291,7 +242,7 @@ class ZarrWriter(Writer):
     def put(self, start: int, rows: np.ndarray) -> None:
         import zarr
 
-        group: Any = zarr.open_group(str(self.unfinished), mode="a" if start else "w")
+        group: Any = zarr.open_group(str(self.path), mode="a" if start else "w")
         if start == 0:
             shape, chunks = (self.n, rows.shape[1]), (min(self.n, 4096), rows.shape[1])
             group.create_array("embedding", shape=shape, chunks=chunks, dtype=rows.dtype)

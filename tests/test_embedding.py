@@ -149,6 +149,15 @@ def test_what_another_began_is_refused(embedder, images, columns, tmp_path):
     assert json.loads((tmp_path / "rows.npy.part.json").read_text())["done"] == 10
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_somebody_else_put_there_stays(embedder, images, tmp_path, suffix):
+    (part := tmp_path / f"rows{suffix}.part").mkdir()
+    (part / "mine.txt").touch()
+    with pytest.raises(ValueError, match=r"part is there, and not begun by skastro: remove it, or give another name"):
+        embed(Dies(embedder, 0), images, tmp_path / f"rows{suffix}", verbose=0)
+    assert [*tmp_path.rglob("*")] == [part, part / "mine.txt"]
+
+
 def test_a_saved_pipeline_predicts_by_its_path(embedder, images, tmp_path):
     pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.arange(23) % 2)
     skastro.save(pipe, tmp_path / "pipe.skastro")
@@ -219,7 +228,7 @@ def test_what_is_missing_in_columns_stays_missing(embedder, images, columns, tmp
 
 def test_answers_that_are_no_numbers_are_refused(embedder, images, tmp_path):
     pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.array(["FRI", "FRII"])[np.arange(23) % 2])
-    with pytest.raises(ValueError, match="embed writes numbers; the model answers with <U4"):
+    with pytest.raises(ValueError, match="Only numbers are written; the model answers with <U4"):
         embed(pipe, images, tmp_path / "rows.npy", method="predict", verbose=0)
 
 

@@ -281,7 +281,7 @@ def test_a_driver_that_was_killed_is_run_again(catalog, folder, unlucky, rows, t
 def cluster_of_two():
     """Two processes of one thread."""
     ready()
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     with (
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(**options) as cluster,

@@ -30,11 +30,9 @@ def fit_files(chosen: Namespace) -> None:
     """
     import skastro
     from skastro import ranks
+    from skastro.unfinished import check_new
 
-    if chosen.out.exists():
-        raise FileExistsError(f"{chosen.out} is there already: remove it, or give another name.")
-    if not chosen.out.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {chosen.out.parent} to write {chosen.out.name} to.")
+    check_new(chosen.out)
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     if chosen.checkpoint:
         settings["training__checkpoint"] = chosen.checkpoint
@@ -102,7 +100,7 @@ def embed_survey(chosen: Namespace) -> None:
     with ExitStack() as stack:
         if chosen.workers is not None:
             stack.enter_context(dask.config.set(CLUSTER))
-            options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": None}
+            options = {"n_workers": chosen.workers, "threads_per_worker": 1, "dashboard_address": ":0"}
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None
         catalog = open_survey(chosen.file, chosen.key, keep=keep)

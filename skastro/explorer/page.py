@@ -25,6 +25,7 @@ from skastro.persistence import load
 from skastro.plotting.pictures import check_images
 from skastro.plotting.style import are_classes
 from skastro.sources import Source
+from skastro.unfinished import check_folder
 
 __all__ = ["explore"]
 
@@ -143,8 +144,7 @@ def explore(
     ('digits.html', True)
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} to.")
+    check_folder(path)
     if len(labels) > KEYS:
         raise ValueError(f"labels go on the keys 1 to {KEYS}; got {len(labels)}.")
     if (ra is None) != (dec is None):

@@ -24,11 +24,9 @@ from skastro.survey.models import (
     one_at_a_time,
     saved_model,
 )
-from skastro.survey.unfinished import Unfinished
+from skastro.unfinished import Unfinished, as_numbers, sampled
 
 __all__ = ["Chunk", "embed_array"]
-
-LOOKED_AT = 64  # rows by which images are known again
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Chunk:
         """
         import zarr
 
-        rows = _numbers(self.model.ask([self.method], X)[self.method])
+        rows = as_numbers(self.model.ask([self.method], X)[self.method])
         array: Any = zarr.open_group(self.out, mode="r+")["embedding"]
         array[self.start : self.start + len(rows)] = rows
         Path(self.marks, f"{self.start}").touch()
@@ -200,7 +198,7 @@ def _objects(X: Any, starts: list[int]) -> str:
     """Describe rows, so that others are told apart: those on disk by a sample."""
     about = sha256(repr((tuple(X.shape), str(X.dtype), starts)).encode())
     if isinstance(X, Source):
-        about.update(np.asarray(X[:: -(-len(X) // LOOKED_AT)]).tobytes())
+        about.update(sampled(X).tobytes())
     return about.hexdigest()
 
 
@@ -213,14 +211,7 @@ def _blank(X: Any, model: SavedModel, method: str) -> np.ndarray:
         check_images(known, X.shape[1:], "the array")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is no image
-        return _numbers(model.ask([method], np.zeros((1, *X.shape[1:]), X.dtype))[method])
-
-
-def _numbers(answers: Any) -> np.ndarray:
-    rows = np.asarray(answers)
-    if rows.dtype.kind not in "fiub":
-        raise ValueError(f"embed_array writes numbers; the model answers with {rows.dtype}.")
-    return rows.reshape(len(rows), -1)
+        return as_numbers(model.ask([method], np.zeros((1, *X.shape[1:]), X.dtype))[method])
 
 
 def _begin(unfinished: Path, n: int, starts: list[int], blank: np.ndarray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, plain_columns
 from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, one_at_a_time, saved_model
-from skastro.survey.unfinished import Unfinished
+from skastro.unfinished import Unfinished
 
 __all__ = ["Embed", "embed_catalog", "is_survey", "open_survey", "write_embeddings"]
 

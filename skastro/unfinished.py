@@ -1,0 +1,160 @@
+"""What is written beside its place until it is whole, and gone on with by the same call."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Unfinished", "as_numbers", "check_folder", "check_new", "sampled"]
+
+HASHED = 64  # rows by which objects are recognized
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a place whose folder is not there.
+
+    Parameters
+    ----------
+    out : Path
+        File or folder to write.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not.
+    """
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {out.parent} to write {out.name} to.")
+
+
+def check_new(out: Path) -> None:
+    """Refuse a place that is taken, or whose folder is not there.
+
+    Parameters
+    ----------
+    out : Path
+        File or folder to write.
+
+    Raises
+    ------
+    FileExistsError
+        If it is there already.
+    FileNotFoundError
+        If its folder is not there.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or give another name.")
+    check_folder(out)
+
+
+class Unfinished:
+    """A file or folder in the making: ``out.part``, and in ``out.part.json`` what it is made of and how far it is.
+
+    Parameters
+    ----------
+    out : Path
+        File or folder to be.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is written.
+    done : int
+        How much of it is written, once it is claimed; counted by who writes.
+
+    Raises
+    ------
+    FileExistsError
+        If it is there already.
+    FileNotFoundError
+        If its folder is not there.
+    """
+
+    def __init__(self, out: Path) -> None:
+        check_new(out)
+        self.out = out
+        self.path = out.with_name(f"{out.name}.part")
+        self.record = out.with_name(f"{out.name}.part.json")
+
+    def claim(self, identity: dict[str, Any]) -> None:
+        """Write down what it is made of, and refuse what is made of something else.
+
+        Parameters
+        ----------
+        identity : dict
+            Of plain values.
+
+        Raises
+        ------
+        ValueError
+            If it was begun with something else, or by somebody else.
+        """
+        self.identity, done = identity, 0
+        if self.path.exists():
+            if not self.record.exists():
+                raise ValueError(f"{self.path} is there, and not begun by skastro: remove it, or give another name.")
+            known = json.loads(self.record.read_text())
+            if other := [name for name, value in identity.items() if known.get(name) != value]:
+                raise ValueError(f"{self.path} was begun with another {other[0]}: remove it, or give another name.")
+            done = known["done"]
+        self.advance(done)
+
+    def advance(self, done: int) -> None:
+        """Record how much is on the disk.
+
+        Parameters
+        ----------
+        done : int
+            What the next call need not write again.
+        """
+        partial = self.record.with_suffix(".tmp")
+        partial.write_text(json.dumps({**self.identity, "done": done}))
+        os.replace(partial, self.record)
+        self.done = done
+
+    def finish(self) -> Path:
+        """Give the whole its name.
+
+        Returns
+        -------
+        Path
+        """
+        os.replace(self.path, self.out)
+        self.record.unlink()
+        return self.out
+
+
+def sampled(X: Any) -> np.ndarray:
+    """Take some rows, by which objects are recognized.
+
+    Parameters
+    ----------
+    X : array-like of shape (n, ...)
+        Rows, also on disk.
+
+    Returns
+    -------
+    ndarray of shape (m, ...)
+        64 at most, at equal distances.
+    """
+    return np.asarray(X[:: -(-len(X) // HASHED)])
+
+
+def as_numbers(answers: Any) -> np.ndarray:
+    """Lay out answers of a model as rows of numbers, and refuse others.
+
+    Parameters
+    ----------
+    answers : array-like of shape (n, ...)
+        What the model gave.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+    """
+    rows = np.asarray(answers)
+    if rows.dtype.kind not in "fiub":
+        raise ValueError(f"Only numbers are written; the model answers with {rows.dtype}.")
+    return rows.reshape(len(rows), -1)
