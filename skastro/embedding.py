@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from skastro import ranks
 from skastro.inputs import as_array
 from skastro.persistence import load, without_callbacks
-from skastro.unfinished import Unfinished, as_numbers, sampled
+from skastro.unfinished import Unfinished, as_written, sampled
 
 __all__ = ["embed"]
 
@@ -102,7 +102,7 @@ def embed(
     writer = WRITERS[out.suffix](unfinished, len(X), columns)
     with tqdm(total=len(X), initial=unfinished.done, unit=" rows", disable=not verbose) as bar:
         while (start := unfinished.done) < len(X):
-            writer.write(start, as_numbers(getattr(model, method)(X[start : start + part])))
+            writer.write(start, as_written(getattr(model, method)(X[start : start + part])))
             bar.update(unfinished.done - start)
     writer.close()
     return unfinished.finish()

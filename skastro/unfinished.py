@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Unfinished", "as_numbers", "check_folder", "check_new", "sampled"]
+__all__ = ["Unfinished", "as_written", "check_folder", "check_new", "sampled"]
 
 HASHED = 64  # rows by which objects are recognized
 
@@ -142,7 +142,7 @@ def sampled(X: Any) -> np.ndarray:
     return np.asarray(X[:: -(-len(X) // HASHED)])
 
 
-def as_numbers(answers: Any) -> np.ndarray:
+def as_written(answers: Any) -> np.ndarray:
     """Lay out answers of a model as rows of numbers, and refuse others.
 
     Parameters

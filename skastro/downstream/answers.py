@@ -223,8 +223,8 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
     y : array-like of shape (n,) or (n, n_answers)
         Labels, one vote each, or how many volunteers gave each answer.
     schema : str, VoteSchema or None, default=None
-        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D `y`, and the answers to one
-        question of the columns of a 2-D one.
+        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D `y`; of a 2-D one it reads
+        the questions off a table's columns ``question_answer``, and makes other columns the answers to one question.
 
     Returns
     -------
@@ -252,8 +252,9 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
         classes, place = np.unique(labels, return_inverse=True)
         return Answers(classes), np.eye(len(classes), dtype=np.int64)[place]
     votes, questions = read_votes(y, schema)
-    names = questions.columns if schema is not None else questions.questions["votes"]
-    return Answers(np.array(names), schema=questions, table=isinstance(given, pd.DataFrame)), votes
+    table = as_table(given)
+    names = questions.columns if schema is not None else range(y.shape[1]) if table is None else table.columns
+    return Answers(np.array([*map(str, names)]), schema=questions, table=isinstance(given, pd.DataFrame)), votes
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -51,8 +51,9 @@ class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
     Parameters
     ----------
     schema : str, VoteSchema or None, default=None
-        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D ``y``, and the answers to
-        one question of the columns of a 2-D one.
+        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D ``y``; of
+        a 2-D one it reads the questions off a table's columns ``question_answer``, and makes other columns the answers
+        to one question.
     hidden_layer_sizes : tuple of int, default=()
         Units of each hidden layer, with tanh between; none is the linear model.
     alpha : float, default=1.0

@@ -51,7 +51,8 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         `label_smoothing` from here; a head that is given brings its own.
     schema : str, VoteSchema or None, default=None
         For ``head="dirichlet"``: the questions, by the name of a campaign or as a schema. None makes labels of a 1-D
-        ``y``, one vote each, and the answers to one question of the columns of a 2-D one.
+        ``y``, one vote each; of a 2-D one it reads the questions off a table's columns ``question_answer``, and makes
+        other columns the answers to one question.
     dropout : float, default=0.2
         For ``head="dirichlet"``: share of the features that the head is denied in training.
     class_weight : dict or "balanced", default=None

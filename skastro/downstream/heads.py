@@ -256,8 +256,9 @@ class DirichletHead(ClassHead):
     Parameters
     ----------
     schema : str, VoteSchema or None, default=None
-        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D ``y``, one vote each, and
-        the answers to one question of the columns of a 2-D one.
+        The questions, by the name of a campaign or as a schema. None makes labels of a 1-D ``y``, one vote each; of
+        a 2-D one it reads the questions off a table's columns ``question_answer``, and makes other columns the answers
+        to one question.
     dropout : float, default=0.2
         Share of the features that the layer is denied in training.
     class_weight : dict or "balanced", default=None

@@ -3,7 +3,7 @@
 The order of arguments is scikit-learn's, truth first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def dirichlet_nll(
     concentrations : array-like of shape (n, n_answers)
         :math:`\alpha`, greater than 0.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     question : str, default=None
         The one question to score; None scores all.
     min_volunteers : int, default=1
@@ -114,7 +115,8 @@ def vote_fraction_rmse(
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     question : str, default=None
         The one question to score; None scores all.
     min_volunteers : int, default=1
@@ -169,7 +171,8 @@ def vote_table(
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     question : str, default=None
         The one question to score, with the others treated as not asked; None scores all.
     min_volunteers : int, default=1
@@ -231,7 +234,8 @@ def vote_scores(
     predicted : array-like of shape (n, n_answers)
         Predicted fractions.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     question : str, default=None
         The one question to score, with the others treated as not asked; None scores all.
     min_volunteers : int, default=1
@@ -313,7 +317,8 @@ def vote_coverage(
     concentrations : array-like of shape (n, n_answers)
         :math:`\alpha`, greater than 0.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     question : str, default=None
         The one question to score; None scores all.
     min_volunteers : int, default=1
@@ -416,7 +421,8 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
         Number of volunteers who gave each answer; 0 where none was asked. An array has the columns of the schema in its
         order, a table has them by name in any order.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question, "votes".
+        The questions; None reads them off a table's columns ``question_answer``, each with two answers or more, and
+        makes other columns the answers to one question, "votes".
 
     Returns
     -------
@@ -442,12 +448,21 @@ def read_votes(votes: Any, schema: str | VoteSchema | None = None) -> tuple[np.n
     >>> schema.columns
     ['votes_0', 'votes_1']
     """
-    if schema is None:
-        table, votes = as_table(votes), as_array(votes, "votes")
-        columns = range(votes.shape[1] if votes.ndim == 2 else 0) if table is None else table.columns
-        schema = VoteSchema({"votes": [str(column) for column in columns]})
-    schema = get_schema(schema)
-    return schema.validate(votes), schema
+    if schema is not None:
+        known = get_schema(schema)
+    elif (table := as_table(votes)) is None:
+        votes = as_array(votes, "votes")
+        known = _one_question(range(votes.shape[1] if votes.ndim == 2 else 0))
+    else:
+        try:
+            known = VoteSchema.from_columns(table)
+        except ValueError:  # names that tell no questions
+            votes, known = as_array(votes, "votes"), _one_question(table.columns)
+    return known.validate(votes), known
+
+
+def _one_question(columns: Iterable[Any]) -> VoteSchema:
+    return VoteSchema({"votes": [str(column) for column in columns]})
 
 
 def per_question(values: np.ndarray, sizes: Sequence[int]) -> np.ndarray:

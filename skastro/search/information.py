@@ -36,7 +36,8 @@ def expected_information_gain(
         Predicted by each of at least two models, as by ``DirichletClassifier.predict_concentrations``. They may be
         fitted to bootstraps of the galaxies, with other seeds or to other embeddings.
     schema : str, VoteSchema or None, default=None
-        The questions; None treats the columns as the answers to one question.
+        The questions; None reads them off a table's columns ``question_answer``, and makes other columns the answers to
+        one question.
     n_volunteers : int, default=10
         Number of volunteers who answer the first question. Later ones have as many as are expected to come to them,
         rounded.

@@ -24,7 +24,7 @@ from skastro.survey.models import (
     one_at_a_time,
     saved_model,
 )
-from skastro.unfinished import Unfinished, as_numbers, sampled
+from skastro.unfinished import Unfinished, as_written, sampled
 
 __all__ = ["Chunk", "embed_array"]
 
@@ -68,7 +68,7 @@ class Chunk:
         """
         import zarr
 
-        rows = as_numbers(self.model.ask([self.method], X)[self.method])
+        rows = as_written(self.model.ask([self.method], X)[self.method])
         array: Any = zarr.open_group(self.out, mode="r+")["embedding"]
         array[self.start : self.start + len(rows)] = rows
         Path(self.marks, f"{self.start}").touch()
@@ -211,7 +211,7 @@ def _blank(X: Any, model: SavedModel, method: str) -> np.ndarray:
         check_images(known, X.shape[1:], "the array")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is no image
-        return as_numbers(model.ask([method], np.zeros((1, *X.shape[1:]), X.dtype))[method])
+        return as_written(model.ask([method], np.zeros((1, *X.shape[1:]), X.dtype))[method])
 
 
 def _begin(unfinished: Path, n: int, starts: list[int], blank: np.ndarray) -> None:
