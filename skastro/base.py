@@ -18,7 +18,7 @@ from torch import Tensor
 from skastro import ranks
 from skastro._bounds import Bounds
 from skastro._registry import FORMAT
-from skastro.pixels import Pixels
+from skastro.pixels import report
 from skastro.training import (
     CallbackSupport,
     HeldOut,
@@ -47,7 +47,7 @@ __all__ = ["BaseEmbedder", "BaseModel", "fitting", "provenance", "take_names"]
 
 @contextmanager
 def fitting(estimator: BaseEstimator) -> Iterator[None]:
-    """Fit in a state of torch that is ours, and leave the estimator as it was if that fails: nothing is lost.
+    """Run a fit apart from torch's global state, and restore the estimator if it fails.
 
     Parameters
     ----------
@@ -241,9 +241,7 @@ class BaseModel(CallbackSupport, BaseEstimator):
                     checkpoint=checkpoint,
                     tasks=tasks,
                 )
-        for array in arrays.values():
-            if isinstance(array, Pixels):
-                array.report()
+        report(arrays)
 
 
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):

@@ -1,4 +1,4 @@
-"""Arrays of images: reshape rows, find the axis of the bands, cut windows, read in chunks. NumPy only."""
+"""Arrays of images: reshape rows, find the axis of the bands, cut windows, read in chunks. No torch."""
 
 import copy
 from collections.abc import Iterator

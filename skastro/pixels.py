@@ -1,6 +1,6 @@
 """Values of images: what is missing, constant or far outside, in which unit, and how they are read batch by batch.
 
-NumPy only. The whole array is never copied: memory maps are read in chunks.
+No torch. The whole array is never copied: memory maps are read in chunks.
 """
 
 import copy
@@ -14,7 +14,17 @@ from skastro.images import as_pixels, chunks
 from skastro.outliers import FAR, limits, warn_of_far
 from skastro.sources import Source
 
-__all__ = ["Pixels", "check_finite", "check_pixels", "learn_pixels", "measure_bands", "rows_of", "sample_of", "unit_of"]
+__all__ = [
+    "Pixels",
+    "check_finite",
+    "check_pixels",
+    "learn_pixels",
+    "measure_bands",
+    "report",
+    "rows_of",
+    "sample_of",
+    "unit_of",
+]
 
 SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
@@ -162,6 +172,19 @@ class Pixels:
                 stacklevel=3,
             )
             self.told = True
+
+
+def report(arrays: Mapping[str, Any]) -> None:
+    """Warn once of what was far outside, or constant, in those arrays of a fit that are images.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array-like
+        What `skastro.modalities.Modality.inputs` gave.
+    """
+    for array in arrays.values():
+        if isinstance(array, Pixels):
+            array.report()
 
 
 def rows_of(images: Any, rows: np.ndarray) -> Any:

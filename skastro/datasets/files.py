@@ -26,7 +26,7 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
         "fill": [Interval(Real, None, None, closed="neither"), StrOptions({"median"}), None],
         "missing": [Real, "array-like", None],
         "hdu": [Integral, str, None],
-        "bands_axis": [Options(Integral, {0, -1}), None],
+        "bands_axis": [Options(Integral, {1, -1}), None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -55,11 +55,11 @@ def load_images(
         Numbers that stand for missing pixels in these files, such as -9999, in each band by itself.
     hdu : int, str or None, default=None
         Number or name of the FITS extension to read; None reads the first that contains an image.
-    bands_axis : {0, -1} or None, default=None
-        Axis of the bands, first or last, of a FITS or TIFF cube. None goes by the shape: bands are last if the last
-        axis is at most 10 and shorter than both others, else first; a shape with such an axis at both ends is refused.
-        If a TIFF says itself which axis holds its samples, they are the bands; then 0 or -1 only says that all of them
-        are, also one that is called transparency.
+    bands_axis : {1, -1} or None, default=None
+        Where the bands of a FITS or TIFF cube are: 1, first, or -1, last, as in a stack of such cubes. None goes by
+        the shape: bands are last if the last axis is at most 10 and shorter than both others, else first; a shape with
+        such an axis at both ends is refused. If a TIFF says itself which axis holds its samples, they are the bands;
+        then 1 or -1 only says that all of them are, also one that is called transparency.
 
     Returns
     -------

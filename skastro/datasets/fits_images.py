@@ -20,7 +20,7 @@ def read_fits(file: Path, hdu: int | str | None, bands_axis: int | None) -> Pixe
         A FITS file, compressed or not.
     hdu : int, str or None
         Number or name of the extension; None reads the first that contains an image.
-    bands_axis : {0, -1} or None
+    bands_axis : {1, -1} or None
         Axis of the bands of a cube; None goes by the shape.
 
     Returns

@@ -21,7 +21,7 @@ def read_picture(file: Path, bands_axis: int | None) -> Pixels | None:
     ----------
     file : pathlib.Path
         A JPEG, PNG or TIFF file.
-    bands_axis : {0, -1} or None
+    bands_axis : {1, -1} or None
         Axis of the bands of a TIFF that does not say it; None goes by the shape.
 
     Returns

@@ -38,8 +38,8 @@ def bands_first(data: np.ndarray, bands_axis: int | None) -> np.ndarray | None:
     ----------
     data : ndarray
         Image of any shape.
-    bands_axis : {0, -1} or None
-        Axis of the bands of a cube; None goes by the shape.
+    bands_axis : {1, -1} or None
+        Axis of the bands in a stack of such images; None goes by the shape.
 
     Returns
     -------
@@ -63,16 +63,41 @@ def bands_first(data: np.ndarray, bands_axis: int | None) -> np.ndarray | None:
         return None
     cube = data.reshape([*(leading or [1]), *data.shape[-2:]])
     if bands_axis is None and leading:
-        bands_axis = _bands_axis(cube.shape)
+        bands_axis = find_axis(cube.shape)
     return np.moveaxis(cube, -1, 0) if bands_axis == -1 and data.ndim > 2 else cube
 
 
-def _bands_axis(shape: tuple[int, ...]) -> int:
+def find_axis(shape: tuple[int, ...]) -> int:
+    """Find by the shape of an image with bands where they are.
+
+    Parameters
+    ----------
+    shape : tuple of three int
+        Shape of the image.
+
+    Returns
+    -------
+    {1, -1}
+        Axis of the bands in a stack of such images.
+
+    Raises
+    ------
+    RefusedError
+        If the shape does not tell.
+
+    Examples
+    --------
+    >>> from skastro.datasets.pixels import find_axis
+    >>> find_axis((64, 64, 3)), find_axis((3, 64, 64))
+    (-1, 1)
+    """
     first, middle, last = shape
+    if first == 1:
+        return 1
     few_first, few_last = first <= _FEW and first < middle, last <= _FEW and last < middle
     if few_first and few_last:
-        raise RefusedError(f"has shape {shape}, bands first or last: say bands_axis=0 or bands_axis=-1.")
-    return -1 if few_last and last < first else 0
+        raise RefusedError(f"has shape {shape}, bands first or last: say bands_axis=1 or bands_axis=-1.")
+    return -1 if few_last and last < first else 1
 
 
 def present(pixels: Pixels, sentinels: np.ndarray) -> np.ndarray:

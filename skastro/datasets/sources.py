@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from skastro.datasets.disk import ArrowFolder, Cutouts, HDF5Files, NpyFile, ParquetFiles, ZarrStore
 from skastro.datasets.disk.hdf5 import ENDINGS
 from skastro.datasets.disk.opened import absolute, stamp
-from skastro.datasets.pixels import Pixels, RefusedError, bands_first, filled, present
+from skastro.datasets.pixels import Pixels, RefusedError, filled, find_axis, present
 from skastro.images import center_crop, fold
 from skastro.sources import Shelf, Source
 
@@ -120,8 +120,7 @@ def open_images(
     ((4, 2, 20, 20), (2, 20, 20))
     """
     sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1).tolist()
-    axis = {1: 0, -1: -1, None: None}[bands_axis]
-    options = {"size": size, "fill": fill, "sentinels": sentinels, "hdu": hdu, "bands_axis": axis}
+    options = {"size": size, "fill": fill, "sentinels": sentinels, "hdu": hdu, "bands_axis": bands_axis}
     chosen = None if bands is None else [int(band) for band in bands]
     shelf = _shelf(path, options)
     if isinstance(shelf, Cutouts):
@@ -362,9 +361,7 @@ def find_bands_axis(shape: tuple[int, ...], where: str) -> int | None:
     """
     if len(shape) < 3:
         return None
-    marks = np.lib.stride_tricks.as_strided(np.zeros(1, bool), shape, (0, 0, 0))
     try:
-        cube = bands_first(marks, None)
+        return find_axis(shape)
     except RefusedError as refusal:
-        raise ValueError(f"{where}: a row {refusal}".replace("bands_axis=0", "bands_axis=1")) from refusal
-    return 1 if cube is None or cube.shape == shape else -1
+        raise ValueError(f"{where}: a row {refusal}") from refusal

@@ -28,11 +28,11 @@ __all__ = [
     "weigh_votes",
 ]
 
-LEAST = np.finfo(np.float32).tiny  # probability, lest none be told of what came
+LEAST = np.finfo(np.float32).tiny  # probability, so that the log-likelihood of what came stays finite
 
 
 class Answers(BaseEstimator):
-    r"""The meaning of the columns of predicted fractions, and of Dirichlet concentrations :math:`\alpha` say of them.
+    r"""The meaning of predicted columns, and what Dirichlet concentrations :math:`\alpha` say of them.
 
     Parameters
     ----------

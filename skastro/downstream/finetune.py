@@ -106,8 +106,9 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
     References
     ----------
-    Slijepcevic et al. (2023), section 4 and tables 2 and 4; Hayat et al. (2021), section 3; Walmsley et al. (2022),
-    section 3, for votes.
+    Slijepcevic et al. (2023), `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_, section 4 and tables 2 and 4;
+    Hayat et al. (2021), `arXiv:2012.13083 <https://arxiv.org/abs/2012.13083>`_, section 3; Walmsley et al. (2022),
+    `arXiv:2206.11927 <https://arxiv.org/abs/2206.11927>`_, section 3, for votes.
 
     Examples
     --------

@@ -393,7 +393,7 @@ class FineTuner(BaseModel, ABC):
         arrays = self.embedder_.inputs(X, **metadata)
         network = Outputs(self.encoder_, self.head_, self.fitted_head_.activation())
         views = self.embedder_.orientations(self.average, self.augment_)
-        return self._inference().mean(network, views, arrays, self.embedder_.check_values)
+        return self._inference().mean(network, views, arrays, check=self.embedder_.check_values)
 
     def build_head(self) -> nn.Sequential:
         """Make the head with fresh weights.

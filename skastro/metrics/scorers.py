@@ -21,7 +21,7 @@ from skastro.metrics.votes import (
     vote_scores,
 )
 
-__all__ = ["get_scorer", "get_scorer_names", "make_vote_scorer"]
+__all__ = ["final_predictor", "get_scorer", "get_scorer_names", "make_vote_scorer"]
 
 VOTE_SCORERS = (
     "neg_dirichlet_nll",
@@ -197,18 +197,38 @@ def absolute_bias(z_true: ArrayLike, z_pred: ArrayLike) -> float:
     return abs(photoz_bias(z_true, z_pred))
 
 
-def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
-    """Return the final predictor (frozen, at the end of a pipeline, or fitted by a search) and its input."""
+def final_predictor(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Find the predictor that is frozen, at the end of a pipeline, or fitted by a search, and what it is given.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X : array-like of shape (n, ...)
+        What the whole is given.
+
+    Returns
+    -------
+    predictor : estimator
+    X : array-like of shape (n, ...)
+        What the steps before it made of that.
+    """
     if isinstance(estimator, FrozenEstimator):
-        return _ask(estimator.estimator, X, method, scorer)
+        return final_predictor(estimator.estimator, X)
     if hasattr(estimator, "best_estimator_"):
-        return _ask(estimator.best_estimator_, X, method, scorer)
+        return final_predictor(estimator.best_estimator_, X)
     if isinstance(estimator, Pipeline):
-        return _ask(estimator[-1], estimator[:-1].transform(X) if len(estimator) > 1 else X, method, scorer)
-    if not hasattr(estimator, method):
-        kind = "regressor" if method == "predict_pdf" else "classifier"
-        raise TypeError(f"{scorer} needs a {kind} with {method}; {type(estimator).__name__} has none.")
+        return final_predictor(estimator[-1], estimator[:-1].transform(X) if len(estimator) > 1 else X)
     return estimator, X
+
+
+def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
+    """Find the final predictor and its input, and refuse one without the method."""
+    predictor, X = final_predictor(estimator, X)
+    if not hasattr(predictor, method):
+        kind = "regressor" if method == "predict_pdf" else "classifier"
+        raise TypeError(f"{scorer} needs a {kind} with {method}; {type(predictor).__name__} has none.")
+    return predictor, X
 
 
 # make_scorer would look for this method on the pipeline, and pipelines do not forward it.

@@ -245,7 +245,7 @@ class Modality(ABC):
 
 
 class TrainedModality(BaseEmbedder, Modality):
-    """Base of every embedder that trains its encoder without labels.
+    """Base of every embedder that trains its encoder.
 
     A concrete one has the hook `_objective`; its ``fit`` checks the rows by `inputs` and calls `_learn`.
     """

@@ -1,4 +1,4 @@
-"""Images as a modality: how pixels come in, what an image embedder is, and one that is not trained."""
+"""Images as a modality: how pixels come in, and what an image embedder is."""
 
 import copy
 import warnings

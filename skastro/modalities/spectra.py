@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standar
 __all__ = ["FluxView", "SpectrumModality", "SpectrumView"]
 
 CHUNK = 4096  # spectra standardized in one go
-STRUCK = 0.9  # share of the variance that no line on a grid fit for it leaves to one pixel
+STRUCK = 0.9  # share of a spectrum's variance in one pixel; a line that the grid resolves has less
 # Limits of flux that is not standardized beforehand: below, no spectrum of a survey is; above, squares overflow.
 FAINT, BRIGHT = 1e-3, 1e15
 
@@ -312,7 +312,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         pixel_weights(flux, ivar)
         return flux, ivar
 
-    def _learn_levels(self, flux: np.ndarray, ivar: np.ndarray | None) -> Self:
+    def _learn_levels(self, flux: np.ndarray, ivar: np.ndarray | None) -> None:
         """Learn what scale is too small to divide by, and how far the levels of spectra spread."""
         weights = pixel_weights(flux, ivar)
         mean, std = spectrum_levels(flux, weights)
@@ -335,17 +335,16 @@ class SpectrumModality(BaseEmbedder, Modality):
         for name in ("level_", "level_range_"):
             self.__dict__.pop(name, None)  # of an earlier fit of another encoder
         if not self._raw:
-            return self._learn_range(mean, std)
-        if 0 < std.max() < FAINT:
+            self._learn_range(mean, std)
+        elif 0 < std.max() < FAINT:
             warnings.warn(
                 f"The scale of all {len(flux)} spectra is below {std.max():.0e}, and SpecFormer divides by 0.2 at "
                 "least: it takes flux in 1e-17 erg/s/cm²/Å.",
                 UserWarning,
                 stacklevel=5,
             )
-        return self
 
-    def _learn_range(self, mean: np.ndarray, std: np.ndarray) -> Self:
+    def _learn_range(self, mean: np.ndarray, std: np.ndarray) -> None:
         """Learn how far the levels of spectra spread, and which are usual."""
         levels = np.column_stack(as_level(mean, self._scale(std)))
         center = np.median(levels, axis=0)
@@ -358,7 +357,6 @@ class SpectrumModality(BaseEmbedder, Modality):
         self.level_range_ = np.stack([center, limit, reach[~far].max(axis=0)])
         spread = usual.std(axis=0)
         self.level_ = np.stack([usual.mean(axis=0), np.where(spread > 1e-6, spread, 1.0)])
-        return self
 
     def _levels(self, flux: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean, std = spectrum_levels(flux, weights)

@@ -6,11 +6,10 @@ from typing import Any, Self
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.stats import binom
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 
 from skastro.metrics import sbc_ranks, tarp
 from skastro.metrics.checks import as_numbers
+from skastro.metrics.scorers import final_predictor
 from skastro.plotting.style import COLORS, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
@@ -549,16 +548,10 @@ class CornerDisplay:
 
 def _sample(estimator: Any, X: Any, n_samples: int, random_state: Any) -> np.ndarray:
     """Draw from an estimator that is alone, frozen, at the end of a pipeline, or fitted by a search."""
-    if isinstance(estimator, FrozenEstimator):
-        return _sample(estimator.estimator, X, n_samples, random_state)
-    if hasattr(estimator, "best_estimator_"):
-        return _sample(estimator.best_estimator_, X, n_samples, random_state)
-    if isinstance(estimator, Pipeline):
-        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        return _sample(estimator[-1], X, n_samples, random_state)
-    if not hasattr(estimator, "sample"):
-        raise TypeError(f"{type(estimator).__name__} has no posterior to draw from; FlowPosterior has.")
-    return estimator.sample(X, n_samples, random_state=random_state)
+    predictor, X = final_predictor(estimator, X)
+    if not hasattr(predictor, "sample"):
+        raise TypeError(f"{type(predictor).__name__} has no posterior to draw from; FlowPosterior has.")
+    return predictor.sample(X, n_samples, random_state=random_state)
 
 
 def _band(n: int, share: np.ndarray) -> np.ndarray:

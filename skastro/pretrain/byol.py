@@ -140,9 +140,11 @@ class BYOLEmbedder(ImageEmbedder):
 
     References
     ----------
-    Grill et al. (2020), "Bootstrap your own latent"; Slijepcevic et al. (2023), "Radio Galaxy Zoo: towards building
-    the first multipurpose foundation model for radio astronomy with self-supervised learning"; Walmsley et al.
-    (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
+    Grill et al. (2020), "Bootstrap your own latent", `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_;
+    Slijepcevic et al. (2023), "Radio Galaxy Zoo: towards building the first multipurpose foundation model for radio
+    astronomy with self-supervised learning", `arXiv:2305.16127 <https://arxiv.org/abs/2305.16127>`_; Walmsley et al.
+    (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
+    <https://arxiv.org/abs/2206.11927>`_.
 
     Examples
     --------

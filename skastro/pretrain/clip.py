@@ -352,7 +352,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             trained, watched = aligned, aligned[:0]
             if self.early_stopping:
                 trained, watched = hold_out(aligned, self.validation_fraction, seed, fewest=2)
-                if shared(masks[watched]).max() < 2:
+                if count_shared(masks[watched]).max() < 2:
                     raise ValueError(
                         f"validation_fraction={self.validation_fraction} watches {len(watched)} objects, of which no "
                         "two have the same two modalities: watch more."
@@ -484,7 +484,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
             tower, more, about = build_tower(side, X, metadata, rows, *run)
             made_of |= {f"{name} ({place})": value for name, value in about.items()}
-            towers.append(tower.rename(f"{place}."))
+            towers.append(tower.set_prefix(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}
         if not masks[both].all():
             arrays["present"] = masks.astype(np.float32)
@@ -508,10 +508,8 @@ def as_modalities(X: Any, y: Any, count: int) -> list[tuple[str, Any]]:
     elif not isinstance(y, list | tuple) or len(y) != count - 1:
         raise ValueError(f"y must be a list of {count - 1} modalities, for second= and others=.")
     else:
-        parts = [("X", as_rows(X, "X", RAGGED))]
-        parts += [
-            (name, as_columns(part, name)) for name, part in zip(map("y[{}]".format, range(count)), y, strict=False)
-        ]
+        others = [(f"y[{place}]", part) for place, part in enumerate(y)]
+        parts = [("X", as_rows(X, "X", RAGGED)), *((name, as_columns(part, name)) for name, part in others)]
     check_consistent_length(*(rows for _, rows in parts))
     return parts
 
@@ -523,11 +521,11 @@ def as_columns(y: Any, name: str) -> Any:
 
 
 def embedder_of(recipe: Any) -> Any:
-    """Look through what freezes an embedder."""
+    """Return the embedder inside a FrozenEstimator, or the embedder itself."""
     return recipe.estimator if isinstance(recipe, FrozenEstimator) else recipe
 
 
-def shared(masks: np.ndarray) -> np.ndarray:
+def count_shared(masks: np.ndarray) -> np.ndarray:
     """Count the objects that two modalities share, each with each other."""
     together = masks.T.astype(int) @ masks
     np.fill_diagonal(together, 0)
@@ -536,7 +534,7 @@ def shared(masks: np.ndarray) -> np.ndarray:
 
 def check_pairs(masks: np.ndarray, name: str) -> None:
     """Refuse modalities that no two objects share with another."""
-    together = shared(masks)
+    together = count_shared(masks)
     if (together.max(axis=0) < 2).any():
         count = int(np.count_nonzero(masks.sum(axis=1) > 1)) if masks.shape[1] == 2 else int(together.max(axis=0).min())
         kind = "both modalities" if masks.shape[1] == 2 else "one of the modalities and another"
@@ -555,7 +553,7 @@ def route_ivar(modalities: Sequence[Any], ivar: Any) -> list[dict[str, Any]]:
 
 
 def untrained(recipe: Any) -> Any:
-    """Copy an embedder that would train, without its training: it still refuses what it cannot use."""
+    """Copy an embedder without its training, to check the data first: it refuses what it cannot use."""
     if isinstance(recipe, FrozenEstimator) or not recipe.get_params().get("max_epochs"):
         return recipe
     sketch = clone(recipe).set_params(max_epochs=0)

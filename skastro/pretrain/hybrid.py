@@ -137,7 +137,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
     References
     ----------
     Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927
-    <https://arxiv.org/abs/2206.11927>`_, equation 3 and its code; Grill et al. (2020), "Bootstrap your own latent".
+    <https://arxiv.org/abs/2206.11927>`_, equation 3 and its code; Grill et al. (2020), "Bootstrap your own latent",
+    `arXiv:2006.07733 <https://arxiv.org/abs/2006.07733>`_.
 
     Examples
     --------

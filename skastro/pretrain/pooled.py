@@ -354,7 +354,7 @@ class PooledEmbedder(BaseEmbedder):
         """
         modality = as_modality(self.embedder.estimator)
         network, views = Tokens(modality.encoder_), [modality.view()]
-        for chosen, ((tokens, mask),) in inference(network, views, arrays, rows, modality.check_values):
+        for chosen, ((tokens, mask),) in inference(network, views, arrays, rows=rows, check=modality.check_values):
             yield chosen, tokens, mask
 
     def _read(self, source: str | os.PathLike[str]) -> tuple[PublishedPool, Weights]:
@@ -371,7 +371,9 @@ class PooledEmbedder(BaseEmbedder):
         """Run tokens and pool over the rows that are present."""
         modality = as_modality(self.embedder.estimator)
         network = kind(Tokens(modality.encoder_), self.head_)
-        return inference.mean(network, [modality.view()], arrays, modality.check_values, np.flatnonzero(mask))
+        return inference.mean(
+            network, [modality.view()], arrays, rows=np.flatnonzero(mask), check=modality.check_values
+        )
 
     def build_head(self) -> nn.Module:
         """Make the pool with fresh weights.

@@ -80,7 +80,8 @@ class SimCLREmbedder(ImageEmbedder):
 
     References
     ----------
-    Chen, Kornblith et al. (2020), "A Simple Framework for Contrastive Learning of Visual Representations".
+    Chen, Kornblith et al. (2020), "A Simple Framework for Contrastive Learning of Visual Representations",
+    `arXiv:2002.05709 <https://arxiv.org/abs/2002.05709>`_.
 
     Examples
     --------

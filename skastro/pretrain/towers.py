@@ -43,8 +43,8 @@ class Tower(nn.Module):
         self.frozen = frozen
         self.prefix = ""
 
-    def rename(self, prefix: str) -> Self:
-        """Set what stands before the names of the arrays that the tower takes of a batch.
+    def set_prefix(self, prefix: str) -> Self:
+        """Set the prefix of the names of the arrays that the tower reads of a batch.
 
         Parameters
         ----------

@@ -171,7 +171,8 @@ class VoteEmbedder(ImageEmbedder):
 
     References
     ----------
-    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning".
+    Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning",
+    `arXiv:2206.11927 <https://arxiv.org/abs/2206.11927>`_.
 
     Examples
     --------

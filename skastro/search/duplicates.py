@@ -130,8 +130,8 @@ def group_duplicates(pairs: pd.DataFrame, n: int) -> np.ndarray:
     Parameters
     ----------
     pairs : DataFrame
-        With columns ``first`` and ``second``, as `find_duplicates` returns them. What is the same as the same is the
-        same.
+        With columns ``first`` and ``second``, as `find_duplicates` returns them. Duplicates of
+        a duplicate are duplicates.
     n : int
         Number of rows.
 
@@ -218,7 +218,7 @@ def _overlays(
 
 
 def _stand_out(pairs: np.ndarray, correlations: np.ndarray, limit: float) -> np.ndarray:
-    """Tell which pairs miss the limit, and correlate by far better than either image does with any other that does."""
+    """Tell which pairs below the limit correlate better, by `MARGIN`, than all other such pairs of either image."""
     ends, values = pairs.T.ravel(), np.tile(np.where(correlations < limit, correlations, -1.0), 2)
     best = np.full(pairs.max(initial=0) + 1, limit - MARGIN)
     np.maximum.at(best, ends, values)

@@ -1,6 +1,7 @@
 """Exact nearest neighbors by torch, part by part: no more of the rows is in memory than a part of them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,11 @@ import torch
 from sklearn.preprocessing import normalize
 from torch import Tensor
 
-__all__ = ["nearest", "parts", "pick", "refine", "working_type"]
+__all__ = ["MEASURES", "ExactSearch", "nearest", "parts", "pick", "refine", "working_type"]
 
 SPARE = 8  # candidates beyond those asked for, lest the rounding of a matrix product choose
 FOLD = 32  # rows of which first only the best is looked at
-ROUNDING = 4 * np.finfo(np.float32).eps  # of a squared distance by a product, in sizes of the vectors squared
+ROUNDING = 4 * np.finfo(np.float32).eps  # of a squared distance from a matrix product, beside the squared norms
 QUERY_BYTES = 1 << 26
 SIMILARITIES = 1 << 22  # held at once
 
@@ -139,45 +140,103 @@ def nearest(
     """
     device = torch.device("cpu") if device is None else device
     center = np.zeros(queries.shape[1]) if center is None else center
+    search = ExactSearch(rows, metric, center, part, device)
     step = max(1, QUERY_BYTES // (queries.shape[1] * 8))
-    found = []
-    for few in parts(len(queries), step):
-        mine = None if own is None else own[few]
-        found.append(_nearest(rows, queries[few], k, metric, center, mine, part, device))
+    found = [search.nearest(queries[few], k, None if own is None else own[few]) for few in parts(len(queries), step)]
     distances, numbers = zip(*found, strict=True)
     return np.concatenate(distances), np.concatenate(numbers)
 
 
-def _nearest(
-    rows: Any,
-    queries: np.ndarray,
-    k: int,
-    metric: str,
-    center: np.ndarray,
-    own: np.ndarray | None,
-    part: int,
-    device: torch.device,
-) -> tuple[np.ndarray, np.ndarray]:
-    kind = working_type(np.result_type(rows.dtype, queries.dtype))
-    kind = np.dtype(np.float32) if device.type == "mps" else kind  # which has no double precision
-    candidates = _candidates(rows, queries, k + SPARE, metric, center, own, part, device, kind)
-    distances, numbers = refine(rows, queries, candidates, candidates.shape[1], metric)
-    if kind == np.float32 and candidates.shape[1] == k + SPARE:  # else all rows were candidates
-        unsure = np.flatnonzero(_unsure(queries, distances, k, metric, center))
-        if len(unsure):
-            some, mine = queries[unsure], None if own is None else own[unsure]
-            again = _candidates(rows, some, k + SPARE, metric, center, mine, part, torch.device("cpu"), np.dtype(float))
-            distances[unsure, :k], numbers[unsure, :k] = refine(rows, some, again, k, metric)
-    return distances[:, :k], numbers[:, :k]
+@dataclass(frozen=True)
+class ExactSearch:
+    """What is searched, and how: as in `nearest`, for as many queries as fit into memory.
 
+    Parameters
+    ----------
+    rows : ndarray, memory map or Source of shape (n, d)
+        What is searched.
+    metric : {"cosine", "euclidean"}
+        Distance.
+    center : ndarray of shape (d,)
+        Point about which rows are compared.
+    part : int
+        Rows that are compared at a time.
+    device : torch.device
+        Where.
+    """
 
-def _unsure(queries: np.ndarray, distances: np.ndarray, k: int, metric: str, center: np.ndarray) -> np.ndarray:
-    """Tell where rounding may have kept a nearer row from the candidates, which are ordered by their distances."""
-    queries = queries.astype(np.float64)  # of half precision, squares may be beyond it
-    queries = normalize(queries) if metric == "cosine" else queries
-    squares = 2 * distances if metric == "cosine" else distances**2
-    size = 2 * np.linalg.norm(queries - center, axis=1) + np.sqrt(squares[:, -1])
-    return squares[:, -1] - squares[:, k - 1] <= ROUNDING * size**2
+    rows: Any
+    metric: str
+    center: np.ndarray
+    part: int
+    device: torch.device
+
+    def nearest(self, queries: np.ndarray, k: int, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Find the k nearest rows of each query.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (m, d)
+            What is looked for.
+        k : int
+            Neighbors of each.
+        own : ndarray of shape (m,), int, default=None
+            Row that each query is itself.
+
+        Returns
+        -------
+        distances : ndarray of shape (m, k), float64
+        numbers : ndarray of shape (m, k), int64
+        """
+        dtype = working_type(np.result_type(self.rows.dtype, queries.dtype))
+        dtype = np.dtype(np.float32) if self.device.type == "mps" else dtype  # which has no double precision
+        candidates = self._candidates(queries, k + SPARE, own, dtype, self.device)
+        distances, numbers = refine(self.rows, queries, candidates, candidates.shape[1], self.metric)
+        if dtype == np.float32 and candidates.shape[1] == k + SPARE:  # else all rows were candidates
+            unsure = np.flatnonzero(self._unsure(queries, distances, k))
+            if len(unsure):
+                some, mine = queries[unsure], None if own is None else own[unsure]
+                again = self._candidates(some, k + SPARE, mine, np.dtype(np.float64), torch.device("cpu"))
+                distances[unsure, :k], numbers[unsure, :k] = refine(self.rows, some, again, k, self.metric)
+        return distances[:, :k], numbers[:, :k]
+
+    def _unsure(self, queries: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
+        """Tell where rounding may have kept a nearer row from the candidates, which are ordered by their distances."""
+        queries = queries.astype(np.float64)  # of half precision, squares may be beyond it
+        queries = normalize(queries) if self.metric == "cosine" else queries
+        squares = 2 * distances if self.metric == "cosine" else distances**2
+        size = 2 * np.linalg.norm(queries - self.center, axis=1) + np.sqrt(squares[:, -1])
+        return squares[:, -1] - squares[:, k - 1] <= ROUNDING * size**2
+
+    def _candidates(
+        self, queries: np.ndarray, k: int, own: np.ndarray | None, dtype: np.dtype, device: torch.device
+    ) -> np.ndarray:
+        """Find rows that may be the nearest by a matrix product; -1 is none."""
+        shift = torch.from_numpy(self.center.astype(dtype)).to(device)
+        sought = 2 * self._prepare(queries, dtype, shift)[0]
+        mine = None if own is None else torch.from_numpy(own).to(device)
+        few, k = max(1, SIMILARITIES // self.part), min(k, len(self.rows))
+        best: list[tuple[Tensor, Tensor] | None] = [None] * -(-len(queries) // few)
+        for span in parts(len(self.rows), self.part):
+            compared, squares = self._prepare(self.rows[span], dtype, shift)
+            for number, some in enumerate(parts(len(queries), few)):
+                similarity = torch.addmm(squares, sought[some], compared.T, beta=-1)
+                if mine is not None:
+                    _forget(similarity, mine[some] - span.start)
+                values, columns = largest(similarity, k)
+                best[number] = _merge(best[number], values, columns + span.start, k)
+        numbers = torch.cat([torch.where(values.isneginf(), -1, numbers) for values, numbers in filter(None, best)])
+        return numbers.cpu().numpy()
+
+    def _prepare(self, given: Any, dtype: np.dtype, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows about the center, and their squares; for the cosine of length 1, or at a right angle to all."""
+        rows = torch.from_numpy(np.array(given, dtype=dtype)).to(shift.device)
+        if self.metric == "euclidean":
+            rows.sub_(shift)
+            return rows, rows.square().sum(1)
+        lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        rows.div_(torch.where(lengths > 0, lengths, 1)).sub_(shift)
+        return rows, rows.square().sum(1).add_(lengths.squeeze(1) == 0)
 
 
 def refine(
@@ -233,45 +292,6 @@ def _cosine(queries: np.ndarray, near: np.ndarray) -> np.ndarray:
 
 
 MEASURES = {"cosine": _cosine, "euclidean": _euclidean}
-
-
-def _candidates(
-    rows: Any,
-    queries: np.ndarray,
-    k: int,
-    metric: str,
-    center: np.ndarray,
-    own: np.ndarray | None,
-    part: int,
-    device: torch.device,
-    kind: np.dtype,
-) -> np.ndarray:
-    shift = torch.from_numpy(center.astype(kind)).to(device)
-    sought = 2 * _prepare(queries, kind, shift, metric, device)[0]
-    mine = None if own is None else torch.from_numpy(own).to(device)
-    few, k = max(1, SIMILARITIES // part), min(k, len(rows))
-    best: list[tuple[Tensor, Tensor] | None] = [None] * -(-len(queries) // few)
-    for span in parts(len(rows), part):
-        compared, squares = _prepare(rows[span], kind, shift, metric, device)
-        for number, some in enumerate(parts(len(queries), few)):
-            similarity = torch.addmm(squares, sought[some], compared.T, beta=-1)
-            if mine is not None:
-                _forget(similarity, mine[some] - span.start)
-            values, columns = largest(similarity, k)
-            best[number] = _merge(best[number], values, columns + span.start, k)
-    numbers = torch.cat([torch.where(values.isneginf(), -1, numbers) for values, numbers in filter(None, best)])
-    return numbers.cpu().numpy()
-
-
-def _prepare(given: Any, kind: np.dtype, shift: Tensor, metric: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return rows about a point, and their squares; for the cosine all have length 1 first, or are at a right angle."""
-    rows = torch.from_numpy(np.array(given, dtype=kind)).to(device)
-    if metric == "euclidean":
-        rows.sub_(shift)
-        return rows, rows.square().sum(1)
-    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    rows.div_(torch.where(lengths > 0, lengths, 1)).sub_(shift)
-    return rows, rows.square().sum(1).add_(lengths.squeeze(1) == 0)
 
 
 def _forget(similarity: Tensor, places: Tensor) -> None:

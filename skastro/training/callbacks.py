@@ -187,7 +187,7 @@ class NotBegun(KeyboardInterrupt):
 
 
 def stopping(callback: Any) -> Any:
-    """Let a callback of the user's end the training, which skorch's own do by an interrupt.
+    """Let a callback of skorch's stop the training: the KeyboardInterrupt that it raises becomes `StopTraining`.
 
     Parameters
     ----------

@@ -518,7 +518,7 @@ class Checkpoint(Callback):
             self._obey()
 
     def _obey(self) -> None:
-        """Do what the signal does without checkpoints, but leave the fit first where that ends the process."""
+        """Call the signal's former handler; in the place of the default one raise SystemExit, so that the fit ends."""
         number, self.asked = self.asked, None
         handler = self.former[number]  # type: ignore[index]
         if handler is signal.SIG_DFL:

@@ -40,7 +40,7 @@ class Training(BaseEstimator):
         Final learning rate of the cosine, as a fraction of the peak.
     ema : float or "auto", default="auto"
         Rate :math:`m` of the target network, :math:`\xi \leftarrow m\xi + (1-m)\theta`, at the start. ``"auto"``
-        depends on the method: 0.97 for BYOL, otherwise 0.99.
+        depends on the method: 0.97 for BYOL and its hybrid, otherwise 0.99.
     ema_schedule : {"cosine", "constant"}, default="cosine"
         ``"cosine"`` raises the rate to 1: :math:`m_t = 1 - (1-m)(\cos(\pi t/T) + 1)/2`.
     clip : float, default=None

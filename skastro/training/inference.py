@@ -11,7 +11,7 @@ from sklearn.utils import gen_batches
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skastro.pixels import Pixels
+from skastro.pixels import report
 from skastro.training.batches import as_batch, read_ahead, reading_order, source_of
 from skastro.training.process import bfloat16, own_state
 
@@ -65,6 +65,7 @@ class Inference:
         network: nn.Module,
         views: Sequence[nn.Module],
         arrays: Mapping[str, np.ndarray],
+        *,
         rows: np.ndarray | None = None,
         check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
     ) -> Iterator[tuple[np.ndarray, list[Any]]]:
@@ -100,9 +101,7 @@ class Inference:
                 batch = as_batch(few, slice(None), self.device)
                 outputs = [network(*view(**batch)) for view in views]
             yield chosen, outputs
-        for array in arrays.values():
-            if isinstance(array, Pixels):
-                array.report()
+        report(arrays)
 
     def _read(
         self, arrays: Mapping[str, np.ndarray], batches: list[np.ndarray]
@@ -153,8 +152,9 @@ class Inference:
         network: nn.Module,
         views: Sequence[nn.Module],
         arrays: Mapping[str, np.ndarray],
-        check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
+        *,
         rows: np.ndarray | None = None,
+        check: Callable[[dict[str, np.ndarray], np.ndarray], None] | None = None,
     ) -> np.ndarray:
         """Average a network's outputs over the views of each row.
 
@@ -166,10 +166,10 @@ class Inference:
             Views of which the outputs are averaged.
         arrays : mapping of str to ndarray
             Arrays of equal length.
-        check : callable, default=None
-            Receives each batch as arrays, and the numbers of its rows.
         rows : ndarray of int, default=None
             Rows to look at; None is all.
+        check : callable, default=None
+            Receives each batch as arrays, and the numbers of its rows.
 
         Returns
         -------
@@ -178,7 +178,7 @@ class Inference:
         rows = np.arange(len(next(iter(arrays.values())))) if rows is None else rows
         order = reading_order(arrays, rows)
         means, done = np.empty(0), 0
-        for chosen, outputs in self(network, views, arrays, rows[order], check):
+        for chosen, outputs in self(network, views, arrays, rows=rows[order], check=check):
             outputs = [output.float() for output in outputs]
             mean = (sum(outputs) / len(outputs)).cpu().numpy()
             if not done:

@@ -1,4 +1,4 @@
-"""What torch and the machine share among all that runs in a process or beside it, made ours while we compute."""
+"""State that all in a process share, such as torch's generators and threads, set apart while skastro computes."""
 
 import os
 import threading
@@ -55,7 +55,7 @@ class Randomness:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let whatever draws from torch's global generators draw from these inside a block; threads take turns.
+        """Put these generators in the place of torch's global ones inside a block; other threads wait.
 
         In a step that ranks share, each draws by itself what a network draws, such as dropout.
 

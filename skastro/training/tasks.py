@@ -21,7 +21,7 @@ class CallbackSupport(CallbackSupportMixin):
 
 @contextmanager
 def tell_fit(estimator: BaseEstimator) -> Iterator[None]:
-    """Tell callbacks of the fit inside a block, and let them go however it ends.
+    """Report the fit inside a block to scikit-learn's callbacks, and detach them however it ends.
 
     What tasks it has is told when it is known: by `tell_trainings`, else by the only training.
 

@@ -200,7 +200,7 @@ class VoteSchema(BaseEstimator):
         try:
             self._parents()
         except CycleError as error:
-            raise ValueError(f"Questions wait for each other: {' → '.join(error.args[1])}.") from None
+            raise ValueError(f"Questions depend on each other in a circle: {' → '.join(error.args[1])}.") from None
 
     def validate(self, votes: Any, n: int | None = None) -> np.ndarray:
         """Convert a table of votes to an array of counts, and check it.

@@ -199,7 +199,7 @@ def test_bands_last_are_moved(tmp_path, shape):
     expected = np.moveaxis(cube.reshape(shape[-3:]), -1, 0)
     for bands_axis in (None, -1):
         np.testing.assert_array_equal(load_images(tmp_path, bands_axis=bands_axis).images[0], expected)
-    np.testing.assert_array_equal(load_images(tmp_path, bands_axis=0).images[0], cube.reshape(shape[-3:]))
+    np.testing.assert_array_equal(load_images(tmp_path, bands_axis=1).images[0], cube.reshape(shape[-3:]))
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 48), (64, 8, 8), (8, 8, 8), (64, 48, 11), (1, 64, 3)])
@@ -215,9 +215,9 @@ def test_other_cubes_have_bands_first(tmp_path, shape):
 @pytest.mark.parametrize("shape", [(3, 64, 3), (4, 64, 3), (3, 64, 4)])
 def test_bands_at_both_ends_are_refused(tmp_path, shape):
     fits.writeto(tmp_path / "a.fits", np.zeros(shape, np.float32))
-    with pytest.raises(ValueError, match=r"a\.fits has shape \(., 64, .\), bands first or last: say bands_axis=0 or"):
+    with pytest.raises(ValueError, match=r"a\.fits has shape \(., 64, .\), bands first or last: say bands_axis=1 or"):
         load_images(tmp_path)
-    assert load_images(tmp_path, bands_axis=0).images.shape == (1, *shape)
+    assert load_images(tmp_path, bands_axis=1).images.shape == (1, *shape)
     assert load_images(tmp_path, bands_axis=-1).images.shape == (1, shape[2], *shape[:2])
 
 

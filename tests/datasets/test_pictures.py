@@ -111,7 +111,7 @@ def test_tiff_array_with_bands_last_is_moved_or_told(tmp_path):
     cube = _noise((30, 20, 5), np.float32)
     imwrite(tmp_path / "a.tif", cube, photometric="minisblack")
     np.testing.assert_array_equal(load_images(tmp_path).images[0], np.moveaxis(cube, -1, 0))
-    np.testing.assert_array_equal(load_images(tmp_path, bands_axis=0).images[0], cube)
+    np.testing.assert_array_equal(load_images(tmp_path, bands_axis=1).images[0], cube)
     imwrite(tmp_path / "a.tif", cube[:5], photometric="minisblack")
     with pytest.raises(ValueError, match=r"a\.tif has shape \(5, 20, 5\), bands first or last: say bands_axis="):
         load_images(tmp_path)

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 import skastro
 from skastro.datasets import open_spectra
-from skastro.search import LookAlikes, exact, sky_separation
-from skastro.search.exact import FOLD, largest, nearest
+from skastro.search import LookAlikes, sky_separation
+from skastro.search.exact import FOLD, ExactSearch, largest, nearest
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3000, 12)) + 5
@@ -69,8 +69,8 @@ def test_within_a_tight_group_single_precision_is_not_enough(metric, spread):
 
 
 def test_only_what_rounding_may_have_hidden_is_searched_again(monkeypatch):
-    kinds, candidates = [], exact._candidates
-    monkeypatch.setattr(exact, "_candidates", lambda *args: kinds.append(args[-1]) or candidates(*args))
+    kinds, candidates = [], ExactSearch._candidates
+    monkeypatch.setattr(ExactSearch, "_candidates", lambda *args: kinds.append(args[4]) or candidates(*args))
     fitted(X.astype("f4")).kneighbors(X[:100].astype("f4"))
     assert kinds == [np.float32]
 

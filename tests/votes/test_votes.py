@@ -271,8 +271,8 @@ def test_a_malformed_schema_can_still_be_looked_at(malformed):
         ({"a": ["x", "y"], "b": ["x", "y"]}, {"b": ["ab", "cd"]}, "depends on 'ab', which is not a question"),
         ({"a": ["x", "y"], "b": ["x", "y"]}, {"b": ("c", "x")}, "Question 'b' depends on 'c', which is not a question"),
         ({"a": ["x", "y"], "b": ["x", "y"]}, {"b": ("a", "z")}, "depends on 'z', which is not an answer to 'a'"),
-        ({"a": ["x", "y"]}, {"a": ("a", "x")}, "Questions wait for each other: a → a"),
-        ({"a": ["x", "y"], "b": ["x", "y"]}, {"a": ("b", "x"), "b": ("a", "x")}, "wait for each other: . → . → ."),
+        ({"a": ["x", "y"]}, {"a": ("a", "x")}, "depend on each other in a circle: a → a"),
+        ({"a": ["x", "y"], "b": ["x", "y"]}, {"a": ("b", "x"), "b": ("a", "x")}, "in a circle: . → . → ."),
     ],
 )
 def test_a_malformed_schema_is_refused_by_everything_that_computes(questions, dependencies, sentence):
