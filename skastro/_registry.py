@@ -60,9 +60,9 @@ FURTHER = {
 
 # Functions that `skastro` itself offers.
 FUNCTIONS = {
+    "skastro.cards": "model_card push_to_hub",
     "skastro.embedding": "embed",
     "skastro.explorer": "explore",
-    "skastro.hub": "model_card push_to_hub",
     "skastro.model_selection.ablation": "augmentation_ablation",
     "skastro.model_selection.sweeps": "label_sweep",
     "skastro.papers": "published",

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: fetch a file, upload a fitted model with its card.
+"""The Hugging Face hub: names of repositories, and their files.
 
 The hub is asked only when one of these functions is called, and `huggingface_hub` is imported only then. What the local
 cache holds is not asked for again. Without a connection there is one sentence at once, not a minute of new attempts.
@@ -6,32 +6,22 @@ cache holds is not asked for again. Without a connection there is one sentence a
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from numbers import Real
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event, Thread
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import numpy as np
-from sklearn import config_context
-from sklearn.base import BaseEstimator
+from skastro._facts import on_one_line
 
-from skastro import __version__
-from skastro._facts import in_words, on_one_line
-from skastro.persistence import foreign_classes, parts, save
-
-__all__ = ["fetch", "hub_name", "model_card", "push_to_hub"]
+__all__ = ["fetch", "hub_name"]
 
 PREFIX = "hf-hub:"
 MODEL = "model.skastro"  # the file that a repository's name alone stands for
 PATIENCE = 3.0  # seconds for a first connection
 HTTP = {"httpx", "httpx2", "requests"}  # the libraries that huggingface_hub has spoken through
-TAGS = ["astronomy", "self-supervised-learning", "scikit-learn"]
 
 
 def hub_name(name: str | os.PathLike[str]) -> tuple[str, str | None] | None:
@@ -101,220 +91,53 @@ def fetch(repo_id: str, filename: str, *, revision: str | None = None) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.utils import LocalEntryNotFoundError
 
-    _check_name(repo_id)
+    check_name(repo_id)
     get = partial(hf_hub_download, repo_id, filename, revision=revision, endpoint=constants.ENDPOINT)
     with suppress(LocalEntryNotFoundError):
         return Path(get(local_files_only=True))
     at = f" at revision {revision}" if revision else ""
-    with _asking(repo_id, f"download {filename} of {repo_id}{at}", "connect once, or give a local file"):
+    with asking(repo_id, f"download {filename} of {repo_id}{at}", "connect once, or give a local file"):
         return Path(get())
 
 
-def push_to_hub(
-    estimator: BaseEstimator,
-    repo_id: str,
-    *,
-    filename: str = MODEL,
-    license: str | None = None,  # noqa: A002 the hub's word
-    citation: str | None = None,
-    scores: Mapping[str, float] | None = None,
-    private: bool = False,
-    token: str | bool | None = None,
-    message: str = "Upload a model of skastro",
-    trusted: Sequence[str] = (),
-) -> str:
-    """Upload a fitted model and its card to a Hugging Face repository, in one commit.
-
-    The repository is created if it is not there. Its ``README.md`` is replaced by the card. If the model cannot be
-    saved, the hub is not asked at all. Who has loaded an earlier state of the main branch goes on loading that from the
-    local cache, as `fetch` has it: give them the revision.
+def local_path(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the model of a Hugging Face repository as a local file, fetched if need be; a path as it is.
 
     Parameters
     ----------
-    estimator : estimator
-        What `skastro.save` can keep.
-    repo_id : str
-        Name of the repository, ``"owner/name"``.
-    filename : str, default="model.skastro"
-        Name of the file in the repository. ``skastro.load("hf-hub:owner/name")`` reads the default one.
-    license : str, default=None
-        License of the model, by the hub's identifier, such as ``"cc-by-4.0"``. For the card, as the next two are.
-    citation : str, default=None
-        What to cite, in words or as BibTeX.
-    scores : mapping of str to float, default=None
-        Results to report by name, such as ``{"balanced accuracy, 5 folds": 0.91}``.
-    private : bool, default=False
-        Whether a repository that is created is private. One that is there stays as it is.
-    token : str or bool, default=None
-        Access token with the right to write; None takes that of `huggingface_hub.login`.
-    message : str, default="Upload a model of skastro"
-        First line of the commit.
-    trusted : sequence of str, default=()
-        Full names of other estimator classes that the model may hold, as `skastro.save` takes them.
+    name : str or path-like
+        ``"hf-hub:owner/name"``, with ``"@revision"`` behind it if need be, or a local file.
 
     Returns
     -------
-    str
-        Address of the commit. Its last part is the revision, for ``"hf-hub:owner/name@revision"``.
-
-    Raises
-    ------
-    ConnectionError
-        If the hub cannot be reached, or ``HF_HUB_OFFLINE`` is set.
-    PermissionError
-        If you are not logged in, or have no right to write there.
-    TypeError
-        If the model holds what `skastro.save` cannot keep, or a score is not a number.
-    ValueError
-        If `repo_id` or `filename` cannot be used, or the hub does not accept the card, as with an unknown license.
-
-    See Also
-    --------
-    model_card : Read the card before.
-    skastro.persistence.load : Load the model, by ``"hf-hub:owner/name"``.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi, constants
-
-    _check_name(repo_id, owned=True)
-    if not filename.endswith(".skastro"):
-        raise ValueError(f"filename= must end in .skastro, {filename!r} does not.")
-    with TemporaryDirectory() as folder:
-        file = Path(folder, MODEL)
-        save(estimator, file, trusted=trusted)
-        card = model_card(
-            estimator, repo_id=repo_id, filename=filename, license=license, citation=citation, scores=scores
-        )
-        files = [CommitOperationAdd(filename, file), CommitOperationAdd("README.md", card.encode())]
-        with _asking(repo_id, f"upload to {repo_id}", "connect, and push again"):
-            api = HfApi(endpoint=constants.ENDPOINT, token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            return str(api.create_commit(repo_id, files, commit_message=message).commit_url)
-
-
-def model_card(
-    estimator: BaseEstimator,
-    *,
-    repo_id: str | None = None,
-    filename: str = MODEL,
-    license: str | None = None,  # noqa: A002 the hub's word
-    citation: str | None = None,
-    scores: Mapping[str, float] | None = None,
-) -> str:
-    """Write the card of a model: what it is, what it has seen, how to load it.
-
-    It holds what the fitted model knows and what is given here, and nothing else.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted model, of any depth.
-    repo_id : str, default=None
-        Name of the repository it is for, ``"owner/name"``.
-    filename : str, default="model.skastro"
-        Name of its file.
-    license : str, default=None
-        License of the model, by the hub's identifier.
-    citation : str, default=None
-        What to cite, in words or as BibTeX.
-    scores : mapping of str to float, default=None
-        Results to report by name.
-
-    Returns
-    -------
-    str
-        Markdown, with the front matter in YAML that the hub reads.
-
-    Raises
-    ------
-    TypeError
-        If a score is not a number.
+    str or path-like
 
     Examples
     --------
-    >>> from sklearn.linear_model import Ridge
-    >>> from skastro.hub import model_card
-    >>> card = model_card(Ridge(alpha=3.0), repo_id="owner/colors", license="mit", scores={"R2": 0.875})
-    >>> print(card.partition(", saved by")[0])
-    ---
-    library_name: skastro
-    license: mit
-    tags:
-    - astronomy
-    - self-supervised-learning
-    - scikit-learn
-    ---
-    <BLANKLINE>
-    # colors
-    <BLANKLINE>
-    A `Ridge` for scikit-learn
-    >>> "- R2: 0.875" in card, 'skastro.load("hf-hub:owner/colors")' in card
-    (True, True)
+    >>> from skastro.hub import local_path
+    >>> local_path("galaxies.skastro")
+    'galaxies.skastro'
     """
-    from huggingface_hub import ModelCardData
-
-    kind = type(estimator).__name__
-    front = ModelCardData(library_name="skastro", license=license, tags=[*TAGS]).to_yaml()
-    sections = [
-        f"---\n{front}\n---",
-        f"# {repo_id.rpartition('/')[2] if repo_id else kind}",
-        f"A `{kind}` for scikit-learn, saved by skastro {__version__}.",
-        "## How to load it",
-        _code(_recipe(repo_id, filename, foreign_classes(estimator)), "python"),
-        "## What it is",
-        *_identity(estimator),
-        *_seen(estimator),
-    ]
-    if scores:
-        sections += ["## Scores", _listed({name: _number(name, value) for name, value in scores.items()})]
-    if citation:
-        sections += ["## How to cite it", _code(citation.strip()) if citation.lstrip().startswith("@") else citation]
-    return "\n\n".join(sections) + "\n"
+    if (repository := hub_name(name)) is None:
+        return name
+    return fetch(repository[0], MODEL, revision=repository[1])
 
 
-def _identity(estimator: BaseEstimator) -> list[str]:
-    """Tell classes and parameters, and what a head or a search has learned of itself."""
-    with config_context(print_changed_only=True):
-        told = [_code(estimator.__repr__(N_CHAR_MAX=10**9), "python")]  # by default it is cut
-    labels = getattr(estimator, "classes_", None)
-    learned = {
-        "Classes told apart": labels.tolist() if isinstance(labels, np.ndarray) and labels.ndim == 1 else None,
-        "Chosen by the search": getattr(estimator, "best_params_", None),
-    }
-    return told + ([_listed(learned)] if any(learned.values()) else [])
+def check_name(repo_id: str, *, owned: bool = False) -> None:
+    """Refuse what is not the name of a repository.
 
+    Parameters
+    ----------
+    repo_id : str
+        Name of a repository.
+    owned : bool, default=False
+        Whether it must have an owner.
 
-def _seen(estimator: BaseEstimator) -> list[str]:
-    """Tell what each part was trained on; parts that say the same are told once."""
-    fitted = [part for part in parts(estimator) if "provenance_" in getattr(part, "__dict__", {})]
-    told = [f"### {type(part).__name__}\n\n{_listed(in_words(part.provenance_))}" for part in fitted]
-    return ["## What it has seen", *dict.fromkeys(told)] if told else []
-
-
-def _recipe(repo_id: str | None, filename: str, foreign: Sequence[str]) -> str:
-    """Write the code that loads a model."""
-    trusted = f", trusted={list(foreign)}".replace("'", '"') if foreign else ""
-    if repo_id and filename != MODEL:
-        source = f'fetch("{repo_id}", "{filename}")'
-        return f"import skastro\nfrom skastro.hub import fetch\n\nmodel = skastro.load({source}{trusted})"
-    return f'import skastro\n\nmodel = skastro.load("{PREFIX + repo_id if repo_id else filename}"{trusted})'
-
-
-def _listed(facts: Mapping[str, Any]) -> str:
-    """List the facts that are known."""
-    return "\n".join(f"- {name}: {on_one_line(value)}" for name, value in facts.items() if value is not None)
-
-
-def _number(name: str, value: Any) -> str:
-    if not isinstance(value, Real):
-        raise TypeError(f"scores= maps names to numbers, not {name!r} to {value!r}.")
-    return f"{float(value):.6g}"
-
-
-def _code(text: str, language: str = "") -> str:
-    return f"```{language}\n{text}\n```"
-
-
-def _check_name(repo_id: str, *, owned: bool = False) -> None:
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     wrong = f"{repo_id!r} is not the name of a Hugging Face repository: give owner/name, of letters, digits, -, _ and ."
@@ -327,8 +150,23 @@ def _check_name(repo_id: str, *, owned: bool = False) -> None:
 
 
 @contextmanager
-def _asking(repo_id: str, task: str, advice: str) -> Iterator[None]:
-    """Ask the hub if it can be reached, and say in one sentence what fails."""
+def asking(repo_id: str, task: str, advice: str) -> Iterator[None]:
+    """Ask the hub, if it can be reached, and say in one sentence what fails.
+
+    Parameters
+    ----------
+    repo_id : str
+        Name of the repository.
+    task : str
+        What is to be done, for errors.
+    advice : str
+        What to do without a connection.
+
+    Raises
+    ------
+    ConnectionError, FileNotFoundError, PermissionError, ValueError
+        By what fails.
+    """
     from huggingface_hub import constants, utils
 
     if constants.HF_HUB_OFFLINE:

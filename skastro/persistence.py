@@ -36,6 +36,7 @@ from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequ
 
 from skastro import __version__, _registry
 from skastro._contents import ABOUT, Headers, check_built, check_nodes, items, nodes, read
+from skastro.hub import local_path
 
 __all__ = ["describe", "load", "save"]
 
@@ -431,11 +432,7 @@ def _owners_by_name(estimator: Any) -> Iterator[None]:
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a local file, or the model of a Hugging Face repository."""
-    from skastro.hub import MODEL, fetch, hub_name  # here, because it saves with this module
-
-    if (repository := hub_name(path)) is not None:
-        path = fetch(repository[0], MODEL, revision=repository[1])
-    return open(path, "rb")
+    return open(local_path(path), "rb")
 
 
 def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any], Headers]:

@@ -15,6 +15,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from skastro.datasets.disk.opened import absolute
+from skastro.hub import PREFIX, local_path
 from skastro.persistence import load, parts
 
 __all__ = [
@@ -145,15 +146,12 @@ def saved_model(path: Any, trusted: Collection[str] = ()) -> SavedModel:
             f"model must be a path, not a {type(path).__name__}: save it by skastro.save, so that each worker reads "
             "it once."
         )
-    place = str(path) if str(path).startswith("hf-hub:") else absolute(path)
+    place = str(path) if str(path).startswith(PREFIX) else absolute(path)
     return SavedModel(place, _digest(place), tuple(trusted))
 
 
 def _digest(path: str) -> str:
-    from skastro.hub import MODEL, fetch, hub_name
-
-    if (repository := hub_name(path)) is not None:
-        path = str(fetch(repository[0], MODEL, revision=repository[1]))
+    path = os.fspath(local_path(path))
     if not os.path.isfile(path):
         raise FileNotFoundError(f"There is no model {path}.")
     with open(path, "rb") as file:
@@ -287,7 +285,7 @@ def check_workers(model: SavedModel) -> None:
         return
     if lacking := [address for address, spec in client.run(find_spec, "skastro").items() if spec is None]:
         raise ModuleNotFoundError(f"{len(lacking)} workers lack skastro, the first is {lacking[0]}: install it there.")
-    if model.path.startswith("hf-hub:"):
+    if model.path.startswith(PREFIX):
         return
     if blind := [address for address, there in client.run(os.path.isfile, model.path).items() if not there]:
         raise FileNotFoundError(

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
+from skastro.hub import PREFIX, fetch
+
 __all__ = ["Weights", "license_of", "read_weights"]
 
 # In a folder and in a repository, in the order in which they are looked for.
@@ -43,7 +45,7 @@ class Weights:
     @property
     def name(self) -> str:
         """What a provenance calls the source: a local file without its folders."""
-        return self.source if self.source.startswith("hf-hub:") else os.path.basename(self.source)
+        return self.source if self.source.startswith(PREFIX) else os.path.basename(self.source)
 
 
 def read_weights(source: str | os.PathLike[str], network: str | None = None) -> Weights:
@@ -83,7 +85,7 @@ def read_weights(source: str | os.PathLike[str], network: str | None = None) -> 
     text = os.fspath(source)
     if text == "timm":
         text = timm_repository(network or "")
-    if text.startswith("hf-hub:"):
+    if text.startswith(PREFIX):
         file, config = fetch_weights(text)
     elif (folder := Path(text)).is_dir():
         file, config = in_folder(folder)
@@ -149,7 +151,7 @@ def timm_repository(network: str) -> str:
         raise FileNotFoundError(
             f"timm has no weights for {network!r} on the hub: choose another network or tag (timm.list_pretrained())."
         )
-    return f"hf-hub:{config.hf_hub_id}"
+    return f"{PREFIX}{config.hf_hub_id}"
 
 
 def fetch_weights(name: str) -> tuple[Path, Path | None]:
@@ -166,9 +168,7 @@ def fetch_weights(name: str) -> tuple[Path, Path | None]:
     config : Path or None
         ``config.json``; None if a file was named, or the repository has none.
     """
-    from skastro.hub import fetch  # only where the hub is meant
-
-    path, _, revision = name.removeprefix("hf-hub:").partition("@")
+    path, _, revision = name.removeprefix(PREFIX).partition("@")
     owner, _, rest = path.partition("/")
     repository, _, file = rest.partition("/")
     get = partial(fetch, f"{owner}/{repository}", revision=revision or None)
