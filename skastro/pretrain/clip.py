@@ -11,11 +11,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags, _safe_indexing
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skastro import ranks
@@ -23,11 +22,20 @@ from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, fitting, take_names
 from skastro.encoders import ImageEncoder
-from skastro.inputs import as_rows
 from skastro.losses import clip_loss
-from skastro.missing import RAGGED
 from skastro.modalities import SPECTRUM_ENCODERS, as_embedder, as_modality, as_specification, is_specification
 from skastro.pretrain.pooled import PooledEmbedder, published_pool
+from skastro.pretrain.sides import (
+    Side,
+    as_modalities,
+    as_sides,
+    check_pairs,
+    count_shared,
+    embedder_of,
+    fit_present,
+    route_ivar,
+    untrained,
+)
 from skastro.pretrain.towers import Tower, build_tower
 from skastro.training import (
     AsGiven,
@@ -338,15 +346,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         with fitting(self):
             seed = draw_seed(self.random_state)
-            recipes = self._recipes(seed)
-            modalities = as_modalities(X, y, len(recipes))
-            metadata = route_ivar([as_modality(embedder_of(recipe)) for recipe in recipes], ivar)
-            masks = np.column_stack(
-                [
-                    as_modality(embedder_of(recipe)).present(rows, name, **known)
-                    for recipe, (name, rows), known in zip(recipes, modalities, metadata, strict=True)
-                ]
-            )
+            sides = as_sides(self._recipes(seed), X, y, ivar)
+            masks = np.column_stack([side.mask for side in sides])
             aligned = np.flatnonzero(masks.sum(axis=1) > 1)
             check_pairs(masks, type(self).__name__)
             trained, watched = aligned, aligned[:0]
@@ -357,8 +358,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
                         f"validation_fraction={self.validation_fraction} watches {len(watched)} objects, of which no "
                         "two have the same two modalities: watch more."
                     )
-            data = [(rows, known) for (_, rows), known in zip(modalities, metadata, strict=True)]
-            self._align(self._start(recipes, data, masks, seed), data, masks, trained, watched, seed)
+            self._align(self._start(sides, seed), sides, trained, watched, seed)
         return self
 
     def transform(self, X: Any, y: Any = None, ivar: Any = None) -> Any:
@@ -434,22 +434,20 @@ class AstroCLIPEmbedder(BaseEmbedder):
             raise ValueError(f"weights={self.weights!r} has pools for images and for spectra, and there are neither.")
         return recipes
 
-    def _start(self, recipes: list[Any], data: list[Any], masks: np.ndarray, seed: int) -> list[PooledEmbedder]:
+    def _start(self, sides: list[Side], seed: int) -> list[PooledEmbedder]:
         """Fit all embedders and make their pools; first all untrained, which refuses what cannot be used."""
-        parts = list(zip(data, masks.T, strict=True))
-        sketches = [untrained(recipe) for recipe in recipes]
-        sides = [
-            self._pool(sketch, X, known, mask, seed) for sketch, ((X, known), mask) in zip(sketches, parts, strict=True)
-        ]
-        tell_trainings(self, 1 + sum(sketch is not recipe for sketch, recipe in zip(sketches, recipes, strict=True)))
+        sketches = [untrained(side.recipe) for side in sides]
+        pools = [self._pool(sketch, side, seed) for sketch, side in zip(sketches, sides, strict=True)]
+        waiting = [sketch is not side.recipe for sketch, side in zip(sketches, sides, strict=True)]
+        tell_trainings(self, 1 + sum(waiting))
         return [
-            side if sketch is recipe else self._pool(recipe, X, known, mask, seed)
-            for side, sketch, recipe, ((X, known), mask) in zip(sides, sketches, recipes, parts, strict=True)
+            self._pool(side.recipe, side, seed) if waits else pool
+            for waits, pool, side in zip(waiting, pools, sides, strict=True)
         ]
 
-    def _pool(self, recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray, seed: int) -> PooledEmbedder:
+    def _pool(self, recipe: Any, side: Side, seed: int) -> PooledEmbedder:
         with tell_inner_fit(self, recipe):
-            fitted = fit_present(recipe, X, metadata, mask)
+            fitted = fit_present(recipe, side)
         return PooledEmbedder(
             fitted,
             embedding_dim=self.embedding_dim,
@@ -459,30 +457,26 @@ class AstroCLIPEmbedder(BaseEmbedder):
             training=Training(precision=self._training_config().precision),
             device=self.device,
             random_state=seed,
-        ).fit(X, **metadata)
+        ).fit(side.rows, **side.metadata)
 
     def _align(
-        self,
-        sides: list[PooledEmbedder],
-        data: list[Any],
-        masks: np.ndarray,
-        trained: np.ndarray,
-        watched: np.ndarray,
-        seed: int,
+        self, pools: list[PooledEmbedder], sides: list[Side], trained: np.ndarray, watched: np.ndarray, seed: int
     ) -> None:
         """Train what is not frozen of all sides."""
         given = (self.first, self.second, *self.others)
         frozen = [not (self.train_backbones or is_specification(side)) for side in given]
         augment, both = self.augment or [None] * len(sides), np.union1d(trained, watched)
+        masks = np.column_stack([side.mask for side in sides])
         towers: list[Tower] = []
         arrays: dict[str, np.ndarray] = {}
         made_of = describe_arrays({"present modalities": masks})
-        for place, (side, (X, metadata), still) in enumerate(zip(sides, data, frozen, strict=True)):
-            rows = both[masks[both, place]]
+        for place, (pool, side, still) in enumerate(zip(pools, sides, frozen, strict=True)):
             if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
-                side.set_params(embedder=FrozenEstimator(copy_fitted(side.embedder.estimator)))
+                pool.set_params(embedder=FrozenEstimator(copy_fitted(pool.embedder.estimator)))
+            known, _ = pool.arrays(side.rows, **side.metadata)
             run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
-            tower, more, about = build_tower(side, X, metadata, rows, *run)
+            tower, more = build_tower(pool, known, both[side.mask[both]], *run)
+            about = describe_arrays(known)
             made_of |= {f"{name} ({place})": value for name, value in about.items()}
             towers.append(tower.set_prefix(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}
@@ -495,79 +489,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
             self._train(objective, view, arrays, monitor, draws=draws, rows=trained, held_out=held_out, data=made_of)
         finally:  # also when Ctrl-C interrupts: what was learned stays
             objective.cpu().eval()
-            self.embedders_ = sides
+            self.embedders_ = pools
             self.scale_, self.n_pairs_, self.history_ = float(objective.scale.detach()), len(both), monitor.arrays()
             self._n_features_out = self.embedding_dim
-            take_names(self, sides[0])
-
-
-def as_modalities(X: Any, y: Any, count: int) -> list[tuple[str, Any]]:
-    """List the modalities with their names in errors."""
-    if count == 2:
-        parts = [("X", as_rows(X, "X", RAGGED)), ("y", as_columns(y, "y"))]
-    elif not isinstance(y, list | tuple) or len(y) != count - 1:
-        raise ValueError(f"y must be a list of {count - 1} modalities, for second= and others=.")
-    else:
-        others = [(f"y[{place}]", part) for place, part in enumerate(y)]
-        parts = [("X", as_rows(X, "X", RAGGED)), *((name, as_columns(part, name)) for name, part in others)]
-    check_consistent_length(*(rows for _, rows in parts))
-    return parts
-
-
-def as_columns(y: Any, name: str) -> Any:
-    """Make spectra of one pixel of a single column."""
-    rows = as_rows(y, name, RAGGED)
-    return rows[:, np.newaxis] if rows.ndim == 1 else rows
-
-
-def embedder_of(recipe: Any) -> Any:
-    """Return the embedder inside a FrozenEstimator, or the embedder itself."""
-    return recipe.estimator if isinstance(recipe, FrozenEstimator) else recipe
-
-
-def count_shared(masks: np.ndarray) -> np.ndarray:
-    """Count the objects that two modalities share, each with each other."""
-    together = masks.T.astype(int) @ masks
-    np.fill_diagonal(together, 0)
-    return together
-
-
-def check_pairs(masks: np.ndarray, name: str) -> None:
-    """Refuse modalities that no two objects share with another."""
-    together = count_shared(masks)
-    if (together.max(axis=0) < 2).any():
-        count = int(np.count_nonzero(masks.sum(axis=1) > 1)) if masks.shape[1] == 2 else int(together.max(axis=0).min())
-        kind = "both modalities" if masks.shape[1] == 2 else "one of the modalities and another"
-        raise ValueError(f"Found {count} sample{'' if count == 1 else 's'} with {kind}; {name} needs at least 2.")
-
-
-def route_ivar(modalities: Sequence[Any], ivar: Any) -> list[dict[str, Any]]:
-    """Route the inverse variance to the one modality that takes it."""
-    takers = [place for place, modality in enumerate(modalities) if "ivar" in modality.metadata]
-    if ivar is not None and len(takers) != 1:
-        raise ValueError(
-            f"ivar goes with one modality that takes it, such as spectra; {len(takers)} of those given do. For a "
-            "modality alone ask its own embedder, in embedders_."
-        )
-    return [{"ivar": ivar if place in takers else None} for place in range(len(modalities))]
-
-
-def untrained(recipe: Any) -> Any:
-    """Copy an embedder without its training, to check the data first: it refuses what it cannot use."""
-    if isinstance(recipe, FrozenEstimator) or not recipe.get_params().get("max_epochs"):
-        return recipe
-    sketch = clone(recipe).set_params(max_epochs=0)
-    return sketch.set_callbacks() if hasattr(sketch, "set_callbacks") else sketch  # no fit to tell of
-
-
-def fit_present(recipe: Any, X: Any, metadata: dict[str, Any], mask: np.ndarray) -> FrozenEstimator:
-    """Fit what is not frozen to the rows of its modality that are present."""
-    if isinstance(recipe, FrozenEstimator):
-        return recipe
-    rows = np.flatnonzero(mask)
-    known = {
-        name: _safe_indexing(value, rows)
-        for name, value in metadata.items()
-        if value is not None and has_fit_parameter(recipe, name)
-    }
-    return FrozenEstimator(recipe.fit(X if mask.all() else _safe_indexing(X, rows), **known))
+            take_names(self, pools[0])

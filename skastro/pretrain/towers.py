@@ -11,7 +11,7 @@ from skastro.encoders import CachedTokens, Tokens
 from skastro.modalities import as_modality
 from skastro.pixels import rows_of
 from skastro.pretrain.pooled import PooledEmbedder
-from skastro.training import AsGiven, Inference, describe_arrays
+from skastro.training import AsGiven, Inference
 
 __all__ = ["Tower", "build_tower"]
 
@@ -87,15 +87,14 @@ class Tower(nn.Module):
 
 def build_tower(
     side: PooledEmbedder,
-    X: Any,
-    metadata: dict[str, Any],
+    arrays: dict[str, np.ndarray],
     rows: np.ndarray,
     inference: Inference,
     frozen: bool,
     augment: Any,
     seed: int,
     trained: bool = True,
-) -> tuple[Tower, dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[Tower, dict[str, np.ndarray]]:
     """Make what is trained of a modality, and the arrays that it takes.
 
     Where only the pool is trained and nothing is augmented these are the tokens, unless they are too many.
@@ -104,10 +103,8 @@ def build_tower(
     ----------
     side : PooledEmbedder
         Embedder and pool; the embedder is trained in place unless it is frozen.
-    X : array-like of shape (n, ...)
-        What the embedder takes.
-    metadata : dict
-        Metadata of `X`.
+    arrays : dict of str to ndarray
+        What the embedder's views take.
     rows : ndarray of int
         Rows that are present and take part.
     inference : Inference
@@ -125,11 +122,8 @@ def build_tower(
     -------
     tower : Tower
     arrays : dict of str to ndarray
-    data : dict of str to str
-        What the arrays are made of, for checkpoints.
+        What it takes.
     """
-    arrays, _ = side.arrays(X, **metadata)
-    data = describe_arrays(arrays)
     head: Any = side.head_
     if frozen:
         few = rows[:: -(-len(rows) // MEASURED)] if side.weights is None else rows[:1]
@@ -139,12 +133,12 @@ def build_tower(
     recipe = None if augment is None else modality.fit_recipe(augment, shown)
     if frozen and trained and recipe is None and len(rows) * cached <= CACHE_BYTES:
         view = AsGiven("tokens", "mask")
-        return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference), data
+        return Tower(view, view, CachedTokens(), head, frozen), cache(side, arrays, rows, inference)
     still = frozen and trained
     encoder = copy.deepcopy(modality.encoder_).requires_grad_(False) if still else modality.encoder_
     generator = torch.Generator(inference.device).manual_seed(seed)
     drawn = modality.view() if recipe is None else modality.view(recipe, generator)
-    return Tower(drawn, modality.view(), Tokens(encoder), head, frozen), arrays, data
+    return Tower(drawn, modality.view(), Tokens(encoder), head, frozen), arrays
 
 
 def measure(side: PooledEmbedder, arrays: dict[str, np.ndarray], rows: np.ndarray, inference: Inference) -> int:
