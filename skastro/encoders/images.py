@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import timm
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
 from timm.layers import DropPath, PatchEmbed
 from timm.models import get_pretrained_cfg
 from timm.models.eva import Eva
@@ -22,7 +23,6 @@ __all__ = ["ImageEncoder", "get_encoder"]
 
 STEMS = {"3x3": (3, False), "3x3-pool": (3, True), "7x7": (7, False)}
 POOLS = ("avg", "avgmax", "stages")
-INITS = ("auto", "kaiming", None)
 STAGES = 4  # number of feature maps that "stages" pools
 SMALLEST = 32  # strided stages need this many pixels per side; smaller images are padded
 
@@ -96,6 +96,20 @@ class ImageEncoder(BaseEstimator):
     >>> encoder(torch.zeros(2, 5, 32, 32)).shape
     torch.Size([2, 736])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "name": [str],
+        "stem": [StrOptions(set(STEMS)), None],
+        "pool": [StrOptions(set(POOLS))],
+        "init": [StrOptions({"auto", "kaiming"}), None],
+        "patch": [Interval(Integral, 1, None, closed="left"), None],
+        "drop_path": [Interval(Real, 0, 1, closed="left")],
+        "weights": [str, os.PathLike, None],
+        "layout": [str, None],
+        "bands": [StrOptions({"repeat", "mean"}), list, tuple, None],
+        "resize": [Interval(Integral, 1, None, closed="left"), None],
+        "pixel_scale": [Interval(Real, 0, None, closed="neither"), None],
+    }
 
     def __init__(
         self,
@@ -234,34 +248,16 @@ class ImageEncoder(BaseEstimator):
         return pixel_scale / self.pixel_scale
 
     def _check(self) -> None:
+        self._validate_params()
         if not timm.is_model(self.name):
             close = ", ".join(get_close_matches(self.name, timm.list_models(), n=3))
             raise ValueError(
                 f"Unknown encoder {self.name!r}: timm has no such model{'; close: ' + close if close else ''}."
             )
-        for key, choices in {"stem": (None, *STEMS), "pool": POOLS, "init": INITS}.items():
-            if getattr(self, key) not in choices:
-                raise ValueError(f"ImageEncoder's {key} must be one of {choices}; got {getattr(self, key)!r}.")
-        if self.patch is not None and not (isinstance(self.patch, Integral) and self.patch > 0):
-            raise ValueError(f"ImageEncoder's patch must be a number of pixels, or None; got {self.patch!r}.")
-        if not (isinstance(self.drop_path, Real) and 0 <= self.drop_path < 1):
-            raise ValueError(f"ImageEncoder's drop_path must be a number from 0, below 1; got {self.drop_path!r}.")
-        self._check_start()
-
-    def _check_start(self) -> None:
-        """Check what is said of given weights, and of the size at which the network sees images."""
         if self.weights is None and (self.layout is not None or self.bands is not None):
             raise ValueError("ImageEncoder's layout and bands say how to read weights: give weights= too.")
-        ways = isinstance(self.bands, tuple | list) and all(isinstance(band, Integral) for band in self.bands)
-        if not (ways or self.bands in (None, "repeat", "mean")):
-            raise ValueError(
-                "ImageEncoder's bands must be 'repeat', 'mean', the number of a band for each channel, or None; "
-                f"got {self.bands!r}."
-            )
-        for key, kind in {"resize": Integral, "pixel_scale": Real}.items():
-            value: Any = getattr(self, key)
-            if value is not None and not (isinstance(value, kind) and float(value) > 0):
-                raise ValueError(f"ImageEncoder's {key} must be a positive number, or None; got {value!r}.")
+        if isinstance(self.bands, tuple | list) and not all(isinstance(band, Integral) for band in self.bands):
+            raise ValueError(f"ImageEncoder's bands must be the number of a band for each channel; got {self.bands!r}.")
         if self.resize is not None and self.pixel_scale is not None:
             raise ValueError("ImageEncoder takes resize or pixel_scale, not both.")
 
