@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from torch import Tensor
 
 from skastro import ranks
@@ -108,6 +108,9 @@ def _compare(fits: Sequence[Mapping[str, str]]) -> None:
             )
 
 
+USED = ("average", "batch_size", "training")  # parameters that count after `fit` too
+
+
 class BaseModel(CallbackSupport, BaseEstimator):
     """Base of every estimator that trains a network: parameters with shorthands, and a fitted state of numbers.
 
@@ -189,7 +192,9 @@ class BaseModel(CallbackSupport, BaseEstimator):
         return training.set_params(**{k: v for k, v in self._auto.items() if getattr(training, k) == "auto"})
 
     def _inference(self) -> Inference:
-        """Return where, how many rows at a time and in which precision networks run."""
+        """Return where, how many rows at a time and in which precision networks run, as the parameters now say."""
+        used = {name: value for name, value in self.get_params(deep=False).items() if name in USED}
+        validate_parameter_constraints(self._parameter_constraints, used, type(self).__name__)
         training = self._training_config()
         bf16, threads = training.precision == "bf16", training.n_threads()
         return Inference(resolve_device(self.device), self.batch_size, bf16, threads, training.workers)

@@ -1,8 +1,10 @@
 """Embeddings of more objects than memory holds: written as they come, and gone on with where they stopped."""
 
 import os
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +23,7 @@ from skastro.unfinished import Unfinished, as_written, sampled
 
 __all__ = ["embed"]
 
+METHODS = ("transform", "predict", "predict_proba")
 PART = 16_384  # rows between two looks at the disk
 
 
@@ -95,6 +98,7 @@ def embed(
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
+    _check_answers(model, X, method)
     with without_callbacks(model):
         known = joblib.hash(model)
     objects, along = joblib.hash((np.shape(X), sampled(X))), joblib.hash(columns)
@@ -102,7 +106,9 @@ def embed(
     writer = WRITERS[out.suffix](unfinished, len(X), columns)
     with tqdm(total=len(X), initial=unfinished.done, unit=" rows", disable=not verbose) as bar:
         while (start := unfinished.done) < len(X):
-            writer.write(start, as_written(getattr(model, method)(X[start : start + part])))
+            with _counted_from(start):
+                rows = as_written(getattr(model, method)(X[start : start + part]))
+            writer.write(start, rows)
             bar.update(unfinished.done - start)
     writer.close()
     return unfinished.finish()
@@ -116,7 +122,7 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
     if (library := WRITERS[out.suffix].library) and find_spec(library) is None:
         extra = out.suffix.removeprefix(".")
         raise ImportError(f"Writing {out.suffix} needs {library}: pip install skastro[{extra}].")
-    if method not in ("transform", "predict", "predict_proba"):
+    if method not in METHODS:
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:
         raise ValueError(f"part must be a number of rows; got {part!r}.")
@@ -131,6 +137,31 @@ def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, pa
             )
         if name == "embedding":
             raise ValueError("columns has 'embedding', which is the name of what is written: call it otherwise.")
+
+
+def _check_answers(model: Any, X: Any, method: str) -> None:
+    """Refuse a model that has no such answers, or answers with words."""
+    if not hasattr(model, method):
+        there = [name for name in METHODS if hasattr(model, name)]
+        raise ValueError(f"{type(model).__name__} has no {method}; it has {', '.join(there) or 'nothing to write'}.")
+    if hasattr(model, "classes_") and method == "predict":
+        with warnings.catch_warnings(action="ignore"):  # the part that it is in will tell
+            as_written(model.predict(X[:1]))
+
+
+@contextmanager
+def _counted_from(start: int) -> Iterator[None]:
+    """Say in errors and warnings, which count the rows of a part, where it starts."""
+    with warnings.catch_warnings(record=True, action="always") as told:
+        try:
+            yield
+        except ValueError as error:
+            if not start:
+                raise
+            raise ValueError(f"{error} Rows are counted from row {start}.") from error
+    for warning in told:
+        text = f"{warning.message} Rows are counted from row {start}." if start else warning.message
+        warnings.warn(text, warning.category, stacklevel=3)
 
 
 def _text(values: np.ndarray) -> np.ndarray:

@@ -241,6 +241,29 @@ def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, images[start : start + step]
 
 
+def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
+    """Refuse the shape of an image that is a row of numbers if its bands look to be said last.
+
+    Parameters
+    ----------
+    shape : tuple of three int
+        ``(bands, height, width)``, wherever the bands are in a row.
+    bands_axis : {1, -1} or None
+        What the user says of that; 1 takes any shape.
+
+    Raises
+    ------
+    ValueError
+        If the last number is small and the others are not.
+    """
+    if bands_axis != 1 and shape[2] <= FEW_BANDS and shape[2] < min(shape[:2]):
+        right = (shape[2], *shape[:2])
+        raise ValueError(
+            f"image_shape is (bands, height, width), and {tuple(shape)} looks to have its bands last: say {right}, "
+            "and bands_axis=-1 if they are last in each row (or bands_axis=1, if it is right)."
+        )
+
+
 def check_shape(
     shape: tuple[int, ...], bands: int | None, size: tuple[int, int] | None, bands_axis: int | None = None
 ) -> None:

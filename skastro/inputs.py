@@ -348,6 +348,10 @@ def _stack(rows: list[Any], name: str, cure: str) -> np.ndarray:
         named = np.asarray(rows, dtype=object)
         return named if pd.isna(named).any() else values  # NumPy makes NaN a name
     except ValueError as error:
+        if any(row is None for row in rows):  # what is missing, among arrays
+            objects = np.empty(len(rows), dtype=object)
+            objects[:] = rows
+            return objects
         shapes = sorted({np.shape(row) for row in rows}) if len(rows) else []
         if len(shapes) < 2:
             raise

@@ -37,6 +37,7 @@ from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequ
 from skastro import __version__, _registry
 from skastro._contents import ABOUT, Headers, check_built, check_nodes, items, nodes, read
 from skastro.hub import local_path
+from skastro.unfinished import check_folder
 
 __all__ = ["describe", "load", "save"]
 
@@ -169,7 +170,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     """
     import skops.io  # here, because it imports all of scikit-learn, which takes seconds
 
-    allowed = _allowed(trusted)
+    allowed, path = _allowed(trusted), Path(path).resolve()
+    check_folder(path)
     _refuse_parameters(estimator, allowed)
     file = io.BytesIO()
     with _owners_by_name(estimator), without_callbacks(estimator):
@@ -180,7 +182,6 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     if foreign := _foreign(schema, allowed):
         raise TypeError(f"save cannot keep {foreign}: load would not trust it ({ADMIT}; pickle keeps anything).")
     _construct(file, schema, headers, allowed)
-    path = Path(path).resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_bytes(file.getbuffer())
@@ -432,7 +433,9 @@ def _owners_by_name(estimator: Any) -> Iterator[None]:
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a local file, or the model of a Hugging Face repository."""
-    return open(local_path(path), "rb")
+    if os.path.isdir(file := local_path(path)):
+        raise IsADirectoryError(f"{path} is a folder, and no file that skastro.save wrote.")
+    return open(file, "rb")
 
 
 def _read(file: BinaryIO, path: Any) -> tuple[dict[str, Any], dict[str, Any], Headers]:

@@ -84,7 +84,7 @@ class Pixels:
         self.far: dict[int, None] = {}
         # What is usual, where it is known, and the widest range of an image read beside it.
         self.usual, self.known = learned["limit"] / FAR, learned["limit"] < LARGEST * self.unit
-        self.widest = np.zeros(1)  # an array, which `over` shares
+        self.widest, self.ends = np.zeros(1), np.zeros(2)  # arrays, which `over` shares
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,7 +104,8 @@ class Pixels:
     @property
     def dtype(self) -> np.dtype:
         """Type in which they are read."""
-        return np.dtype(np.uint8 if self.images.dtype == np.uint8 else np.float32)
+        bounded = self.known.any()  # as of 8 bits nothing is
+        return np.dtype(np.uint8 if self.images.dtype == np.uint8 and not bounded else np.float32)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -120,7 +121,7 @@ class Pixels:
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         chunk = np.asarray(self.images[rows])
-        if chunk.dtype == np.uint8:
+        if self.dtype == np.uint8:
             return chunk
         numbers = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
         present = np.ones(len(numbers), dtype=bool) if self.mask is None else self.mask[numbers]
@@ -129,6 +130,7 @@ class Pixels:
         low, high = extremes(chunk, numbers)
         with np.errstate(over="ignore"):
             self.widest[0] = ((high - low) / self.usual)[:, self.known].max(initial=self.widest[0])
+        self.ends[:] = low.min(initial=self.ends[0]), high.max(initial=self.ends[1])
         far = np.flatnonzero(present & ((low < self.low) | (high > self.high)).any(axis=1))
         if len(far):
             chunk = chunk.astype(np.float64)
@@ -164,6 +166,13 @@ class Pixels:
             return
         if self.far:
             warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
+            self.told = True
+        elif not self.known.any() and self.ends[0] == 0 < self.ends[1] <= 1:
+            warnings.warn(
+                "All pixels are between 0 and 1, and those learned from had 8 bits: are these in another unit?",
+                UserWarning,
+                stacklevel=3,
+            )
             self.told = True
         elif self.known.any() and 0 < self.widest[0] < FLAT:
             warnings.warn(

@@ -10,7 +10,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.utils import Bunch
 
-from skastro import explore, load
+from skastro import FixedImageEmbedder, explore, load
 from skastro.cli import main
 from skastro.datasets import load_hubble_deep_field, open_images
 from skastro.persistence import save
@@ -117,6 +117,26 @@ def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
     np.testing.assert_allclose(np.load(rows), load(model).transform(np.load(cutouts)), rtol=1e-4, atol=1e-5)
 
 
+def test_words_of_repeated_options_add_up(cutouts, tmp_path):
+    model = str(tmp_path / "sky.skastro")
+    apart = [word for pair in FEW[1:] for word in ("--set", pair)]
+    main(["fit", cutouts, "--method", "simclr", "--out", model, *apart])
+    embedder = load(model)
+    assert (embedder.encoder, embedder.max_epochs, embedder.batch_size) == ("test_resnet", 1, 16)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".zarr"])
+def test_what_embed_writes_is_explored(cutouts, tmp_path, suffix):
+    pytest.importorskip(suffix[1:].replace("parquet", "pyarrow"), reason="needs the extra")
+    model, rows, page = (str(tmp_path / name) for name in ("sky.skastro", f"rows{suffix}", "page.html"))
+    save(FixedImageEmbedder("test_resnet", random_state=0).fit(np.load(cutouts)), model)
+    main(["embed", model, cutouts, "--out", rows])
+    main(["explore", rows, cutouts, "--method", "pca", "--out", page])
+    written = Path(page).read_text()
+    main(["explore", model, cutouts, "--method", "pca", "--out", page])
+    assert Path(page).read_text() == written
+
+
 def test_an_interrupted_fit_keeps_what_was_learned(cutouts, tmp_path, monkeypatch, capsys):
     def interrupt(self, net, **kwargs):
         if len(net.history) == 3:
@@ -203,6 +223,16 @@ def test_images_on_disk_are_explored(tmp_path, capsys):
         (["fit", "nowhere.h5", "--out", "new.skastro"], "nowhere.h5"),
         (["fit", "{cutouts}", "--out", "{there}"], "is there already: remove it, or give another name"),
         (["fit", "{cutouts}", "--out", "nowhere/new.skastro"], "There is no folder nowhere to write new.skastro to"),
+        (
+            ["fit", "{cutouts}", "--out", "new.skastro", "--set", "max_epochs"],
+            "--set takes NAME=VALUE; got",
+        ),
+        (["explore", "{fitted}", "{cutouts}", "--out", "page.html", "--bands", "9"], "but the images have 3"),
+        (
+            ["embed", "{fitted}", "{cutouts}", "--out", "a.npy", "--method", "predict"],
+            "has no predict; it has",
+        ),
+        (["info", "."], "is a folder, and no file that skastro.save wrote"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--set", "colour=blue"], "Invalid parameter 'colour'"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--method", "simclear"], "invalid choice: 'simclear'"),
         (["embed", "nowhere.skastro", "{cutouts}", "--out", "rows.npy"], "nowhere.skastro"),
@@ -212,7 +242,9 @@ def test_images_on_disk_are_explored(tmp_path, capsys):
 def test_files_that_cannot_be_used_are_one_sentence(cutouts, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.skastro").touch()
-    words = {"{cutouts}": cutouts, "{there}": "there.skastro"}
+    if "{fitted}" in arguments:
+        save(FixedImageEmbedder("test_resnet").fit(np.load(cutouts)), "fitted.skastro")
+    words = {"{cutouts}": cutouts, "{there}": "there.skastro", "{fitted}": "fitted.skastro"}
     with pytest.raises(SystemExit) as stopped:
         main([words.get(word, word) for word in arguments])
     assert stopped.value.code == 2

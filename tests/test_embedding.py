@@ -242,3 +242,21 @@ def test_a_library_that_is_missing_is_named_with_its_extra(embedder, images, tmp
     monkeypatch.setattr("skastro.embedding.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf"needs {library}: pip install skastro\[{suffix[1:]}\]"):
         embed(Dies(embedder, 0), images, tmp_path / f"rows{suffix}", verbose=0)
+
+
+def test_rows_are_counted_from_the_first(embedder, images, tmp_path):
+    broken = images.copy()
+    broken[17, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"the first in image 2.* Rows are counted from row 15\."):
+        embed(embedder, broken, tmp_path / "rows.npy", part=5, verbose=0)
+    far = images.copy()
+    far[18] *= 1e6
+    with pytest.warns(UserWarning, match=r"the first is row 3.* Rows are counted from row 15\."):
+        embed(embedder, far, tmp_path / "far.npy", part=5, verbose=0)
+
+
+def test_words_are_refused_before_they_are_computed(embedder, images, tmp_path):
+    pipe = make_pipeline(embedder, LogisticRegression()).fit(images, np.array(["ring", "none"])[np.arange(23) % 2])
+    with pytest.raises(ValueError, match="Only numbers are written; the model answers with <U4"):
+        embed(pipe, images, tmp_path / "rows.npy", method="predict", verbose=0)
+    assert not [*tmp_path.iterdir()]

@@ -38,6 +38,7 @@ EXAMPLES = {
   skastro explore rows.npy cutouts.h5 --ids object_id --ra ra --dec dec --columns redshift --out page.html""",
 }
 IMAGES = "HDF5, Zarr, .npy, Parquet, or a folder of FITS, JPEG, PNG or TIFF cutouts"
+SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend"}  # each --name adds to those before
 MODEL = "a file that `skastro fit` or skastro.save wrote, or hf-hub:owner/name"
 
 
@@ -94,7 +95,7 @@ def add_fit(commands: Any) -> None:
     """Add pretraining."""
     parser = described(commands.add_parser, "fit", help="pretrain on images on disk")
     parser.add_argument("--method", default="simclr", choices=METHODS, help="how to learn")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="its parameters, nested ones too")
+    parser.add_argument("--set", **SEVERAL, default=[], metavar="NAME=VALUE", help="its parameters, nested ones too")
     parser.add_argument("--checkpoint", help="folder to go on from, should this be interrupted")
     add_images(parser, IMAGES)
     parser.add_argument("--device", default="auto", help="torch device; auto is CUDA when there")
@@ -105,7 +106,7 @@ def add_embed(commands: Any) -> None:
     """Add embedding."""
     parser = described(commands.add_parser, "embed", help="embed images on disk by a saved model")
     parser.add_argument("model", help=MODEL)
-    parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file that go along, such as ra dec")
+    parser.add_argument("--columns", **SEVERAL, default=[], help="arrays of the file that go along, such as ra dec")
     parser.add_argument("--method", default="transform", help="transform, predict or predict_proba")
     parser.add_argument("--workers", type=int, help="processes for a HATS catalog, a thread each; else one process")
     add_images(parser, f"{IMAGES}; hats://PATH, or a HATS catalog's folder, embedded into another")
@@ -116,12 +117,12 @@ def add_explore(commands: Any) -> None:
     """Add the page to look around in."""
     task = "make a page to look around in a map of images on disk"
     parser = described(commands.add_parser, "explore", help=task)
-    parser.add_argument("model", help=f"{MODEL}; or the embeddings themselves (.npy)")
+    parser.add_argument("model", help=f"{MODEL}; or what `skastro embed` wrote")
     for name, what in {"ids": "names to search for", "ra": "degrees, to search by", "dec": "degrees"}.items():
         parser.add_argument(f"--{name}", metavar="NAME", help=f"array of the file: {what}")
-    parser.add_argument("--columns", nargs="+", default=[], help="arrays of the file to color by")
-    parser.add_argument("--labels", nargs="+", default=[], help="names of the labels on the keys 1 to 9")
-    parser.add_argument("--bands", nargs="+", type=int, help="one or three bands to show, such as 3 2 1")
+    parser.add_argument("--columns", **SEVERAL, default=[], help="arrays of the file to color by")
+    parser.add_argument("--labels", **SEVERAL, default=[], help="names of the labels on the keys 1 to 9")
+    parser.add_argument("--bands", **SEVERAL, type=int, help="one or three bands to show, such as 3 2 1")
     parser.add_argument("--title", help="of the page; the name of the file of images, if not given")
     parser.add_argument("--method", default="auto", choices=("auto", "umap", "tsne", "pca"), help="of the map")
     add_images(parser, IMAGES)

@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 __all__ = ["METHODS", "embed_files", "explore_files", "fit_files", "value"]
 
 METHODS = {
@@ -33,6 +31,8 @@ def fit_files(chosen: Namespace) -> None:
     from skastro.unfinished import check_new
 
     check_new(chosen.out)
+    if wrong := [pair for pair in chosen.set if "=" not in pair]:
+        raise ValueError(f"--set takes NAME=VALUE; got {wrong[0]!r}.")
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
     if chosen.checkpoint:
         settings["training__checkpoint"] = chosen.checkpoint
@@ -121,7 +121,7 @@ def explore_files(chosen: Namespace) -> None:
     images = opened(chosen)
     ids, ra, dec = (None if name is None else images.column(name) for name in (chosen.ids, chosen.ra, chosen.dec))
     page = explore(
-        np.load(chosen.model) if chosen.model.endswith(".npy") else chosen.model,
+        chosen.model,
         images,
         ids=ids,
         ra=ra,

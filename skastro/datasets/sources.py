@@ -1,5 +1,6 @@
 """Images and spectra that stay on disk, in the formats of surveys: opened here, read where they are used."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -121,21 +122,22 @@ def open_images(
     """
     sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1).tolist()
     options = {"size": size, "fill": fill, "sentinels": sentinels, "hdu": hdu, "bands_axis": bands_axis}
-    chosen = None if bands is None else [int(band) for band in bands]
     shelf = _shelf(path, options)
     if isinstance(shelf, Cutouts):
         source = Source(shelf.open("images"), shelf)
-        steps: list[Any] = [Arranged(None, None, chosen, None)]
+        steps: list[Any] = []
     else:
         source = _open(shelf, key, (3, 4) if image_shape is None else (2,), "images", BESIDE)
         axis = bands_axis
         if axis is None and not image_shape:
             axis = find_bands_axis(source.shape[1:], source.reader.where)
         shape = None if image_shape is None else tuple(image_shape)
-        steps = [Arranged(shape, axis, chosen, size)]
+        steps = [Arranged(shape, axis, None, size)]
         steps += [Filled(fill, sentinels)] if fill is not None or sentinels else []
     for step in steps:
         source = source.then(step)
+    if bands is not None:
+        source = source.then(Arranged(None, None, choose_bands(bands, source.shape[1]), None))
     return source if rows is None else source[rows]
 
 
@@ -203,6 +205,39 @@ def open_spectra(
     if missing is not None:
         source = source.then(Filled(None, np.array(missing, dtype=float, ndmin=1).tolist()))
     return source if rows is None else source[rows]
+
+
+def choose_bands(bands: Any, n: int) -> list[int]:
+    """Read which bands to take.
+
+    Parameters
+    ----------
+    bands : sequence of int or bool
+        Their numbers, from the end if negative; or for each whether it is taken.
+    n : int
+        Number of bands there are.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        If none is taken, or one that is not there.
+
+    Examples
+    --------
+    >>> from skastro.datasets.sources import choose_bands
+    >>> choose_bands([2, 0], 3), choose_bands([True, False, True], 3)
+    ([2, 0], [0, 2])
+    """
+    chosen = np.asarray(bands)
+    if chosen.dtype == bool and len(chosen) == n:
+        chosen = np.flatnonzero(chosen)
+    if chosen.dtype.kind not in "iu" or not len(chosen) or (chosen < -n).any() or (chosen >= n).any():
+        raise ValueError(f"bands={bands!r} does not choose among {n} bands: give numbers from 0 to {n - 1}.")
+    return chosen.tolist()
 
 
 @dataclass(frozen=True)
@@ -285,9 +320,7 @@ class Filled:
 def _shelf(path: Any, options: dict[str, Any]) -> Shelf:
     """Tell the format by the name, and of a folder by what is in it."""
     if not isinstance(path, str | PathLike):
-        files = [absolute(file) for file in path]
-        if not files:
-            raise ValueError("There are no files in the list that was given for path.")
+        files = _paths(path)
         return Cutouts(str(Path(files[0]).parent), files, options)
     place = Path(absolute(path))
     stamp(str(place))
@@ -298,6 +331,21 @@ def _shelf(path: Any, options: dict[str, Any]) -> Shelf:
     if place.suffix.lower() not in shelves:
         raise ValueError(f"{place} does not end in one of {', '.join(sorted(shelves))}.")
     return shelves[place.suffix.lower()](str(place))
+
+
+def _paths(paths: Any) -> list[str]:
+    """Make paths absolute, and refuse what is none, and files that are not there."""
+    files: list[str] = []
+    for row, path in enumerate(paths):
+        path = path.decode() if isinstance(path, bytes) else path
+        if not isinstance(path, str | PathLike):
+            raise ValueError(f"Row {row} of path holds {path!r}, which is no path.")
+        files.append(absolute(path))
+        if not os.path.exists(files[-1]):
+            raise FileNotFoundError(f"There is no file {files[-1]}, which row {row} of path names.")
+    if not files:
+        raise ValueError("There are no files in the list that was given for path.")
+    return files
 
 
 def _shelf_of_folder(place: Path, options: dict[str, Any]) -> Shelf:

@@ -439,6 +439,8 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
     ) -> np.ndarray:
         """Find where true redshifts are in the distributions that classifiers of other folds give them."""
         folds = KFold(self.cv, shuffle=True, random_state=0) if isinstance(self.cv, Integral) else check_cv(self.cv)
+        if hasattr(folds, "get_metadata_routing") and folds.get_metadata_routing().split.requests.get("groups"):
+            raise ValueError(f"fit takes no groups: give the folds themselves, cv=[*{self.cv}.split(X, z, groups)].")
         places, counts = [], []
         for train, test in folds.split(X, z):
             classifier = self._fitted(X[train], classes[train], None if weights is None else weights[train])

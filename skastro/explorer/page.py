@@ -18,11 +18,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skastro.datasets import open_spectra
+from skastro.embedding import WRITERS
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
 from skastro.inputs import as_array, as_table
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
-from skastro.plotting.pictures import check_images
+from skastro.plotting.pictures import check_bands, check_images
 from skastro.plotting.style import are_classes
 from skastro.sources import Source
 from skastro.unfinished import check_folder
@@ -65,8 +67,9 @@ def explore(
     Parameters
     ----------
     embedding : array-like of shape (n, d), estimator, str or path-like
-        Output of an embedder's `transform`; or a fitted embedder, or the file of one, which embeds `images`. Of a
-        pipeline that ends in a classifier or regressor, the steps before it.
+        Output of an embedder's `transform`, or the file (``.npy``, ``.zarr``, ``.parquet``) that `skastro.embed` wrote;
+        or a fitted embedder, or the file of one, which embeds `images`. Of a pipeline that ends in a classifier or
+        regressor, the steps before it.
     images : array-like or Source, default=None
         Thumbnails: images of shape (n, height, width) or (n, bands, height, width), 8-bit or flux; or spectra or light
         curves of shape (n, n_points), shown as lines, NaN where missing.
@@ -150,6 +153,8 @@ def explore(
     if (ra is None) != (dec is None):
         raise ValueError("ra and dec go together: give both or neither.")
     images = _checked_images(images, times)
+    if bands is not None and images is not None and images.ndim == 4:
+        check_bands(bands, images.shape[1])
     model, rows = _model_or_rows(embedding, images)
     n = len(images) if rows is None else len(rows)
     arrays = {
@@ -196,7 +201,10 @@ def _checked_images(images: Any, times: Any) -> Any:
 
 def _model_or_rows(embedding: Any, images: Any) -> tuple[Any, np.ndarray | None]:
     """Return the transformer that is to embed the images, or the embeddings that were given."""
-    model = load(embedding) if isinstance(embedding, str | os.PathLike) else embedding
+    model = embedding
+    if isinstance(embedding, str | os.PathLike):
+        written = Path(embedding).suffix in WRITERS
+        model = open_spectra(embedding)[:] if written else load(embedding)
     if not hasattr(model, "fit"):
         rows = _finite(as_array(model, "embedding"))
         if images is not None and len(images) != len(rows):

@@ -7,7 +7,9 @@ import numpy as np
 
 from skastro.inputs import as_array, as_table
 
-__all__ = ["as_numbers", "check_finite", "check_lengths", "order_columns"]
+__all__ = ["as_numbers", "check_finite", "check_lengths", "check_shares", "order_columns"]
+
+ROUNDING = 1e-6
 
 
 def as_numbers(name: str, values: Any) -> np.ndarray:
@@ -82,6 +84,26 @@ def check_finite(name: str, values: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise ValueError(f"{name} has {len(bad)} NaN or infinite values, the first in row {bad[0]}.")
+
+
+def check_shares(name: str, values: np.ndarray) -> None:
+    """Raise an error if values are no shares, but for rounding.
+
+    Parameters
+    ----------
+    name : str
+        Name of the values in the error.
+    values : ndarray of shape (n, ...)
+        Values to check; NaN is none.
+
+    Raises
+    ------
+    ValueError
+        If values lie outside of 0 to 1; the error has the first row, and its value.
+    """
+    bad = np.argwhere((values < -ROUNDING) | (values > 1 + ROUNDING))
+    if len(bad):
+        raise ValueError(f"{name} must lie between 0 and 1; row {bad[0][0]} has {values[tuple(bad[0])]:g}.")
 
 
 def check_lengths(**arrays: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn import metrics
 
 from skastro.inputs import column_names
-from skastro.metrics.checks import as_numbers, check_finite, check_lengths, order_columns
+from skastro.metrics.checks import as_numbers, check_finite, check_lengths, check_shares, order_columns
 
 __all__ = ["morphology_scores", "morphology_table"]
 
@@ -166,11 +166,10 @@ def _check_fractions(fractions: ArrayLike, predicted: ArrayLike) -> tuple[np.nda
     if fractions.ndim != 1 or predicted.ndim != 1:
         raise ValueError(f"fractions and predicted must be one-dimensional; got {fractions.shape}, {predicted.shape}.")
     check_lengths(fractions=fractions, predicted=predicted)
-    bad = np.flatnonzero((fractions < 0) | (fractions > 1))
-    if len(bad):
-        raise ValueError(f"fractions must lie between 0 and 1; row {bad[0]} has {fractions[bad[0]]:g}.")
+    check_shares("fractions", fractions)
     asked = ~np.isnan(fractions)
     check_finite("predicted", np.where(asked, predicted, 0))
+    check_shares("predicted", np.where(asked, predicted, 0))
     return fractions[asked], predicted[asked]
 
 

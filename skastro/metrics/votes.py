@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import betabinom, dirichlet_multinomial
 
 from skastro.inputs import as_array, as_table, as_weight
-from skastro.metrics.checks import as_numbers, order_columns
+from skastro.metrics.checks import as_numbers, check_shares, order_columns
 from skastro.metrics.morphology import morphology_table
 from skastro.votes import VoteSchema, get_schema
 
@@ -146,9 +146,11 @@ def vote_fraction_rmse(
     """
     votes, schema = _chosen(votes, schema, question, min_volunteers, min_asked)
     asked = _check_asked(per_question(votes, schema.sizes) > 0)
-    error = (schema.fractions(votes) - _per_answer("predicted", predicted, votes, schema))[asked]
+    predicted = _per_answer("predicted", predicted, votes, schema)
+    error = (schema.fractions(votes) - predicted)[asked]
     if not np.isfinite(error).all():
         raise ValueError("predicted has NaN or infinite values where a question was asked.")
+    check_shares("predicted", np.where(asked, predicted, 0))
     return float(np.sqrt(np.mean(error**2)))
 
 

@@ -19,8 +19,8 @@ from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import check_shape, fold, fold_ivar
-from skastro.inputs import check_rows
+from skastro.images import check_image_shape, check_shape, fold, fold_ivar
+from skastro.inputs import as_rows, check_rows
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
@@ -233,9 +233,11 @@ class ImageModality(BaseEmbedder, Modality):
 
     def _check_images(self, X: Any, reset: bool) -> Any:
         """Fold and check images: at first sight (reset) they are learned from, later they must be alike."""
+        if reset and self.image_shape is not None:
+            check_image_shape(self.image_shape, self.bands_axis)
         array = check_rows(
             self,
-            X,
+            X if reset else self._as_stack(X),
             reset=reset,
             cure=RAGGED,
             lazy=True,
@@ -255,6 +257,15 @@ class ImageModality(BaseEmbedder, Modality):
             self.n_features_in_ = images.shape[1]
             self.__dict__.pop("feature_names_in_", None)  # of an earlier fit to a table
         return images
+
+    def _as_stack(self, X: Any) -> Any:
+        """Fold rows of pixels, where the images learned from came as a stack, whose features are its bands."""
+        rows, n_pixels = as_rows(X, cure=RAGGED), int(np.prod(self.image_shape_))
+        if len(np.shape(rows)) != 2 or self.n_features_in_ == n_pixels:
+            return X
+        if rows.shape[1] != n_pixels:
+            raise ValueError(f"X of shape {np.shape(rows)} holds no images like those learned, of {self.image_shape_}.")
+        return fold(rows, self.image_shape_, self.bands_axis) if self.bands_axis != -1 else X
 
     def _learn_pixels(self, images: Any) -> None:
         """Learn what the pixels mean: survey, normalization, provenance."""

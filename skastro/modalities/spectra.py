@@ -218,7 +218,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         flux, ivar = self._check_spectra(X, ivar, reset)
         if reset:
             self._learn_levels(flux, ivar)
-        parts = list(self._chunks(flux, ivar))
+        parts = list(self._chunks(flux, ivar, told=reset))
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         return arrays if mask is None else {name: scatter(array, mask) for name, array in arrays.items()}
 
@@ -371,11 +371,13 @@ class SpectrumModality(BaseEmbedder, Modality):
         center, limit, bound = self.level_range_
         return np.where(np.abs(levels - center) > limit, np.clip(levels, center - bound, center + bound), levels)
 
-    def _chunks(self, flux: np.ndarray, ivar: np.ndarray | None) -> Any:
-        """Standardize some thousand spectra at a time, unless the encoder does so."""
+    def _chunks(self, flux: np.ndarray, ivar: np.ndarray | None, told: bool = False) -> Any:
+        """Standardize some thousand spectra at a time, unless the encoder does so; then tell what is far outside."""
+        far, widest = [], 0.0
         for rows in gen_batches(len(flux), CHUNK):
             weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
-            mean, scale = self._levels(flux[rows], weights)
+            mean, std = spectrum_levels(flux[rows], weights)
+            scale, widest = self._scale(std), max(widest, float(std.max()))
             if self._raw:
                 seen = np.where(weights > 0, flux[rows], 0.0)
                 check_bright(seen, rows.start)
@@ -385,12 +387,22 @@ class SpectrumModality(BaseEmbedder, Modality):
                     "scale": scale[:, np.newaxis].astype(np.float32),
                 }
                 continue
-            level = (self._bounded(np.column_stack(as_level(mean, scale))) - self.level_[0]) / self.level_[1]
+            levels = np.column_stack(as_level(mean, scale))
+            bounded = self._bounded(levels)
+            far += (rows.start + np.flatnonzero((bounded != levels).any(axis=1))).tolist()
             yield {
                 "flux": standardize(flux[rows], weights, mean, scale),
                 "pixel_weights": weights.astype(np.float32),
-                "level": level.astype(np.float32),
+                "level": ((bounded - self.level_[0]) / self.level_[1]).astype(np.float32),
             }
+        if 0 < widest < self.floor_ and not told:
+            warnings.warn(
+                "All spectra are flat beside those learned from, and look alike: are these in another unit?",
+                UserWarning,
+                stacklevel=4,
+            )
+        elif far and not told:
+            warn_of_far(np.array(far), len(flux), "spectra", "those learned from", stacklevel=4)
 
 
 def check_bright(flux: np.ndarray, first: int) -> None:

@@ -1,6 +1,6 @@
 """Scores of the physical properties that embeddings contain, with heads that need little or no training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -95,16 +95,21 @@ def property_scores(
     [[False, True], [False, True]]
     """
     values = _read_properties(properties)
+    if not isinstance(embeddings, Mapping):
+        raise TypeError(f"embeddings must be a mapping of names to embeddings, not a {type(embeddings).__name__}.")
     arrays = {name: as_array(rows, name) for name, rows in embeddings.items()}
     mask = _check(arrays, values)
     groups = groups if groups is None else as_target(groups, "groups")
     scorer = get_scorer(scoring)
-    heads = _heads() if heads is None else heads
+    first = next(iter(arrays.values()))
+    splits = {
+        label: _known_splits(str(label), make_splits(first, y, groups, cv, stratify=False), mask & np.isfinite(y))
+        for label, y in values.items()
+    }
+    heads = _heads(min(len(train) for folds in splits.values() for train, _ in folds)) if heads is None else heads
     work = list(product(arrays, heads, values))
-    known = {label: mask & np.isfinite(column) for label, column in values.items()}
     fits = (
-        delayed(_scores)(heads[head], arrays[name], values[label], known[label], groups, cv, scorer)
-        for name, head, label in work
+        delayed(_scores)(heads[head], arrays[name], values[label], splits[label], scorer) for name, head, label in work
     )
     found = Parallel(n_jobs=n_jobs)(fits)
     lines = [
@@ -115,8 +120,8 @@ def property_scores(
     return pd.DataFrame(lines, columns=["embedding", "head", "property", "fold", "score"])
 
 
-def _heads() -> dict[str, Any]:
-    neighbors = KNeighborsRegressor(64, weights="distance")
+def _heads(n_train: int) -> dict[str, Any]:
+    neighbors = KNeighborsRegressor(min(64, n_train), weights="distance")
     network = MLPRegressor(
         hidden_layer_sizes=(32,), learning_rate_init=3e-3, early_stopping=True, max_iter=500, random_state=0
     )
@@ -137,7 +142,10 @@ def _read_properties(properties: Any) -> dict[Any, np.ndarray]:
             table = pd.DataFrame(as_array(properties, "properties"))
             table = table.set_axis([name], axis=1) if name is not None else table
         properties = table
-    return {name: as_array(values, name) for name, values in properties.items()}
+    arrays = {name: as_array(values, name) for name, values in properties.items()}
+    if words := [name for name, values in arrays.items() if values.dtype.kind not in "fiub"]:
+        raise ValueError(f"Property {words[0]!r} is of {arrays[words[0]].dtype}, and not of numbers.")
+    return arrays
 
 
 def _check(arrays: Mapping[str, np.ndarray], values: Mapping[Any, np.ndarray]) -> np.ndarray:
@@ -160,13 +168,18 @@ def _check(arrays: Mapping[str, np.ndarray], values: Mapping[Any, np.ndarray]) -
     return mask
 
 
-def _scores(
-    head: Any, rows: np.ndarray, y: np.ndarray, known: np.ndarray, groups: Any, cv: Any, scorer: Any
-) -> list[float]:
-    """Score a head on each fold of all rows, without those of unknown property or of no embedding."""
+def _known_splits(name: str, splits: Iterable[Any], known: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Leave rows of unknown property, or of no embedding, out of the folds of all rows."""
+    folds = [tuple(np.asarray(part)[known[part]] for part in split) for split in splits]
+    if not all(len(part) for fold in folds for part in fold):
+        raise ValueError(f"Property {name!r} is known of {known.sum()} objects, which leaves a fold without any.")
+    return folds
+
+
+def _scores(head: Any, rows: np.ndarray, y: np.ndarray, splits: list[Any], scorer: Any) -> list[float]:
+    """Score a head on each fold."""
     scores = []
-    for train, test in make_splits(rows, y, groups, cv, stratify=False):
-        train, test = (np.asarray(part)[known[part]] for part in (train, test))
+    for train, test in splits:
         model = clone(head).fit(rows[train], y[train])
         scores.append(float(check_scoring(model, scorer)(model, rows[test], y[test])))
     return scores

@@ -138,11 +138,31 @@ def small_line(values: np.ndarray, times: np.ndarray | None = None, n_bins: int 
     return line
 
 
+def check_bands(bands: Sequence[int], n: int) -> None:
+    """Refuse bands that are not there.
+
+    Parameters
+    ----------
+    bands : sequence of int
+        Numbers of bands to show.
+    n : int
+        Number of bands there are.
+
+    Raises
+    ------
+    ValueError
+        If one is not among them.
+    """
+    if any(not -n <= band < n for band in bands):
+        raise ValueError(f"bands={list(bands)} are to be shown, but the images have {n}: give numbers from 0.")
+
+
 def _pixels(image: Any, bands: Sequence[int] | None) -> np.ndarray:
     """Return the one or three bands to show: (1, height, width) or (3, height, width)."""
     image = as_array(image, "image")
     image = image.reshape(-1, *image.shape[-2:])
     if bands is not None:
+        check_bands(bands, len(image))
         image = image[list(bands)]
     if len(image) not in (1, 3):
         image = image.mean(axis=0, keepdims=True).astype(image.dtype)

@@ -386,6 +386,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
             If the data are not like those learned from, or are NaN in part where the embedder takes none.
         """
         check_is_fitted(self)
+        if X is None:
+            raise ValueError("X is None: to embed another modality alone, ask its own embedder, in embedders_.")
         inference = self._inference()
         given = [("X", X)] if y is None else as_modalities(X, y, len(self.embedders_))
         sides = self.embedders_[: len(given)]

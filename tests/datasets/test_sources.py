@@ -454,7 +454,7 @@ def test_a_list_without_files():
 def test_integers_that_are_not_there(tmp_path):
     label = pa.array([1, None, 3], pa.int64())
     pq.write_table(pa.table({"image": nested(PIXELS[:3]), "label": label}), tmp_path / "sky.parquet")
-    with pytest.raises(ValueError, match="row 1 holds nothing, which int64 has no value for"):
+    with pytest.raises(ValueError, match="row 1 of 'label' holds nothing, which int64 has no value for"):
         open_images(tmp_path / "sky.parquet").column("label")
 
 
@@ -481,3 +481,26 @@ def test_files_of_one_kind_open_in_any_order(tmp_path):
     held = open_images(tmp_path, fill=0)[0:3]
     assert held.dtype == np.uint8
     np.testing.assert_array_equal(held, load_images(tmp_path, fill=0).images)
+
+
+def test_bands_are_chosen_by_a_mask_too(tmp_path):
+    np.save(tmp_path / "sky.npy", PIXELS)
+    np.testing.assert_array_equal(open_images(tmp_path / "sky.npy", bands=[True, False, True])[:], PIXELS[:, [0, 2]])
+
+
+@pytest.mark.parametrize("bands", [[], [5], [-4], [True, False], ["g"], [0.5]])
+def test_bands_that_are_not_there_are_refused(tmp_path, bands):
+    np.save(tmp_path / "sky.npy", PIXELS)
+    with pytest.raises(ValueError, match="does not choose among 3 bands: give numbers from 0 to 2"):
+        open_images(tmp_path / "sky.npy", bands=bands)
+
+
+def test_a_list_of_files_is_looked_through_when_it_is_opened(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    image.fromarray(BYTES[0, 0]).save(tmp_path / "a.png")
+    there = str(tmp_path / "a.png")
+    assert open_images([there, there.encode()]).shape[0] == 2
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*b\.png, which row 1 of path names"):
+        open_images([there, tmp_path / "b.png"])
+    with pytest.raises(ValueError, match="Row 1 of path holds nan, which is no path"):
+        open_images([there, np.nan])

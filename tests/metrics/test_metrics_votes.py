@@ -420,3 +420,11 @@ def test_scorers_need_concentrations(name):
         TypeError, match=f"{name} needs a classifier with predict_concentrations; LogisticRegression has"
     ):
         get_scorer(name)(classifier, X, Y)
+
+
+@pytest.mark.parametrize("metric", [vote_fraction_rmse, vote_scores, vote_table])
+def test_predictions_that_are_no_fractions_are_refused(metric):
+    votes = np.array([[3, 7], [0, 0], [9, 1]])
+    metric(votes, np.array([[0.3, 0.7], [30.0, 70.0], [1 + 1e-9, 0.0]]))  # of what nobody was asked, any
+    with pytest.raises(ValueError, match=r"predicted must lie between 0 and 1; row 2 has 90"):
+        metric(votes, np.array([[0.3, 0.7], [0.5, 0.5], [90, 10]]))

@@ -395,3 +395,57 @@ def test_what_cannot_be_used_is_refused_and_a_refused_refit_loses_nothing(model,
         good.set_params(**params).fit(X)
     good.set_params(device="auto", batch_size=8)
     np.testing.assert_array_equal(good.transform(X), rows)
+
+
+@pytest.mark.parametrize("cls", SPECTRA, ids=named)
+def test_spectra_of_another_unit_are_told(cls, sky):
+    model = tiny(cls, random_state=0).fit(sky.spectra)
+    for unit, words in (
+        (1e-17, "and look alike: are these in another unit"),
+        (1e6, "24 of 24 spectra have values more"),
+    ):
+        with pytest.warns(UserWarning, match=words):
+            model.transform(sky.spectra * unit)
+
+
+@pytest.mark.filterwarnings("ignore:.*have values more than 10 times as far out")
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_the_type_of_the_same_numbers_changes_nothing(dtype, sky):
+    bright = np.clip(np.round(40 + 40 * np.abs(sky.images)), 0, 255)
+    model = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
+    np.testing.assert_array_equal(model.transform(bright.astype(dtype)), model.transform(bright.astype(np.float64)))
+
+
+def test_fractions_where_8_bits_were_learned_are_told(sky):
+    bright = np.clip(np.round(40 + 40 * np.abs(sky.images)), 0, 255).astype(np.uint8)
+    model = FixedImageEmbedder("test_resnet", random_state=0).fit(bright)
+    with pytest.warns(UserWarning, match="between 0 and 1, and those learned from had 8 bits"):
+        model.transform(bright / 255)
+    model.transform(bright.astype(float))
+
+
+@pytest.mark.parametrize("bands_axis", [None, -1])
+def test_a_shape_of_rows_with_its_bands_last_is_refused(bands_axis, sky):
+    model = FixedImageEmbedder("test_resnet", image_shape=(32, 32, 3), bands_axis=bands_axis)
+    with pytest.raises(ValueError, match=r"looks to have its bands last: say \(3, 32, 32\)"):
+        model.fit(np.moveaxis(sky.images, 1, -1).reshape(24, -1))
+
+
+def test_rows_of_pixels_pass_where_a_stack_was_learned(sky):
+    model = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
+    np.testing.assert_array_equal(model.transform(sky.images.reshape(24, -1)), model.transform(sky.images))
+    with pytest.raises(ValueError, match=r"X of shape \(24, 60\) holds no images like those learned"):
+        model.transform(sky.spectra)
+
+
+@pytest.mark.parametrize("params", [{"average": "rotations"}, {"average": 0}, {"batch_size": -1}, {"device": "abacus"}])
+def test_parameters_set_after_fit_are_checked(params, sky):
+    model = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
+    with pytest.raises(ValueError, match=next(iter(params.keys() - {"device"}), "abacus")):
+        model.set_params(**params).transform(sky.images)
+
+
+def test_nothing_in_a_list_of_rows_is_missing(sky):
+    rows = [None, *sky.spectra[1:]]
+    embedder = FixedSpectrumEmbedder(SMALL, random_state=0).fit(sky.spectra)
+    assert embedder.present(rows, "y").tolist() == [False, *[True] * 23]

@@ -71,3 +71,30 @@ def test_groups_and_scoring():
 def test_nothing_to_compare_is_refused(embeddings, properties, message):
     with pytest.raises(ValueError, match=message):
         property_scores(embeddings, properties, heads=LINE)
+
+
+def test_few_objects_are_few_neighbors():
+    few = {name: rows[:20] for name, rows in SEEN.items()}
+    assert property_scores(few, TRUTH[:20])["score"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "properties", "message"),
+    [
+        (
+            SEEN,
+            TRUTH.assign(age=np.where(np.arange(120) < 3, 1.0, np.nan)),
+            "'age' is known of 3 objects, which leaves",
+        ),
+        (SEEN, TRUTH.assign(kind="spiral"), "'kind' is of object, and not of numbers"),
+    ],
+)
+def test_properties_that_cannot_be_scored_are_named_before_any_fit(embeddings, properties, message):
+    heads = {"none": None}  # which cannot be fitted
+    with pytest.raises(ValueError, match=message):
+        property_scores(embeddings, properties, heads=heads)
+
+
+def test_embeddings_have_names():
+    with pytest.raises(TypeError, match="embeddings must be a mapping of names to embeddings, not a ndarray"):
+        property_scores(SEEN["mass"], TRUTH)

@@ -106,6 +106,7 @@ def test_missing_is_missing_however_it_is_said(embedder, sky):
     assert not np.allclose(embedder.transform(sky.X, ivar=sky.ivar), rows)
 
 
+@pytest.mark.filterwarnings("ignore:24 of 24 spectra have values")  # of ten standard deviations
 def test_zero_is_a_value(embedder, sky):
     zero, gap = sky.X.copy(), sky.X.copy()
     zero[:, 40:50], gap[:, 40:50] = 0.0, np.nan

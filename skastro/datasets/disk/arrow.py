@@ -338,7 +338,7 @@ def flatten_lists(array: Any, fields: list[str], shape: tuple[int, ...], first: 
 
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    rows, left = len(array), list(shape)
+    rows, left, name = len(array), list(shape), ".".join(fields)
     while not _is_leaf(array):
         if pa.types.is_struct(array.type):
             array, fields = array.field(fields[1]), fields[1:]
@@ -349,7 +349,7 @@ def flatten_lists(array: Any, fields: list[str], shape: tuple[int, ...], first: 
         array, left = array.flatten(), left[1:]
     if array.null_count and (pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)):
         row = first + array.is_null().index(True).as_py() * rows // len(array)
-        raise ValueError(f"row {row} holds nothing, which {array.type} has no value for")
+        raise ValueError(f"row {row} of {name!r} holds nothing, which {array.type} has no value for")
     return array.to_numpy(zero_copy_only=False)
 
 
