@@ -119,7 +119,7 @@ def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
 
 def test_words_of_repeated_options_add_up(cutouts, tmp_path):
     model = str(tmp_path / "sky.skastro")
-    apart = [word for pair in FEW[1:] for word in ("--set", pair)]
+    apart = [word for pair in ("batch_size=16", "encoder=test_resnet", "max_epochs=1") for word in ("--set", pair)]
     main(["fit", cutouts, "--method", "simclr", "--out", model, *apart])
     embedder = load(model)
     assert (embedder.encoder, embedder.max_epochs, embedder.batch_size) == ("test_resnet", 1, 16)

@@ -28,10 +28,12 @@ def test_check_estimator(name):
     assert len(passed) >= 40
 
 
+X = np.random.default_rng(0).normal(size=(20, 16))
+
+
 def fit(name, **params):
-    """Fit a tiny estimator to a table: its answers as arrays, and the model."""
-    rng = np.random.default_rng(0)
-    X, redshifts = rng.normal(size=(20, 16)), rng.uniform(0.01, 0.39, 20)
+    """Fit a tiny estimator to a table."""
+    redshifts = np.random.default_rng(0).uniform(0.01, 0.39, 20)
     model = clone(TINY[name]).set_params(**params)
     if "random_state" in model.get_params():
         model.set_params(random_state=0)
@@ -42,15 +44,21 @@ def fit(name, **params):
         model.fit(X, votes=labels)
     else:
         model.fit(X, labels if is_classifier(model) or isinstance(model, VoteEmbedder) else redshifts)
+    return model
+
+
+def answers(model):
+    """Ask for all that a model answers, as arrays."""
     known = [method for method in ("transform", "predict", "kneighbors") if hasattr(model, method)]
-    return [np.asarray(getattr(model, method)(X)) for method in known], model
+    return [np.asarray(getattr(model, method)(X)) for method in known]
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if "UMAP" not in name])  # which compiles for many seconds
 def test_tables_asked_for_everywhere_change_no_answer(name, tmp_path):
-    plain, _ = fit(name)
+    plain = answers(fit(name))
     with config_context(transform_output="pandas"):
-        told, model = fit(name)
+        model = fit(name)
+        told = answers(model)
         save(model, tmp_path / "model.skastro")
     assert type(load(tmp_path / "model.skastro")) is type(model)
     for answer, expected in zip(told, plain, strict=True):
