@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from skastro.augment.base import Augment
 from skastro.augment.geometry import Rotate, resample
 from skastro.images import center_crop
 
-__all__ = ["OneView", "Views", "orientations"]
+__all__ = ["OneView", "Views", "drawn", "orientations"]
 
 
 class Views(nn.Module):
@@ -95,6 +96,39 @@ class OneView(nn.Module):
             One view.
         """
         return [self.normalizer(self.orientation(images)).contiguous(memory_format=torch.channels_last)]
+
+
+def drawn(recipe: Augment, images: np.ndarray, size: tuple[int, int], generator: torch.Generator) -> np.ndarray:
+    """Draw a view of each image as an array, of 8 bits where the images are.
+
+    Parameters
+    ----------
+    recipe : Augment
+        Fitted.
+    images : ndarray of shape (n, bands, height, width), uint8 or float32
+        Raw images.
+    size : tuple of int
+        Height and width of the views.
+    generator : torch.Generator
+        Source of randomness, on the CPU.
+
+    Returns
+    -------
+    ndarray of shape (n, bands, *size), of the dtype of the images
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skastro.augment import Augment, Flip
+    >>> from skastro.augment.views import drawn
+    >>> images = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)
+    >>> recipe = Augment([("flip", Flip(p=0))]).fit(images)
+    >>> bool((drawn(recipe, images, (2, 2), torch.Generator()) == images).all())
+    True
+    """
+    views = recipe(torch.from_numpy(images), size, generator).numpy()
+    return np.clip(views.round(), 0, 255).astype(np.uint8) if images.dtype == np.uint8 else views
 
 
 def orientations(

@@ -123,21 +123,16 @@ def _views(
     import torch
 
     from skastro.augment import Augment
+    from skastro.augment.views import drawn
     from skastro.training import draw_seed
 
-    noise, pixels = measure_bands(images)["noise"], torch.from_numpy(images)
+    noise = measure_bands(images)["noise"]
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     views = {}
     for name, step in steps.items():
         augment = clone(step if isinstance(step, Augment) else Augment([(name, step)])).fit(images, survey, noise)
-        drawn = [augment(pixels, window, generator).numpy() for _ in range(n_views)]
-        views[name] = [_like(view, images.dtype) for view in drawn]
+        views[name] = [drawn(augment, images, window, generator) for _ in range(n_views)]
     return views
-
-
-def _like(views: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert views of 8-bit images back to 8-bit, as the embedder has learned them."""
-    return np.clip(views.round(), 0, 255).astype(np.uint8) if dtype == np.uint8 else views
 
 
 def _moved(search: Any, views: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -148,6 +148,7 @@ def _draw_views(
     import torch  # slow to import, and not needed to draw tables
 
     from skastro.augment import Augment, one_recipe
+    from skastro.augment.views import drawn
     from skastro.surveys import get_survey
     from skastro.training import draw_seed
 
@@ -162,13 +163,5 @@ def _draw_views(
     ]
     names = ["recipe"] if n_views == 1 else [f"recipe, view {view + 1}" for view in range(n_views)]
     generator = torch.Generator().manual_seed(draw_seed(random_state))
-    pixels = torch.from_numpy(images)
-    return [
-        (name, _like(recipe(pixels, size, generator).numpy(), images.dtype))
-        for name, recipe in [*alone, *((name, recipe) for name in names)]
-    ]
-
-
-def _like(views: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Convert views of 8-bit images back to 8-bit, to be shown like the originals."""
-    return np.clip(views.round(), 0, 255).astype(np.uint8) if dtype == np.uint8 else views
+    recipes = [*alone, *((name, recipe) for name in names)]
+    return [(name, drawn(recipe, images, size, generator)) for name, recipe in recipes]
