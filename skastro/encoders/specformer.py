@@ -5,11 +5,11 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from skastro.encoders.spectra import SpectrumSpecification
 from skastro.weights import Layout, check_alike, find_layout, read_weights
 
 __all__ = ["FLOOR", "SpecFormer", "SpecFormerNetwork"]
@@ -29,7 +29,7 @@ LAYOUTS = {
 }
 
 
-class SpecFormer(BaseEstimator):
+class SpecFormer(SpectrumSpecification):
     r"""Specification of SpecFormer, the spectrum encoder of Parker et al. (2024), exactly as they published it.
 
     It takes flux as it is, in 1e-17 erg/s/cm²/Å, and standardizes it itself. Its published weights know the spectra of
@@ -81,6 +81,7 @@ class SpecFormer(BaseEstimator):
     (torch.Size([2, 16]), torch.Size([2, 9, 16]))
     """
 
+    standardizes = True
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{name: [AT_LEAST_ONE] for name in ("width", "depth", "heads", "max_tokens")},
         "weights": [str, os.PathLike, None],
@@ -115,46 +116,7 @@ class SpecFormer(BaseEstimator):
         """
         return count_windows(n_wavelengths)
 
-    def build(self, n_wavelengths: int) -> "SpecFormerNetwork":
-        """Build the network, with the weights given, or random ones from torch's global generator.
-
-        Parameters
-        ----------
-        n_wavelengths : int
-            Number of pixels of the spectra.
-
-        Returns
-        -------
-        SpecFormerNetwork
-
-        Raises
-        ------
-        ValueError
-            If a setting is out of range, spectra are longer than the positions reach, or weights are not its own.
-        FileNotFoundError, ConnectionError
-            If weights are not where they should be.
-        """
-        network = self.architecture(n_wavelengths)
-        self.load(network)
-        return network
-
-    def architecture(self, n_wavelengths: int) -> "SpecFormerNetwork":
-        """Make the network with random weights, whatever `weights` says.
-
-        Parameters
-        ----------
-        n_wavelengths : int
-            Number of pixels of the spectra.
-
-        Returns
-        -------
-        SpecFormerNetwork
-
-        Raises
-        ------
-        ValueError
-            If a setting is out of range, or spectra are longer than the positions reach.
-        """
+    def architecture(self, n_wavelengths: int) -> "SpecFormerNetwork":  # noqa: D102
         self.check()
         if (tokens := 1 + self.n_tokens(n_wavelengths)) > self.max_tokens:
             raise ValueError(
@@ -163,25 +125,7 @@ class SpecFormer(BaseEstimator):
             )
         return SpecFormerNetwork(self.width, self.depth, self.heads, self.max_tokens)
 
-    def load(self, network: nn.Module) -> dict[str, Any] | None:
-        """Load the weights given into a network of this architecture, in place.
-
-        Parameters
-        ----------
-        network : SpecFormerNetwork
-            Made by `architecture`.
-
-        Returns
-        -------
-        dict or None
-            For the provenance: ``source``, ``layout``, how many tensors of the file are ``left``, ``citation`` and
-            ``license``; None without weights.
-
-        Raises
-        ------
-        ValueError, FileNotFoundError, ConnectionError
-            As in `build`.
-        """
+    def load(self, network: nn.Module) -> dict[str, Any] | None:  # noqa: D102
         if self.weights is None:
             return None
         weights = read_weights(self.weights)
@@ -191,15 +135,8 @@ class SpecFormer(BaseEstimator):
         network.load_state_dict(chosen)
         return layout.facts(weights, len(chosen))
 
-    def check(self) -> None:
-        """Raise an error if a setting is invalid.
-
-        Raises
-        ------
-        ValueError
-            If a setting is invalid; the error names it.
-        """
-        self._validate_params()
+    def check(self) -> None:  # noqa: D102
+        super().check()
         if self.width % self.heads:
             raise ValueError(f"SpecFormer has width={self.width}, which must be divisible by heads={self.heads}.")
 

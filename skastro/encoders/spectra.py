@@ -1,6 +1,7 @@
 """Spectrum encoders: a transformer over overlapping pieces of a spectrum."""
 
 import math
+from abc import ABC, abstractmethod
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -13,14 +14,99 @@ from torch.nn.functional import fold, pad
 
 from skastro.encoders.lines import ConvAttention
 
-__all__ = ["ConvSpectrumEncoder", "SpectrumEncoder", "SpectrumTransformer", "get_spectrum_encoder"]
+__all__ = [
+    "ConvSpectrumEncoder",
+    "SpectrumEncoder",
+    "SpectrumSpecification",
+    "SpectrumTransformer",
+    "get_spectrum_encoder",
+]
 
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 POOLS = ("avgmax", "avg", "regions")
 REGIONS = 32  # into which "regions" divides a spectrum
 
 
-class SpectrumEncoder(BaseEstimator):
+class SpectrumSpecification(BaseEstimator, ABC):
+    """Base of specifications of spectrum encoders, with the hook `architecture`.
+
+    Attributes
+    ----------
+    standardizes : bool
+        Whether the network takes flux as it is, and standardizes it itself.
+    """
+
+    standardizes: ClassVar[bool] = False
+
+    def build(self, n_wavelengths: int) -> Any:
+        """Build the network, with the weights given, or random ones from torch's global generator.
+
+        Parameters
+        ----------
+        n_wavelengths : int
+            Number of pixels of the spectra.
+
+        Returns
+        -------
+        nn.Module
+
+        Raises
+        ------
+        ValueError
+            If a setting is invalid, the number of pixels does not suit, or weights are not the network's own.
+        FileNotFoundError, ConnectionError
+            If weights are not where they should be.
+        """
+        network = self.architecture(n_wavelengths)
+        self.load(network)
+        return network
+
+    @abstractmethod
+    def architecture(self, n_wavelengths: int) -> nn.Module:
+        """Make the network with random weights.
+
+        Parameters
+        ----------
+        n_wavelengths : int
+            Number of pixels of the spectra.
+
+        Returns
+        -------
+        nn.Module
+
+        Raises
+        ------
+        ValueError
+            If a setting is invalid, or the number of pixels does not suit.
+        """
+
+    def load(self, network: nn.Module) -> dict[str, Any] | None:
+        """Load the weights given, if any, into a network of this architecture, in place.
+
+        Parameters
+        ----------
+        network : nn.Module
+            Made by `architecture`.
+
+        Returns
+        -------
+        dict or None
+            For the provenance; None without weights.
+        """
+        return None
+
+    def check(self) -> None:
+        """Raise an error if a setting is invalid.
+
+        Raises
+        ------
+        ValueError
+            If a setting is invalid; the error names it.
+        """
+        self._validate_params()
+
+
+class SpectrumEncoder(SpectrumSpecification):
     r"""Specification of a spectrum encoder: plain parameters that can be hashed, searched and pickled.
 
     A spectrum of :math:`T` pixels is cut into :math:`\lfloor (T - B) / A \rfloor + 1` tokens of length :math:`B`, one
@@ -99,37 +185,14 @@ class SpectrumEncoder(BaseEstimator):
         """
         return max(0, n_wavelengths - self.token) // self.stride + 1
 
-    def build(self, n_wavelengths: int) -> "SpectrumTransformer":
-        """Build the network, with random weights from torch's global generator.
-
-        Parameters
-        ----------
-        n_wavelengths : int
-            Number of pixels of the spectra.
-
-        Returns
-        -------
-        SpectrumTransformer
-
-        Raises
-        ------
-        ValueError
-            If a setting is out of range, the heads do not divide the width, or tokens would leave gaps.
-        """
+    def architecture(self, n_wavelengths: int) -> "SpectrumTransformer":  # noqa: D102
         self.check()
         return SpectrumTransformer(
             self.n_tokens(n_wavelengths), self.depth, self.width, self.heads, self.token, self.stride, self.pool
         )
 
-    def check(self) -> None:
-        """Raise an error if a setting is invalid.
-
-        Raises
-        ------
-        ValueError
-            If a setting is invalid; the error names it.
-        """
-        self._validate_params()
+    def check(self) -> None:  # noqa: D102
+        super().check()
         if self.width % self.heads or self.width % 2:
             raise ValueError(
                 f"SpectrumEncoder has width={self.width}, which must be even and divisible by heads={self.heads}."
@@ -140,7 +203,7 @@ class SpectrumEncoder(BaseEstimator):
             )
 
 
-class ConvSpectrumEncoder(BaseEstimator):
+class ConvSpectrumEncoder(SpectrumSpecification):
     """Specification of AstroCLIP's supervised network for spectra, by name ``"conv-attention"``.
 
     See `skastro.encoders.ConvAttention`. Its four channels are the flux, the mask of present pixels, and the two
@@ -155,22 +218,10 @@ class ConvSpectrumEncoder(BaseEstimator):
     torch.Size([2, 32])
     """
 
-    def build(self, n_wavelengths: int) -> nn.Module:
-        """Build the network, with random weights from torch's global generator.
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
 
-        Parameters
-        ----------
-        n_wavelengths : int
-            Number of pixels of the spectra; any number is accepted.
-
-        Returns
-        -------
-        ConvAttention
-        """
+    def architecture(self, n_wavelengths: int) -> nn.Module:  # noqa: D102
         return ConvAttention(channels=4)
-
-    def check(self) -> None:
-        """Check nothing: there are no settings."""
 
 
 def get_spectrum_encoder(encoder: Any) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, provenance
-from skastro.encoders import SpecFormer, get_spectrum_encoder
+from skastro.encoders import get_spectrum_encoder
 from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
@@ -225,7 +225,7 @@ class SpectrumModality(BaseEmbedder, Modality):
     def view(  # noqa: D102
         self, recipe: Augment | None = None, generator: torch.Generator | None = None
     ) -> SpectrumView | FluxView:
-        return FluxView(recipe, generator) if self._raw else SpectrumView(self.level_, recipe, generator)
+        return FluxView(recipe, generator) if self._spec.standardizes else SpectrumView(self.level_, recipe, generator)
 
     def check_options(self, augment: Any = "auto", average: Any = None) -> None:
         """Refuse the name of a recipe and an averaging, which are for images.
@@ -260,7 +260,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         """
         if not isinstance(augment, Augment):
             return super().fit_recipe(augment, arrays)
-        flux = arrays["flux"] / arrays["scale"] if self._raw else arrays["flux"]
+        flux = arrays["flux"] / arrays["scale"] if self._spec.standardizes else arrays["flux"]
         return clone(augment).fit(flux[:, np.newaxis, np.newaxis])
 
     def build_encoder(self) -> nn.Module:
@@ -270,8 +270,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         -------
         nn.Module
         """
-        make = self._spec.architecture if self._raw else self._spec.build
-        return make(self.n_features_in_)
+        return self._spec.architecture(self.n_features_in_)
 
     def start_encoder(self) -> nn.Module:
         """Make the encoder that training starts from, with the weights that its specification names.
@@ -281,14 +280,9 @@ class SpectrumModality(BaseEmbedder, Modality):
         nn.Module
         """
         encoder = self.build_encoder()
-        if self._raw and (weights := self._spec.load(encoder)):
+        if weights := self._spec.load(encoder):
             self.provenance_["weights"] = weights
         return encoder
-
-    @property
-    def _raw(self) -> bool:
-        """Whether the encoder takes flux as it is, and standardizes it itself."""
-        return isinstance(self._spec, SpecFormer)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -334,7 +328,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         self._spec.check()
         for name in ("level_", "level_range_"):
             self.__dict__.pop(name, None)  # of an earlier fit of another encoder
-        if not self._raw:
+        if not self._spec.standardizes:
             self._learn_range(mean, std)
         elif 0 < std.max() < FAINT:
             warnings.warn(
@@ -378,7 +372,7 @@ class SpectrumModality(BaseEmbedder, Modality):
             weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
             mean, std = spectrum_levels(flux[rows], weights)
             scale, widest = self._scale(std), max(widest, float(std.max()))
-            if self._raw:
+            if self._spec.standardizes:
                 seen = np.where(weights > 0, flux[rows], 0.0)
                 check_bright(seen, rows.start)
                 yield {
