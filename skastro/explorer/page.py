@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
-from skastro.inputs import as_array, as_table
+from skastro.inputs import as_array, as_table, in_unit
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_images
@@ -73,7 +73,7 @@ def explore(
     ids : array-like of shape (n,), default=None
         Names of the objects, to search for; ``None`` takes the numbers of the rows.
     ra, dec : array-like of shape (n,), default=None
-        Positions on the sky in degrees, to search for by cone; NaN is found by none.
+        Positions on the sky in degrees, or angles with a unit of astropy, to search for by cone; NaN is found by none.
     columns : mapping of str to array-like of shape (n,), or table, default=None
         What points can be colored by: classes (strings, booleans, or up to 12 distinct integers), or values (other
         numbers, kept in float32). Missing values are gray.
@@ -264,7 +264,7 @@ def _pairs(columns: Any) -> list[tuple[Any, Any]]:
 
 
 def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndarray:
-    degrees = _column(name, values, n)
+    degrees = _column(name, in_unit(values, "deg", name), n)
     if degrees.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be numbers, in degrees; got {degrees.dtype}.")
     wrong = (degrees < limits[0]) | (degrees > limits[1])

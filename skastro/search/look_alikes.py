@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
-from skastro.search.sky import check_positions, cone
+from skastro.search.sky import check_positions, check_radius, cone
 from skastro.training import resolve_device
 
 __all__ = ["LookAlikes"]
@@ -128,7 +128,7 @@ class LookAlikes(BaseEstimator):
         ids : array-like of shape (n,), default=None
             Identifier of each row, a string or an integer, no two alike.
         ra, dec : array-like of shape (n,), default=None
-            Positions in degrees.
+            Positions in degrees, or angles with a unit of astropy.
 
         Returns
         -------
@@ -244,9 +244,9 @@ class LookAlikes(BaseEstimator):
         ids : str, int or array-like of them, default=None
             Identifiers that `fit` was given.
         ra, dec : float or array-like of float, default=None
-            Positions in degrees; each is of the nearest object.
+            Positions in degrees, or angles with a unit of astropy; each is of the nearest object.
         radius : float, default=3.0
-            How far that may be, in arcseconds.
+            How far that may be, in arcseconds, or an angle with a unit.
 
         Returns
         -------
@@ -271,9 +271,9 @@ class LookAlikes(BaseEstimator):
         Parameters
         ----------
         ra, dec : float
-            Center in degrees.
+            Center in degrees, or angles with a unit of astropy.
         radius : float
-            In arcseconds.
+            In arcseconds, or an angle with a unit.
 
         Returns
         -------
@@ -454,7 +454,7 @@ class LookAlikes(BaseEstimator):
 
     def _by_position(self, ra: Any, dec: Any, radius: float) -> np.ndarray:
         self._need_positions()
-        found = []
+        found, radius = [], check_radius(radius)
         for at_ra, at_dec in zip(*check_positions(ra, dec), strict=True):
             rows, _ = cone(self.ra_, self.dec_, at_ra, at_dec, radius)
             if not len(rows):
