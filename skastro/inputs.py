@@ -16,6 +16,7 @@ from skastro.sources import Source
 
 __all__ = [
     "as_array",
+    "as_column",
     "as_rows",
     "as_table",
     "as_target",
@@ -114,6 +115,34 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     return _of_objects(_plain(X), name, cure)
 
 
+def as_column(X: Any, name: str = "X") -> Any:
+    """Convert a column as `as_array` does, but integers stay integers where some are missing: they may be identifiers.
+
+    Parameters
+    ----------
+    X : array-like of shape (n,)
+        Column, of what `as_array` takes.
+    name : str, default="X"
+        Name in errors.
+
+    Returns
+    -------
+    ndarray or IntegerArray of pandas
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_column
+    >>> as_column([2**60 + 1, None]).tolist()
+    [1152921504606846977, <NA>]
+    """
+    values = as_array(X, name)
+    if values.ndim != 1 or values.dtype.kind != "f" or getattr(getattr(X, "dtype", None), "kind", "O") == "f":
+        return values
+    ways = (getattr(X, way) for way in ("tolist", "to_list", "to_pylist") if hasattr(X, way))  # of polars, of pyarrow
+    listed = X if isinstance(X, list | tuple) else next(ways, values.tolist)()
+    return pd.array(listed) if pd.api.types.infer_dtype(listed, skipna=True) == "integer" else values
+
+
 def in_unit(values: Any, unit: str, name: str) -> Any:
     """Convert what has a unit of astropy, a quantity or a column of a table, to numbers in the unit that is meant.
 
@@ -149,7 +178,7 @@ def in_unit(values: Any, unit: str, name: str) -> Any:
     """
     if isinstance(values, list | tuple):
         return [in_unit(value, unit, name) for value in values]
-    held = getattr(values, "unit", None)
+    held: Any = getattr(values, "unit", None)
     if not hasattr(held, "to"):
         return values
     try:

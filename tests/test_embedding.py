@@ -242,3 +242,17 @@ def test_a_library_that_is_missing_is_named_with_its_extra(embedder, images, tmp
     monkeypatch.setattr("skastro.embedding.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf"needs {library}: pip install skastro\[{suffix[1:]}\]"):
         embed(Dies(embedder, 0), images, tmp_path / f"rows{suffix}", verbose=0)
+
+
+@pytest.mark.parametrize("first", [1237648720693755918, 2**63 + 1], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_identifiers_of_which_some_are_missing_stay_whole(embedder, images, tmp_path, suffix, first):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    known = [first + row if row >= 6 else None for row in range(23)]  # a whole part has none
+    path = embed(embedder, images, tmp_path / f"rows{suffix}", columns={"id": known}, part=5, verbose=0)
+    if suffix == ".npy":
+        found = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)["id"]
+    else:
+        found = read_columns(path)["id"]
+    assert ["" if pd.isna(name) else str(name) for name in found] == [str(name or "") for name in known]

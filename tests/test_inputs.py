@@ -12,7 +12,7 @@ from kinds import COLUMNS, TABLES, gap
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
-from skastro.inputs import as_array, as_rows, as_table, as_target, as_weight, column_names, in_unit
+from skastro.inputs import as_array, as_column, as_rows, as_table, as_target, as_weight, column_names, in_unit
 
 NUMBERS = {"b": np.array([3.0, 1.0, 2.0]), "a": np.array([7, 8, 9])}
 VALUES = np.array([0.5, 1.5, 2.5, 3.5])
@@ -167,6 +167,37 @@ def test_weights_are_one_number_each():
         as_weight([1, 1], 3)
     with pytest.raises(ValueError, match="Negative values"):
         as_weight([1, -1], 2)
+
+
+IDS = [2**60 + 1, 2**60 + 2, None]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        IDS,
+        [*IDS[:2], np.nan],
+        np.array(IDS, dtype=object),
+        np.ma.masked_array(np.array([*IDS[:2], -9], ">i8"), [False, False, True]),
+        MaskedColumn([*IDS[:2], -9], mask=[False, False, True]),
+        pd.Series(IDS, dtype="Int64", index=[4, 4, 1]),
+        pd.Series(IDS, dtype="int64[pyarrow]"),
+        pl.Series(IDS),
+        pa.array(IDS),
+        pa.chunked_array([IDS]),
+    ],
+    ids=lambda given: f"{type(given).__module__} {type(given).__name__}",
+)
+def test_integers_of_a_column_stay_integers_where_some_are_missing(given):
+    found = as_column(given)
+    assert (found.dtype, found[:2].tolist(), pd.isna(found[2])) == ("Int64", IDS[:2], True)
+
+
+@each_column
+def test_any_other_column_is_as_an_array(kind):
+    assert_array_equal(as_column(COLUMNS[kind](VALUES, GONE)), KNOWN, strict=True)
+    assert_array_equal(as_column(["a", "b"]), ["a", "b"])
+    assert_array_equal(as_column(np.arange(3)), np.arange(3), strict=True)
 
 
 @pytest.mark.parametrize(

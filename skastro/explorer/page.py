@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
-from skastro.inputs import as_array, as_table, in_unit
+from skastro.inputs import as_array, as_column, as_table, in_unit
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_images
@@ -160,7 +160,7 @@ def explore(
     about: dict[str, Any] = {
         "n": n,
         "title": title,
-        "ids": None if ids is None else _names(_column("ids", ids, n)),
+        "ids": None if ids is None else _names(_one_each("ids", as_column(ids, "ids"), n)),
         "labels": [str(label) for label in labels],
         "columns": [
             _described(str(name), _column(str(name), values, n), f"column-{number}", arrays)
@@ -246,7 +246,10 @@ def _thumbnails(
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:
-    array = np.asarray(as_array(values, name))
+    return _one_each(name, np.asarray(as_array(values, name)), n)
+
+
+def _one_each(name: str, array: Any, n: int) -> Any:
     if array.shape != (n,):
         raise ValueError(f"{name} must have one value for each of the {n} objects; its shape is {array.shape}.")
     return array
@@ -274,7 +277,7 @@ def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndar
     return degrees.astype("<f8")
 
 
-def _names(values: np.ndarray) -> list[str]:
+def _names(values: Any) -> list[str]:
     missing = pd.isna(values)
     return ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
 

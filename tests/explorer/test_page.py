@@ -79,6 +79,11 @@ def test_a_page_holds_what_was_given(made):
     assert_allclose(array(z["key"], "<f4"), ra / 10, rtol=1e-6)
 
 
+def test_names_are_whole_where_some_are_missing(made):
+    about, _ = made(ROWS, ids=[None, *(np.arange(1, N) + 2**60).tolist()], positions=PLACES)
+    assert about["ids"] == ["", *(str(2**60 + row) for row in range(1, N))]
+
+
 def test_without_positions_the_map_is_made(made):
     _, array = made(ROWS)
     assert_allclose(array("positions", "<f4").reshape(N, 2), EmbeddingMap("pca", random_state=0).fit_transform(ROWS))
