@@ -154,6 +154,25 @@ def test_an_index_finds_nearly_all_and_is_mapped_from_its_file(tmp_path):
         search.open_index(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_an_index_belongs_to_its_rows_in_their_order(tmp_path, metric, kind):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    from skastro.survey import EmbeddingIndex
+
+    rows, path = X.astype(kind), tmp_path / "rows.usearch"
+    fitted(rows, backend="usearch", metric=metric).write_index(path)
+    fitted(rows, backend="usearch", metric=metric).open_index(path)
+    search = fitted(rows[::-1].copy(), backend="usearch", metric=metric)
+    with pytest.raises(ValueError, match="other rows, or of these in another order"):
+        search.open_index(path)
+    EmbeddingIndex().fit(rows, ids=np.arange(3000) + 5).save(path)
+    with pytest.raises(ValueError, match="index of other rows"):
+        search.open_index(path)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere to write rows"):
+        search.write_index(tmp_path / "nowhere" / "rows")
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
 def test_an_index_knows_no_units_and_no_metric_of_before(scale):
     pytest.importorskip("usearch", reason="needs the extra search")
