@@ -174,7 +174,7 @@ def in_unit(values: Any, unit: str, name: str) -> Any:
     >>> in_unit(1 * u.m, "deg", "ra")
     Traceback (most recent call last):
     ...
-    ValueError: ra has the unit m, which cannot be converted to deg.
+    ValueError: ra has the unit m, which cannot be converted to deg: give numbers in deg.
     """
     if isinstance(values, list | tuple):
         return [in_unit(value, unit, name) for value in values]
@@ -184,7 +184,9 @@ def in_unit(values: Any, unit: str, name: str) -> Any:
     try:
         return held.to(unit, _plain(values))
     except ValueError as error:
-        raise ValueError(f"{name} has the unit {held}, which cannot be converted to {unit}.") from error
+        raise ValueError(
+            f"{name} has the unit {held}, which cannot be converted to {unit}: give numbers in {unit}."
+        ) from error
 
 
 def column_names(X: Any) -> list[Any]:

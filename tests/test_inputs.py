@@ -218,7 +218,9 @@ def test_an_angle_is_in_degrees_whatever_its_unit(given):
 
 def test_an_angle_that_is_missing_stays_so():
     assert_array_equal(in_unit(MaskedColumn(VALUES, mask=GONE, unit="deg"), "deg", "ra"), KNOWN)
-    with pytest.raises(ValueError, match=r"^ra has the unit m, which cannot be converted to deg\.$"):
+    with pytest.raises(
+        ValueError, match=r"^ra has the unit m, which cannot be converted to deg: give numbers in deg\.$"
+    ):
         in_unit(VALUES * u.m, "deg", "ra")
 
 
