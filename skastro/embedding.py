@@ -232,9 +232,8 @@ class ParquetWriter(Writer):
             name: pa.array(column[start : start + len(rows)], from_pandas=True) for name, column in self.columns.items()
         }
         gaps = {name: column[:0] for name, column in self.columns.items() if isinstance(column, ExtensionArray)}
-        told = pa.Schema.from_pandas(
-            pd.DataFrame(gaps), preserve_index=False
-        ).metadata  # lest pandas read them as floats
+        # Lest pandas read integers with gaps as floats.
+        told = pa.Schema.from_pandas(pd.DataFrame(gaps), preserve_index=False).metadata
         partial = self.path / ".writing"
         pq.write_table(pa.table({**along, "embedding": values}, metadata=told), partial)
         os.replace(partial, self.path / f"part-{start:012d}.parquet")
