@@ -13,11 +13,12 @@ import joblib
 import numpy as np
 import pandas as pd
 from numpy.lib.format import open_memmap
+from pandas.api.extensions import ExtensionArray
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
-from skastro.inputs import as_array
+from skastro.inputs import as_column
 from skastro.persistence import load, without_callbacks
 from skastro.unfinished import Unfinished, as_written, sampled
 
@@ -50,7 +51,8 @@ def embed(
         of Parquet take as one table).
     columns : DataFrame or mapping of str to array-like of shape (n,), default=None
         What goes along, such as identifiers and positions: columns in ``.parquet``, arrays in ``.zarr``; beside
-        ``name.npy`` they are ``name.csv``. Bytes, as HDF5 keeps strings, are written as text.
+        ``name.npy`` they are ``name.csv``. Bytes, as HDF5 keeps strings, are written as text, and so are integers with
+        missing values in ``.zarr``, which has none.
     method : {"transform", "predict", "predict_proba"}, default="transform"
         What the model is asked for; the answers must be numbers.
     part : int, default=16384
@@ -93,7 +95,7 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: _text(as_array(values, name)) for name, values in ({} if columns is None else columns).items()}
+    columns = {name: _text(as_column(values, name)) for name, values in ({} if columns is None else columns).items()}
     unfinished = Unfinished(out)
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
@@ -114,7 +116,7 @@ def embed(
     return unfinished.finish()
 
 
-def _check(X: Any, out: Path, columns: Mapping[str, np.ndarray], method: str, part: int) -> None:
+def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int) -> None:
     if out.suffix not in WRITERS:
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
     if columns and out.suffix == ".npy" and out.with_suffix(".csv").exists():
@@ -164,7 +166,7 @@ def _counted_from(start: int) -> Iterator[None]:
         warnings.warn(text, warning.category, stacklevel=3)
 
 
-def _text(values: np.ndarray) -> np.ndarray:
+def _text(values: Any) -> Any:
     """Turn bytes into text."""
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8")
@@ -182,13 +184,13 @@ class Writer(ABC):
         Where it is written.
     n : int
         Rows to come.
-    columns : mapping of str to ndarray
+    columns : mapping of str to ndarray, or to IntegerArray of pandas
         What goes along.
     """
 
     library: ClassVar[str | None] = None  # beyond those that skastro needs anyway
 
-    def __init__(self, unfinished: Unfinished, n: int, columns: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, unfinished: Unfinished, n: int, columns: Mapping[str, Any]) -> None:
         self.unfinished = unfinished
         self.path = unfinished.path
         self.n = n
@@ -260,8 +262,11 @@ class ParquetWriter(Writer):
         along = {
             name: pa.array(column[start : start + len(rows)], from_pandas=True) for name, column in self.columns.items()
         }
+        gaps = {name: column[:0] for name, column in self.columns.items() if isinstance(column, ExtensionArray)}
+        # Lest pandas read integers with gaps as floats.
+        told = pa.Schema.from_pandas(pd.DataFrame(gaps), preserve_index=False).metadata
         partial = self.path / ".writing"
-        pq.write_table(pa.table({**along, "embedding": values}), partial)
+        pq.write_table(pa.table({**along, "embedding": values}, metadata=told), partial)
         os.replace(partial, self.path / f"part-{start:012d}.parquet")
 
 
@@ -278,7 +283,8 @@ class ZarrWriter(Writer):
             shape, chunks = (self.n, rows.shape[1]), (min(self.n, 4096), rows.shape[1])
             group.create_array("embedding", shape=shape, chunks=chunks, dtype=rows.dtype)
             for name, column in self.columns.items():
-                column = np.where(pd.isna(column), "", column) if column.dtype == object else column  # no text
+                if isinstance(column, ExtensionArray) or column.dtype == object:
+                    column = np.where(pd.isna(column), "", column.astype(object)).astype(str)  # no text where missing
                 dtype = str if column.dtype.kind in "OU" else column.dtype
                 group.create_array(name, shape=column.shape, chunks=column.shape, dtype=dtype)[:] = column
         group["embedding"][start : start + len(rows)] = rows

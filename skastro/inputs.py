@@ -16,12 +16,14 @@ from skastro.sources import Source
 
 __all__ = [
     "as_array",
+    "as_column",
     "as_rows",
     "as_table",
     "as_target",
     "as_weight",
     "check_rows",
     "column_names",
+    "in_unit",
     "restored_on_failure",
 ]
 
@@ -40,6 +42,11 @@ def as_table(X: Any) -> pd.DataFrame | None:
     DataFrame or None
         Columns by name, missing values as pandas has them.
 
+    Raises
+    ------
+    ValueError
+        If a column is a quantity of astropy, whose unit would be lost.
+
     Examples
     --------
     >>> import numpy as np
@@ -55,10 +62,10 @@ def as_table(X: Any) -> pd.DataFrame | None:
         return None
     if isinstance(X, np.ndarray):
         names = X.dtype.names or ()
-        return pd.DataFrame({name: _column(X[name]) for name in names}) if names else None
+        return pd.DataFrame({name: _column(X[name], name) for name in names}) if names else None
     for names in ("colnames", "column_names", "columns"):  # of astropy, pyarrow and polars
         if hasattr(X, names) and hasattr(X, "__getitem__"):
-            return pd.DataFrame({name: _column(X[name]) for name in getattr(X, names)})
+            return pd.DataFrame({name: _column(X[name], name) for name in getattr(X, names)})
     return pd.api.interchange.from_dataframe(X) if hasattr(X, "__dataframe__") else None
 
 
@@ -82,7 +89,7 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     Raises
     ------
     ValueError
-        If the rows are of several shapes.
+        If the rows are of several shapes, or X is a quantity of astropy, whose unit would be lost.
 
     Examples
     --------
@@ -95,16 +102,91 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     ...
     ValueError: X has rows of several shapes, such as (3, 8, 8) and (3, 9, 9): cut them to one size.
     """
+    _refuse_unit(X, name)
     if _is_tensor(X):
         tensor = X.detach().cpu()
         return (tensor.float() if str(X.dtype) == "torch.bfloat16" else tensor).numpy()
     if issparse(X):
         return X
     if isinstance(X, list | tuple):
-        return _of_objects(_stack([_row(row) for row in X], name, cure), name, cure)
+        return _of_objects(_stack([_row(row, name) for row in X], name, cure), name, cure)
     if (table := as_table(X)) is not None:
         return _of_objects(_values(table), name, cure)
     return _of_objects(_plain(X), name, cure)
+
+
+def as_column(X: Any, name: str = "X") -> Any:
+    """Convert a column as `as_array` does, but integers stay integers where some are missing: they may be identifiers.
+
+    Parameters
+    ----------
+    X : array-like of shape (n,)
+        Column, of what `as_array` takes.
+    name : str, default="X"
+        Name in errors.
+
+    Returns
+    -------
+    ndarray or IntegerArray of pandas
+
+    Examples
+    --------
+    >>> from skastro.inputs import as_column
+    >>> as_column([2**60 + 1, None]).tolist()
+    [1152921504606846977, <NA>]
+    """
+    values = as_array(X, name)
+    if values.ndim != 1 or values.dtype.kind != "f" or getattr(getattr(X, "dtype", None), "kind", "O") == "f":
+        return values
+    ways = (getattr(X, way) for way in ("tolist", "to_list", "to_pylist") if hasattr(X, way))  # of polars, of pyarrow
+    listed = X if isinstance(X, list | tuple) else next(ways, values.tolist)()
+    return pd.array(listed) if pd.api.types.infer_dtype(listed, skipna=True) == "integer" else values
+
+
+def in_unit(values: Any, unit: str, name: str) -> Any:
+    """Convert what has a unit of astropy, a quantity or a column of a table, to numbers in the unit that is meant.
+
+    Parameters
+    ----------
+    values : number or array-like
+        With a unit, or without one; a list may hold quantities.
+    unit : str
+        Name of the unit that is meant.
+    name : str
+        Name in errors.
+
+    Returns
+    -------
+    number or array-like
+        In that unit. What has none passes as it is.
+
+    Raises
+    ------
+    ValueError
+        If the unit cannot be converted.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from skastro.inputs import in_unit
+    >>> in_unit([1, 2] * u.hourangle, "deg", "ra"), in_unit(15.0, "deg", "ra")
+    (array([15., 30.]), 15.0)
+    >>> in_unit(1 * u.m, "deg", "ra")
+    Traceback (most recent call last):
+    ...
+    ValueError: ra has the unit m, which cannot be converted to deg: give numbers in deg.
+    """
+    if isinstance(values, list | tuple):
+        return [in_unit(value, unit, name) for value in values]
+    held: Any = getattr(values, "unit", None)
+    if not hasattr(held, "to"):
+        return values
+    try:
+        return held.to(unit, _plain(values))
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has the unit {held}, which cannot be converted to {unit}: give numbers in {unit}."
+        ) from error
 
 
 def column_names(X: Any) -> list[Any]:
@@ -311,6 +393,15 @@ def _is_masked(X: Any) -> bool:
     return isinstance(X, np.ndarray) and hasattr(X, "mask")  # a Series has a method of that name
 
 
+def _is_quantity(X: Any) -> bool:
+    return hasattr(X, "to_value") and hasattr(X, "unit")  # of astropy, whose times have only the first
+
+
+def _refuse_unit(X: Any, name: str) -> None:
+    if _is_quantity(X) and str(X.unit):
+        raise ValueError(f"{name} has the unit {X.unit}, which is not kept: give its .value, always in the same unit.")
+
+
 def _plain(X: Any) -> np.ndarray:
     """Replace what is masked by NaN."""
     if not _is_masked(X):
@@ -322,8 +413,9 @@ def _plain(X: Any) -> np.ndarray:
     return np.where(mask, np.nan, values.astype(kind, copy=False)).astype(kind, copy=False)
 
 
-def _column(X: Any) -> Any:
+def _column(X: Any, name: str) -> Any:
     """Make a column that pandas takes: in native byte order, rows of arrays as objects."""
+    _refuse_unit(X, name)
     values = _plain(X)
     return list(values) if values.ndim > 1 else values.astype(values.dtype.newbyteorder("="), copy=False)
 
@@ -335,9 +427,9 @@ def _values(table: pd.DataFrame) -> np.ndarray:
     return np.ascontiguousarray(table.to_numpy())  # row by row: sums in another order are others in the last digit
 
 
-def _row(row: Any) -> Any:
-    """Convert a row that NumPy would not read, or of which it would lose the mask."""
-    return as_array(row) if _is_masked(row) or _is_tensor(row) else row
+def _row(row: Any, name: str) -> Any:
+    """Convert a row that NumPy would not read, or of which it would lose the mask or the unit."""
+    return as_array(row, name) if _is_masked(row) or _is_tensor(row) or _is_quantity(row) else row
 
 
 def _stack(rows: list[Any], name: str, cure: str) -> np.ndarray:
@@ -363,7 +455,7 @@ def _of_objects(values: np.ndarray, name: str, cure: str) -> np.ndarray:
     if values.dtype != object:
         return values
     missing = np.asarray(pd.isna(values))
-    rows = [_row(row) for row in values] if values.ndim == 1 else []
+    rows = [_row(row, name) for row in values] if values.ndim == 1 else []
     if arrays := [np.asarray(row) for row in rows if np.ndim(row)]:
         if len(arrays) + missing.sum() < len(rows):
             raise ValueError(f"{name} has rows that are arrays, and rows that are none: {cure}.")

@@ -260,3 +260,17 @@ def test_words_are_refused_before_they_are_computed(embedder, images, tmp_path):
     with pytest.raises(ValueError, match="Only numbers are written; the model answers with <U4"):
         embed(pipe, images, tmp_path / "rows.npy", method="predict", verbose=0)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("first", [1237648720693755918, 2**63 + 1], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_identifiers_of_which_some_are_missing_stay_whole(embedder, images, tmp_path, suffix, first):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    known = [first + row if row >= 6 else None for row in range(23)]  # a whole part has none
+    path = embed(embedder, images, tmp_path / f"rows{suffix}", columns={"id": known}, part=5, verbose=0)
+    if suffix == ".npy":
+        found = pd.read_csv(path.with_suffix(".csv"), dtype=str, keep_default_na=False)["id"]
+    else:
+        found = read_columns(path)["id"]
+    assert ["" if pd.isna(name) else str(name) for name in found] == [str(name or "") for name in known]

@@ -1,17 +1,18 @@
 """The door for data: every kind of table, column and array becomes the same plain array, and missing is NaN."""
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 import torch
-from astropy.table import MaskedColumn
+from astropy.table import Column, MaskedColumn, QTable
 from kinds import COLUMNS, TABLES, gap
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
-from skastro.inputs import as_array, as_rows, as_table, as_target, as_weight, column_names
+from skastro.inputs import as_array, as_column, as_rows, as_table, as_target, as_weight, column_names, in_unit
 
 NUMBERS = {"b": np.array([3.0, 1.0, 2.0]), "a": np.array([7, 8, 9])}
 VALUES = np.array([0.5, 1.5, 2.5, 3.5])
@@ -166,3 +167,71 @@ def test_weights_are_one_number_each():
         as_weight([1, 1], 3)
     with pytest.raises(ValueError, match="Negative values"):
         as_weight([1, -1], 2)
+
+
+IDS = [2**60 + 1, 2**60 + 2, None]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        IDS,
+        [*IDS[:2], np.nan],
+        np.array(IDS, dtype=object),
+        np.ma.masked_array(np.array([*IDS[:2], -9], ">i8"), [False, False, True]),
+        MaskedColumn([*IDS[:2], -9], mask=[False, False, True]),
+        pd.Series(IDS, dtype="Int64", index=[4, 4, 1]),
+        pd.Series(IDS, dtype="int64[pyarrow]"),
+        pl.Series(IDS),
+        pa.array(IDS),
+        pa.chunked_array([IDS]),
+    ],
+    ids=lambda given: f"{type(given).__module__} {type(given).__name__}",
+)
+def test_integers_of_a_column_stay_integers_where_some_are_missing(given):
+    found = as_column(given)
+    assert (found.dtype, found[:2].tolist(), pd.isna(found[2])) == ("Int64", IDS[:2], True)
+
+
+@each_column
+def test_any_other_column_is_as_an_array(kind):
+    assert_array_equal(as_column(COLUMNS[kind](VALUES, GONE)), KNOWN, strict=True)
+    assert_array_equal(as_column(["a", "b"]), ["a", "b"])
+    assert_array_equal(as_column(np.arange(3)), np.arange(3), strict=True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        VALUES * u.hourangle,
+        list(VALUES * u.hourangle),
+        Column(VALUES, unit="hourangle"),
+        (15 * VALUES * u.deg).to(u.rad),
+        15 * VALUES,
+        (15 * VALUES).tolist(),
+    ],
+    ids=["quantity", "list", "column", "radian", "array", "numbers"],
+)
+def test_an_angle_is_in_degrees_whatever_its_unit(given):
+    assert_allclose(in_unit(given, "deg", "ra"), 15 * VALUES, rtol=1e-14)
+
+
+def test_an_angle_that_is_missing_stays_so():
+    assert_array_equal(in_unit(MaskedColumn(VALUES, mask=GONE, unit="deg"), "deg", "ra"), KNOWN)
+    with pytest.raises(
+        ValueError, match=r"^ra has the unit m, which cannot be converted to deg: give numbers in deg\.$"
+    ):
+        in_unit(VALUES * u.m, "deg", "ra")
+
+
+@pytest.mark.parametrize("convert", [as_array, as_rows, as_target])
+@pytest.mark.parametrize("unit", ["nJy", "%", "mag"])
+def test_no_unit_is_lost_without_a_word(convert, unit):
+    quantity = VALUES * u.Unit(unit)
+    for given in (quantity, list(quantity), [quantity, quantity], quantity.astype(np.float32)):
+        with pytest.raises(ValueError, match=rf"^flux has the unit {unit}, which is not kept: give its \.value"):
+            convert(given, "flux")
+    with pytest.raises(ValueError, match=rf"^z has the unit {unit}"):
+        as_table(QTable({"z": quantity}))
+    assert_array_equal(convert(VALUES * u.dimensionless_unscaled), VALUES)
+    assert_array_equal(convert(Column(VALUES, unit=unit)), VALUES)  # files name units of what they hold as numbers

@@ -1,12 +1,14 @@
 """Catalogs and arrays embedded by many processes: the rows of `transform`, each once, whatever is killed."""
 
 import os
+import pickle
 import signal
 import sys
 import warnings
 from contextlib import contextmanager
 from functools import partial
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
@@ -495,7 +497,7 @@ def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
     assert index.n_samples_fit_ == 10
     with pytest.raises(ValueError, match="ids are repeated"):
         index.add(rows[:1], ids=[7])
-    with pytest.raises(ValueError, match="1 integers, none negative; got float64"):
+    with pytest.raises(ValueError, match=r"1 integers from 0 to .* got float64"):
         index.add(rows[:1], ids=[7.5])
     with pytest.raises(ValueError, match="do not go with embeddings of 736"):
         index.kneighbors(rows[:, :5])
@@ -508,6 +510,61 @@ def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
         EmbeddingIndex.load(tmp_path / "nothing")
     with pytest.raises(KeyError, match="no column 'name'"):
         EmbeddingIndex().fit(embedded, ids="name")
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(5) - 1, np.uint64(2**63) + np.arange(5, dtype=np.uint64), [0, 1, 2, 3, None]]
+)
+def test_no_identifier_of_the_index_is_another(rows, ids):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    with pytest.raises(ValueError, match=r"^ids (must be 5 integers from 0 to 2\*\*63 - 1|has 1 missing)"):
+        EmbeddingIndex().fit(rows[:5], ids=ids)
+    largest = 2**63 - 5 + np.arange(5, dtype=np.uint64)
+    assert (EmbeddingIndex(1).fit(rows[:5], ids=largest).kneighbors(rows[:5])[1][:, 0] == largest).all()
+
+
+WRONG = {
+    "Embeddings must be finite": lambda rows: np.where(np.arange(len(rows)) == 2, np.nan, rows.T).T,
+    "finite": lambda rows: np.ma.masked_array(rows, np.arange(rows.size).reshape(rows.shape) == 5),
+    "X must be rows of an embedding, .n, d.; its shape is .736": lambda rows: rows[0],
+    "X has the unit mag": lambda rows: rows * u.mag,
+}
+
+
+@pytest.mark.parametrize("sentence", WRONG)
+def test_a_refused_refit_leaves_the_index_that_was(rows, sentence):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    index = EmbeddingIndex().fit(rows)
+    with pytest.raises(ValueError, match=sentence):
+        index.fit(WRONG[sentence](rows[:5]))
+    assert index.n_samples_fit_ == N
+    fresh = EmbeddingIndex()
+    with pytest.raises(ValueError, match=sentence):
+        fresh.add(WRONG[sentence](rows[:5]))
+    assert fresh.add(rows[:4, :5]).n_features_in_ == 5  # of another width: nothing was begun
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_a_number_of_neighbors_that_cannot_be_is_refused(rows, k):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    for index, asked in ((EmbeddingIndex(), k), (EmbeddingIndex(n_neighbors=k), None)):
+        with pytest.raises(ValueError, match=f"n_neighbors must be an integer of 1 or more; got {k}"):
+            index.fit(rows).kneighbors(rows, asked)
+
+
+def test_an_index_is_pickled_whole_and_takes_further_rows(rows, tmp_path):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    index = EmbeddingIndex(n_neighbors=5).fit(rows[:-1])
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .* to write sky"):
+        index.save(tmp_path / "nowhere" / "sky")
+    index.save(tmp_path / "sky")
+    for known in (index, EmbeddingIndex.load(tmp_path / "sky", n_neighbors=5)):
+        again = pickle.loads(pickle.dumps(known))
+        np.testing.assert_array_equal(again.kneighbors(rows), index.kneighbors(rows))
+        assert (again.add(rows[-1:]).n_samples_fit_, known.n_samples_fit_) == (N, N - 1)
+    for empty in (EmbeddingIndex(3), pickle.loads(pickle.dumps(EmbeddingIndex(3)))):
+        with pytest.raises(ValueError, match="has no rows yet"):
+            empty.save(tmp_path / "none")
 
 
 @pytest.mark.parametrize(

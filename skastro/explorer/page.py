@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from skastro.datasets import open_spectra
 from skastro.embedding import WRITERS
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
-from skastro.inputs import as_array, as_table
+from skastro.inputs import as_array, as_column, as_table, in_unit
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_bands, check_images
@@ -76,7 +76,7 @@ def explore(
     ids : array-like of shape (n,), default=None
         Names of the objects, to search for; ``None`` takes the numbers of the rows.
     ra, dec : array-like of shape (n,), default=None
-        Positions on the sky in degrees, to search for by cone; NaN is found by none.
+        Positions on the sky in degrees, or angles with a unit of astropy, to search for by cone; NaN is found by none.
     columns : mapping of str to array-like of shape (n,), or table, default=None
         What points can be colored by: classes (strings, booleans, or up to 12 distinct integers), or values (other
         numbers, kept in float32). Missing values are gray.
@@ -165,7 +165,7 @@ def explore(
     about: dict[str, Any] = {
         "n": n,
         "title": title,
-        "ids": None if ids is None else _names(_column("ids", ids, n)),
+        "ids": None if ids is None else _names(_one_each("ids", as_column(ids, "ids"), n)),
         "labels": [str(label) for label in labels],
         "columns": [
             _described(str(name), _column(str(name), values, n), f"column-{number}", arrays)
@@ -254,7 +254,10 @@ def _thumbnails(
 
 
 def _column(name: str, values: Any, n: int) -> np.ndarray:
-    array = np.asarray(as_array(values, name))
+    return _one_each(name, np.asarray(as_array(values, name)), n)
+
+
+def _one_each(name: str, array: Any, n: int) -> Any:
     if array.shape != (n,):
         raise ValueError(f"{name} must have one value for each of the {n} objects; its shape is {array.shape}.")
     return array
@@ -272,7 +275,7 @@ def _pairs(columns: Any) -> list[tuple[Any, Any]]:
 
 
 def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndarray:
-    degrees = _column(name, values, n)
+    degrees = _column(name, in_unit(values, "deg", name), n)
     if degrees.dtype.kind not in "fiu":
         raise ValueError(f"{name} must be numbers, in degrees; got {degrees.dtype}.")
     wrong = (degrees < limits[0]) | (degrees > limits[1])
@@ -282,7 +285,7 @@ def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndar
     return degrees.astype("<f8")
 
 
-def _names(values: np.ndarray) -> list[str]:
+def _names(values: Any) -> list[str]:
     missing = pd.isna(values)
     return ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
 

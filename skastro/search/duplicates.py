@@ -16,7 +16,7 @@ from skastro.pixels import check_finite
 from skastro.search.exact import parts, pick
 from skastro.search.look_alikes import LookAlikes
 from skastro.search.registration import SMALLEST, detail, fingerprints, overlay
-from skastro.search.sky import ARCSEC, check_positions, sky_separation, unit_vectors
+from skastro.search.sky import ARCSEC, check_positions, check_radius, sky_separation, unit_vectors
 
 __all__ = ["find_duplicates", "group_duplicates"]
 
@@ -48,9 +48,9 @@ def find_duplicates(
     images : array-like or Source of shape (n, bands, height, width) or (n, height, width), default=None
         Cutouts of one scale, at least 16 pixels wide, flux or 8-bit; read part by part.
     ra, dec : array-like of shape (n,), default=None
-        Positions in degrees.
+        Positions in degrees, or angles with a unit of astropy.
     radius : float, default=3.0
-        Largest separation of the same object, in arcseconds.
+        Largest separation of the same object, in arcseconds, or an angle with a unit.
     n_neighbors : int, default=3
         Number of images with the most similar fingerprints that each is compared with. An object that is there m times
         needs m − 1.
@@ -104,7 +104,7 @@ def find_duplicates(
     """
     if images is None and ra is None and dec is None:
         raise ValueError("Duplicates are found by images, by ra and dec, or by both: give one of them.")
-    position = None if ra is None and dec is None else check_positions(ra, dec)
+    position, radius = None if ra is None and dec is None else check_positions(ra, dec), check_radius(radius)
     if images is not None:
         images = _check(as_rows(images, "images", cure="cut them to one size"), n_neighbors, min_correlation, max_shift)
     n = len(images) if position is None else len(position[0])
@@ -176,8 +176,6 @@ def _check(images: Any, n_neighbors: int, min_correlation: float, max_shift: int
 
 
 def _close(ra: np.ndarray, dec: np.ndarray, radius: float) -> np.ndarray:
-    if not radius >= 0:
-        raise ValueError(f"radius must be a number of arcseconds, 0 or more; got {radius}.")
     chord = 2 * np.sin(min(radius * ARCSEC, np.pi) / 2)
     slack = chord * (1 + 1e-9) + 1e-15  # what rounding adds is left out by the separation
     return cKDTree(unit_vectors(ra, dec)).query_pairs(slack, output_type="ndarray").astype(np.int64)

@@ -13,6 +13,7 @@ from skastro.search.exact import SPARE
 __all__ = ["build_index", "candidates", "library", "open_index", "restored"]
 
 KINDS = {"cosine": "cos", "euclidean": "l2sq"}
+ROUNDING = 2.0**-9  # of half precision, on whatever machine
 SEARCHED = 128  # nodes of the graph that a search keeps in view: twice usearch's default, for recall
 
 
@@ -97,7 +98,9 @@ def build_index(blocks: Iterable[np.ndarray], width: int, metric: str) -> Any:
     return index
 
 
-def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str) -> Any:
+def open_index(
+    path: str | os.PathLike[str], shape: tuple[int, int], metric: str, numbers: np.ndarray, rows: np.ndarray
+) -> Any:
     """Map the file of an index of given rows into memory.
 
     Parameters
@@ -108,6 +111,10 @@ def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str
         Of the rows that it must belong to.
     metric : {"cosine", "euclidean"}
         Distance that it must be of.
+    numbers : ndarray of shape (m,), int
+        Some of the rows, by which they are recognized.
+    rows : ndarray of shape (m, d)
+        What was indexed of these.
 
     Returns
     -------
@@ -120,12 +127,15 @@ def open_index(path: str | os.PathLike[str], shape: tuple[int, int], metric: str
     ImportError
         If usearch is not installed.
     ValueError
-        If it is no index, or that of other rows or another metric.
+        If it is no index, or that of other rows, another order or another metric.
     """
     index = restored(path)
     held = (len(index), index.ndim)
     if held != shape or index.metric_kind != library().Index(ndim=1, metric=KINDS[metric]).metric_kind:
         raise ValueError(f"{path} holds the index of other rows: of shape {held}, not {shape}, or by another metric.")
+    same = np.all(index.contains(numbers)) and np.allclose(np.stack(index.get(numbers)), rows, rtol=ROUNDING, atol=1e-4)
+    if not same:
+        raise ValueError(f"{path} holds the index of other rows, or of these in another order: write it anew.")
     index.expansion_search = SEARCHED
     return index
 

@@ -2,6 +2,7 @@
 
 import os
 from numbers import Integral
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,12 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
-from skastro.search.sky import check_positions, cone
+from skastro.search.sky import check_positions, check_radius, cone
 from skastro.training import resolve_device
+from skastro.unfinished import check_folder
 
 __all__ = ["LookAlikes"]
 
 QUERIES = 8192  # rows of `fit` that are looked for in one go
+KNOWN = 64  # rows by which those of an index are recognized
 BACKGROUND = 500  # rows that stand for all in a search by examples
 HALF = 6e4  # what half precision holds
 
@@ -128,7 +131,7 @@ class LookAlikes(BaseEstimator):
         ids : array-like of shape (n,), default=None
             Identifier of each row, a string or an integer, no two alike.
         ra, dec : array-like of shape (n,), default=None
-            Positions in degrees.
+            Positions in degrees, or angles with a unit of astropy.
 
         Returns
         -------
@@ -244,9 +247,9 @@ class LookAlikes(BaseEstimator):
         ids : str, int or array-like of them, default=None
             Identifiers that `fit` was given.
         ra, dec : float or array-like of float, default=None
-            Positions in degrees; each is of the nearest object.
+            Positions in degrees, or angles with a unit of astropy; each is of the nearest object.
         radius : float, default=3.0
-            How far that may be, in arcseconds.
+            How far that may be, in arcseconds, or an angle with a unit.
 
         Returns
         -------
@@ -271,9 +274,9 @@ class LookAlikes(BaseEstimator):
         Parameters
         ----------
         ra, dec : float
-            Center in degrees.
+            Center in degrees, or angles with a unit of astropy.
         radius : float
-            In arcseconds.
+            In arcseconds, or an angle with a unit.
 
         Returns
         -------
@@ -331,7 +334,7 @@ class LookAlikes(BaseEstimator):
         liked, disliked = (_check_numbers(*given, n) for given in (("liked", liked), ("disliked", disliked)))
         if not len(liked) or len(np.intersect1d(liked, disliked)):
             raise ValueError("liked must have a row, and none that disliked has too.")
-        every = np.unique(np.linspace(0, n - 1, min(n, BACKGROUND)).astype(np.int64))
+        every = _spread(n, BACKGROUND)
         others = np.setdiff1d(every, np.concatenate([liked, disliked]))
         sorts = [sort for sort in (liked, disliked, others) if len(sort)]
         if len(sorts) == 1:
@@ -355,11 +358,14 @@ class LookAlikes(BaseEstimator):
 
         Raises
         ------
+        FileNotFoundError
+            If its folder is not there.
         ValueError
             If the backend is another, which has no index.
         """
         check_is_fitted(self)
         self._need_index()
+        check_folder(Path(path))
         self._built().save(os.fspath(path))
 
     def open_index(self, path: str | os.PathLike[str]) -> Self:
@@ -382,11 +388,13 @@ class LookAlikes(BaseEstimator):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is not the index of as many rows and columns by the same metric, or the backend is another.
+            If it is not the index of these rows, in this order and by the same metric, or the backend is another.
         """
         check_is_fitted(self)
         self._need_index()
-        self._index, self._metric = open_index(path, self.rows_.shape, self.metric), self.metric
+        some = _spread(self.n_samples_fit_, KNOWN)
+        rows = self._graded(pick(self.rows_, some))
+        self._index, self._metric = open_index(path, self.rows_.shape, self.metric, some, rows), self.metric
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -454,7 +462,7 @@ class LookAlikes(BaseEstimator):
 
     def _by_position(self, ra: Any, dec: Any, radius: float) -> np.ndarray:
         self._need_positions()
-        found = []
+        found, radius = [], check_radius(radius)
         for at_ra, at_dec in zip(*check_positions(ra, dec), strict=True):
             rows, _ = cone(self.ra_, self.dec_, at_ra, at_dec, radius)
             if not len(rows):
@@ -475,6 +483,10 @@ class LookAlikes(BaseEstimator):
         if not isinstance(k, Integral) or not 1 <= k <= most:
             raise ValueError(f"n_neighbors must be from 1 to {most}, the number of rows to be found; got {k}.")
         return int(k)
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
 
 
 def _answer(found: tuple[np.ndarray, np.ndarray], return_distance: bool) -> Any:

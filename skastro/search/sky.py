@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skastro.inputs import as_target
+from skastro.inputs import as_target, in_unit
 
-__all__ = ["ARCSEC", "check_positions", "cone", "sky_separation", "unit_vectors"]
+__all__ = ["ARCSEC", "check_positions", "check_radius", "cone", "sky_separation", "unit_vectors"]
 
 ARCSEC = np.pi / 180 / 3600  # in radians
 
@@ -18,7 +18,8 @@ def check_positions(ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     ra, dec : float or array-like of shape (n,)
-        Right ascension and declination in degrees. Right ascension may be counted round and round.
+        Right ascension and declination in degrees, or angles with a unit of astropy. Right ascension may be counted
+        round and round.
 
     Returns
     -------
@@ -28,8 +29,8 @@ def check_positions(ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If only one of the two is given, they differ in length, a value is missing or infinite, or a declination is
-        beyond a pole.
+        If only one of the two is given, they differ in length, a value is missing or infinite, a declination is
+        beyond a pole, or a unit is none of angles.
 
     Examples
     --------
@@ -51,11 +52,41 @@ def check_positions(ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _degrees(name: str, values: Any) -> np.ndarray:
-    degrees = np.atleast_1d(np.asarray(as_target(values, name), dtype=np.float64))
+    degrees = np.atleast_1d(np.asarray(as_target(in_unit(values, "deg", name), name), dtype=np.float64))
     bad = np.flatnonzero(~np.isfinite(degrees))
     if len(bad):
         raise ValueError(f"{name} has {len(bad)} infinite values, the first in row {bad[0]}.")
     return degrees
+
+
+def check_radius(radius: Any) -> float:
+    """Convert a radius to a number of arcseconds, and refuse a negative one.
+
+    Parameters
+    ----------
+    radius : float
+        In arcseconds, or an angle with a unit of astropy.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If it is no number, negative, or its unit is none of angles.
+
+    Examples
+    --------
+    >>> from astropy.coordinates import Angle
+    >>> from skastro.search.sky import check_radius
+    >>> check_radius(Angle(2, "arcmin")), check_radius(3.0)
+    (120.0, 3.0)
+    """
+    arcseconds = in_unit(radius, "arcsec", "radius")
+    if np.ndim(arcseconds) or not arcseconds >= 0:
+        raise ValueError(f"radius must be a number of arcseconds, 0 or more; got {radius}.")
+    return float(arcseconds)
 
 
 def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
@@ -90,12 +121,17 @@ def sky_separation(ra: ArrayLike, dec: ArrayLike, other_ra: ArrayLike, other_dec
     Parameters
     ----------
     ra, dec, other_ra, other_dec : array-like
-        In degrees, of shapes that broadcast.
+        In degrees, or angles with a unit of astropy, of shapes that broadcast.
 
     Returns
     -------
     ndarray
         In arcseconds.
+
+    Raises
+    ------
+    ValueError
+        If a unit is none of angles.
 
     Examples
     --------
@@ -103,6 +139,8 @@ def sky_separation(ra: ArrayLike, dec: ArrayLike, other_ra: ArrayLike, other_dec
     >>> sky_separation(359.9995, 0.0, 0.0005, 0.0).round(6)
     np.float64(3.6)
     """
+    given = {"ra": ra, "dec": dec, "other_ra": other_ra, "other_dec": other_dec}
+    ra, dec, other_ra, other_dec = (in_unit(values, "deg", name) for name, values in given.items())
     first, second = unit_vectors(*np.broadcast_arrays(ra, dec)), unit_vectors(*np.broadcast_arrays(other_ra, other_dec))
     chord, sum_ = np.linalg.norm(first - second, axis=-1), np.linalg.norm(first + second, axis=-1)
     return 2 * np.arctan2(chord, sum_) / ARCSEC
@@ -118,7 +156,7 @@ def cone(ra: np.ndarray, dec: np.ndarray, at_ra: float, at_dec: float, radius: f
     at_ra, at_dec : float
         Center of the cone, in degrees.
     radius : float
-        In arcseconds.
+        In arcseconds, or an angle with a unit of astropy.
 
     Returns
     -------
@@ -130,7 +168,7 @@ def cone(ra: np.ndarray, dec: np.ndarray, at_ra: float, at_dec: float, radius: f
     Raises
     ------
     ValueError
-        If the radius is negative.
+        If the radius is negative, or its unit is none of angles.
 
     Examples
     --------
@@ -139,8 +177,7 @@ def cone(ra: np.ndarray, dec: np.ndarray, at_ra: float, at_dec: float, radius: f
     >>> cone(np.array([10.0, 10.001, 50.0]), np.array([89.9, 89.9, 0.0]), 10.0, 89.9, 60.0)[0]
     array([0, 1])
     """
-    if not radius >= 0:
-        raise ValueError(f"radius must be a number of arcseconds, 0 or more; got {radius}.")
+    radius = check_radius(radius)
     separations = sky_separation(ra, dec, at_ra, at_dec)
     rows = np.flatnonzero(separations <= radius)
     rows = rows[np.argsort(separations[rows], kind="stable")]

@@ -1,23 +1,29 @@
 """Look-alikes by an approximate index that lies on disk: built part by part, mapped where it is asked."""
 
 import os
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from sklearn.preprocessing import normalize
 
+from skastro.inputs import as_array, as_target, restored_on_failure
 from skastro.search.index import library, restored
 from skastro.survey.search import embeddings_of
+from skastro.unfinished import check_folder
 
 __all__ = ["EmbeddingIndex"]
+
+LARGEST = 2**63 - 1  # identifier that int64 holds, in which -1 is none
 
 
 class EmbeddingIndex:
     """Find nearest neighbors by the cosine, approximately, among more rows than memory holds at full precision.
 
     Its methods are those of scikit-learn's ``NearestNeighbors``, with identifiers in place of row numbers. The index is
-    usearch's graph over float16, in one file: `load` maps it, so that processes share it and start at once.
+    usearch's graph over float16, in one file: `load` maps it, so that processes share it and start at once. A pickle
+    holds all of it, and what is read from one takes further rows.
 
     Parameters
     ----------
@@ -60,7 +66,7 @@ class EmbeddingIndex:
         X : array-like of shape (n, d) or lsdb.Catalog
             Embeddings, or a catalog with a column ``"embedding"``, read partition by partition: see `add_catalog`.
         ids : array-like of int of shape (n,) or str, default=None
-            Identifiers, none negative; None numbers the rows. Of a catalog, the name of their column.
+            Identifiers from 0 to 2**63 - 1; None numbers the rows. Of a catalog, the name of their column.
 
         Returns
         -------
@@ -72,10 +78,11 @@ class EmbeddingIndex:
         ImportError
             If usearch is not installed; the error names skastro's extra.
         ValueError
-            If identifiers are no integers, negative or repeated.
+            As in `add`; the index is then what it was before.
         """
-        self.__dict__.pop("_index", None)
-        return self.add_catalog(X, ids) if hasattr(X, "npartitions") and hasattr(X, "columns") else self.add(X, ids)
+        with restored_on_failure(self):
+            self.__dict__.pop("_index", None)
+            return self.add_catalog(X, ids) if hasattr(X, "npartitions") and hasattr(X, "columns") else self.add(X, ids)
 
     def add(self, X: Any, ids: Any = None) -> Self:
         """Add rows.
@@ -85,7 +92,7 @@ class EmbeddingIndex:
         X : array-like of shape (n, d)
             Embeddings.
         ids : array-like of int of shape (n,), default=None
-            Identifiers; None goes on numbering.
+            Identifiers from 0 to 2**63 - 1; None goes on numbering.
 
         Returns
         -------
@@ -97,29 +104,19 @@ class EmbeddingIndex:
         ImportError
             If usearch is not installed; the error names skastro's extra.
         ValueError
-            If identifiers are no integers, negative or repeated, rows are of another length, or the index is a mapped
-            file.
+            If identifiers are no integers, beyond their limits or repeated, rows are not finite or of another length,
+            or the index is a mapped file.
         """
-        rows = np.ascontiguousarray(X, dtype=np.float32)
-        if not hasattr(self, "_index"):
-            self._index, self._mapped = (
-                library().Index(ndim=rows.shape[1], metric="cos", dtype="f16", connectivity=self.connectivity),
-                False,
-            )
-        if self._mapped:
-            raise ValueError("A loaded index is mapped from its file, and takes no more rows.")
-        self._check(rows)
-        first = self.n_samples_fit_
-        keys = np.arange(first, first + len(rows)) if ids is None else np.asarray(ids)
-        if keys.shape != (len(rows),) or keys.dtype.kind not in "iu" or (len(keys) and keys.min() < 0):
-            raise ValueError(
-                f"ids must be {len(rows)} integers, none negative; got {keys.dtype} of shape {keys.shape}."
-            )
-        keys = keys.astype(np.uint64)
-        if len(np.unique(keys)) < len(keys) or np.any(self._index.contains(keys)):
-            raise ValueError("ids are repeated: each names one row.")
-        if len(keys):
-            self._index.add(keys, _directions(rows))
+        with restored_on_failure(self):
+            rows = _rows(X)
+            if not hasattr(self, "_index"):
+                self._index, self._mapped = self._empty(rows.shape[1]), False
+            if self._mapped:
+                raise ValueError("A loaded index is mapped from its file, and takes no more rows.")
+            self._check(rows)
+            keys = self._keys(ids, len(rows))
+            if len(keys):
+                self._index.add(keys, _directions(rows))
         return self
 
     def add_catalog(self, catalog: Any, ids: str | None = None, column: str = "embedding") -> Self:
@@ -151,7 +148,7 @@ class EmbeddingIndex:
         chosen = catalog[wanted]
         for number in range(catalog.npartitions):
             frame = chosen.partitions[number].compute(progress_bar=False)
-            self.add(embeddings_of(frame, column, width), None if ids is None else np.asarray(frame[ids]))
+            self.add(embeddings_of(frame, column, width), None if ids is None else frame[ids])
         return self
 
     def kneighbors(self, X: Any, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
@@ -176,13 +173,15 @@ class EmbeddingIndex:
         Raises
         ------
         ValueError
-            If there are no rows yet, or rows are of another length.
+            If there are no rows yet, rows are not finite or of another length, or `n_neighbors` is below 1.
         """
-        if not hasattr(self, "_index"):
-            raise ValueError("This EmbeddingIndex has no rows yet: call fit, add or load.")
-        rows = np.ascontiguousarray(np.atleast_2d(X), dtype=np.float32)
+        self._need_rows()
+        rows = np.atleast_2d(_rows(X, axes=(1, 2)))
         self._check(rows)
-        k = min(n_neighbors or self.n_neighbors, self.n_samples_fit_)
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"n_neighbors must be an integer of 1 or more; got {k!r}.")
+        k = min(int(k), self.n_samples_fit_)
         self._index.expansion_search = max(self.expansion, k)
         matches = self._index.search(_directions(rows), k)
         count = np.reshape(getattr(matches, "counts", len(matches)), -1)
@@ -198,7 +197,16 @@ class EmbeddingIndex:
         ----------
         path : str or path-like
             File to write.
+
+        Raises
+        ------
+        FileNotFoundError
+            If its folder is not there.
+        ValueError
+            If there are no rows yet.
         """
+        self._need_rows()
+        check_folder(Path(path))
         partial = Path(f"{path}.part")
         self._index.save(str(partial))
         os.replace(partial, path)
@@ -242,11 +250,46 @@ class EmbeddingIndex:
     def __repr__(self) -> str:
         return f"EmbeddingIndex(n_neighbors={self.n_neighbors})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        return state | {"_index": bytes(self._index.save()), "_mapped": False} if "_index" in state else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_index" in state:
+            self._index = library().Index.restore(state["_index"])
+
+    def _empty(self, width: int) -> Any:
+        return library().Index(ndim=width, metric="cos", dtype="f16", connectivity=self.connectivity)
+
+    def _need_rows(self) -> None:
+        if not hasattr(self, "_index"):
+            raise ValueError("This EmbeddingIndex has no rows yet: call fit, add or load.")
+
     def _check(self, rows: np.ndarray) -> None:
-        if rows.ndim != 2 or rows.shape[1] != self.n_features_in_:
+        if rows.shape[1] != self.n_features_in_:
             raise ValueError(f"Rows of shape {rows.shape} do not go with embeddings of {self.n_features_in_} values.")
         if not np.isfinite(rows).all():
             raise ValueError("Embeddings must be finite.")
+
+    def _keys(self, ids: Any, n: int) -> np.ndarray:
+        keys = np.arange(n) + self.n_samples_fit_ if ids is None else as_target(ids, "ids")
+        if keys.shape != (n,) or keys.dtype.kind not in "iu" or (n and (keys.min() < 0 or keys.max() > LARGEST)):
+            raise ValueError(
+                f"ids must be {n} integers from 0 to 2**63 - 1, or None; got {keys.dtype} of shape {keys.shape}."
+            )
+        keys = keys.astype(np.uint64)
+        if len(np.unique(keys)) < len(keys) or np.any(self._index.contains(keys)):
+            raise ValueError("ids are repeated: each names one row.")
+        return keys
+
+
+def _rows(X: Any, axes: tuple[int, ...] = (2,)) -> np.ndarray:
+    """Read rows, or where it may be a single one."""
+    rows = np.ascontiguousarray(as_array(X), dtype=np.float32)
+    if rows.ndim not in axes:
+        raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
+    return rows
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:

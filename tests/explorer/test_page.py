@@ -7,6 +7,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from io import BytesIO
 
+import astropy.units as u
 import numpy as np
 import pytest
 from kinds import COLUMNS, TABLES, gap
@@ -78,6 +79,11 @@ def test_a_page_holds_what_was_given(made):
     assert_allclose(array(z["key"], "<f4"), ra / 10, rtol=1e-6)
 
 
+def test_names_are_whole_where_some_are_missing(made):
+    about, _ = made(ROWS, ids=[None, *(np.arange(1, N) + 2**60).tolist()], positions=PLACES)
+    assert about["ids"] == ["", *(str(2**60 + row) for row in range(1, N))]
+
+
 def test_without_positions_the_map_is_made(made):
     _, array = made(ROWS)
     assert_allclose(array("positions", "<f4").reshape(N, 2), EmbeddingMap("pca", random_state=0).fit_transform(ROWS))
@@ -112,6 +118,13 @@ def test_columns_and_positions_on_the_sky_of_any_kind(made, kind):
     expected = np.where(gap(np.zeros(N), 3), np.nan, np.linspace(0, 1, N))
     assert_array_equal(array("ra", "<f8"), expected)
     assert_allclose(array("column-0", "<f4"), expected, rtol=1e-6)
+
+
+def test_angles_of_any_unit_are_in_degrees(made):
+    ra, dec = RNG.uniform(0, 360, N) * u.deg, RNG.uniform(-90, 90, N) * u.deg
+    _, array = made(ROWS, positions=PLACES, ra=ra.to(u.hourangle), dec=dec.to(u.rad))
+    assert_allclose(array("ra", "<f8"), ra.value)
+    assert_allclose(array("dec", "<f8"), dec.value)
 
 
 def gray(image):
@@ -231,6 +244,7 @@ def test_the_same_seed_makes_the_same_page(tmp_path):
         ({"ra": np.zeros(N)}, ValueError, "ra and dec go together"),
         ({"ra": np.zeros(N), "dec": np.full(N, 91.0)}, ValueError, "dec must lie from -90 to 90 degrees; row 0 has 91"),
         ({"ra": ["10h"] * N, "dec": np.zeros(N)}, ValueError, "ra must be numbers, in degrees"),
+        ({"ra": np.zeros(N) * u.m, "dec": np.zeros(N)}, ValueError, "ra has the unit m, which cannot be converted"),
         ({"ids": [1, 2]}, ValueError, r"ids must have one value for each of the 70 objects; its shape is \(2,\)"),
         ({"columns": {"z": [0.1]}}, ValueError, "z must have one value for each of the 70 objects"),
         ({"columns": 3}, ValueError, "columns must be a table, or a mapping of names to values"),

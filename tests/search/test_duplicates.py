@@ -1,5 +1,6 @@
 """Laws of duplicates: what was turned, shifted and given other noise is found, and nothing else."""
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,6 +94,18 @@ def test_positions_close_to_each_other_are_the_same_and_know_no_seam():
     assert pairs(find_duplicates(ra=[5.0, 5.0], dec=[0.0, 0.0], radius=0.0)) == [[0, 1]]
 
 
+def test_angles_of_any_unit_are_the_same_angles():
+    ra, dec = [0.0001, 50.0, 359.9999] * u.deg, [0.0, 0.0, 0.0] * u.deg
+    expected = find_duplicates(ra=ra.value, dec=dec.value)
+    assert pairs(expected) == [[0, 2]]
+    for unit in (u.deg, u.rad, u.hourangle):
+        found = find_duplicates(ra=ra.to(unit), dec=dec.to(unit), radius=3 * u.arcsec)
+        pd.testing.assert_frame_equal(found, expected)
+        assert_allclose(sky_separation(ra[0].to(unit), dec[0], ra[2], dec[2].to(unit)), 0.72)
+    assert pairs(find_duplicates(ra=ra, dec=dec, radius=0.01 * u.arcmin)) == []
+    assert pairs(find_duplicates(ra=ra, dec=dec, radius=0.02 * u.arcmin)) == [[0, 2]]
+
+
 def test_positions_and_pixels_find_together():
     rows = np.concatenate([FIELDS, np.rot90(FIELDS[3:4], axes=(2, 3))])
     ra = np.arange(41.0)
@@ -129,6 +142,7 @@ WRONG = {
     "first in image 1": lambda: find_duplicates([FIELDS[0, 0], np.full((48, 48), np.nan)]),
     "both ra and dec": lambda: find_duplicates(ra=[0.0]),
     "radius must be": lambda: find_duplicates(ra=[0.0], dec=[0.0], radius=-1),
+    "radius has the unit m, which": lambda: find_duplicates(ra=[0.0], dec=[0.0], radius=1 * u.m),
     "there are 2 of them, and 40 images": lambda: find_duplicates(FIELDS, ra=[0, 1], dec=[0, 1]),
     "reach to 7": lambda: group_duplicates(pd.DataFrame({"first": [0], "second": [7]}), 7),
 }

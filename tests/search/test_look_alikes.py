@@ -3,6 +3,7 @@
 import pickle
 import sys
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
@@ -153,6 +154,25 @@ def test_an_index_finds_nearly_all_and_is_mapped_from_its_file(tmp_path):
         search.open_index(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_an_index_belongs_to_its_rows_in_their_order(tmp_path, metric, kind):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    from skastro.survey import EmbeddingIndex
+
+    rows, path = X.astype(kind), tmp_path / "rows.usearch"
+    fitted(rows, backend="usearch", metric=metric).write_index(path)
+    fitted(rows, backend="usearch", metric=metric).open_index(path)
+    search = fitted(rows[::-1].copy(), backend="usearch", metric=metric)
+    with pytest.raises(ValueError, match="other rows, or of these in another order"):
+        search.open_index(path)
+    EmbeddingIndex().fit(rows, ids=np.arange(3000) + 5).save(path)
+    with pytest.raises(ValueError, match="index of other rows"):
+        search.open_index(path)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere to write rows"):
+        search.write_index(tmp_path / "nowhere" / "rows")
+
+
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e6])
 def test_an_index_knows_no_units_and_no_metric_of_before(scale):
     pytest.importorskip("usearch", reason="needs the extra search")
@@ -209,6 +229,17 @@ def test_positions_know_no_seam_and_no_poles():
     assert_array_equal(search.cone(200.0, -90.0, 1e-6)[1], [4])
     assert_allclose(sky_separation(0, 0, 180, 0), 180 * 3600)
     assert_allclose(sky_separation(10, 60, 10 + 1e-7, 60), 1e-7 * 3600 * 0.5, rtol=1e-6)
+
+
+def test_angles_of_any_unit_are_the_same_angles():
+    ra, dec = [10.0, 10.01, 50.0] * u.deg, [0.0, 0.0, 89.0] * u.deg
+    search = LookAlikes(1).fit(X[:3], ra=ra.to(u.rad), dec=dec.to(u.hourangle))
+    assert_allclose(search.ra_, ra.value)
+    assert_allclose(search.dec_, dec.value)
+    assert_array_equal(search.cone(ra[0].to(u.rad), dec[0], 1 * u.arcmin)[1], [0, 1])
+    assert_array_equal(search.look_up(ra=ra.to(u.hourangle), dec=dec, radius=1 * u.mas), [0, 1, 2])
+    with pytest.raises(ValueError, match=r"no object within 120\.0 arcsec"):
+        search.look_up(ra=30.0, dec=0.0, radius=2 * u.arcmin)
 
 
 def test_more_like_these_and_less_like_those():
