@@ -246,8 +246,8 @@ def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
 
     Parameters
     ----------
-    shape : tuple of three int
-        ``(bands, height, width)``, wherever the bands are in a row.
+    shape : tuple of int
+        ``(bands, height, width)``, wherever the bands are in a row; another length is looked at elsewhere.
     bands_axis : {1, -1} or None
         What the user says of that; 1 takes any shape.
 
@@ -256,7 +256,7 @@ def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
     ValueError
         If the last number is small and the others are not.
     """
-    if bands_axis != 1 and shape[2] <= FEW_BANDS and shape[2] < min(shape[:2]):
+    if len(shape) == 3 and bands_axis != 1 and shape[2] <= FEW_BANDS and shape[2] < min(shape[:2]):
         right = (shape[2], *shape[:2])
         raise ValueError(
             f"image_shape is (bands, height, width), and {tuple(shape)} looks to have its bands last: say {right}, "

@@ -85,6 +85,7 @@ class Pixels:
         # What is usual, where it is known, and the widest range of an image read beside it.
         self.usual, self.known = learned["limit"] / FAR, learned["limit"] < LARGEST * self.unit
         self.widest, self.ends = np.zeros(1), np.zeros(2)  # arrays, which `over` shares
+        self.of_bytes = bool(np.isinf(learned["limit"]).all())  # what was learned from had 8 bits
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -167,7 +168,7 @@ class Pixels:
         if self.far:
             warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
             self.told = True
-        elif not self.known.any() and self.ends[0] == 0 < self.ends[1] <= 1:
+        elif self.of_bytes and self.ends[0] == 0 < self.ends[1] <= 1:
             warnings.warn(
                 "All pixels are between 0 and 1, and those learned from had 8 bits: are these in another unit?",
                 UserWarning,

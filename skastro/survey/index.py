@@ -43,7 +43,7 @@ class EmbeddingIndex:
 
     Examples
     --------
-    >>> import numpy as np, pytest
+    >>> import numpy as np
     >>> from skastro.survey import EmbeddingIndex
     >>> rows = np.random.default_rng(0).normal(size=(100, 8))
     >>> index = EmbeddingIndex(n_neighbors=2).fit(rows, ids=np.arange(1000, 1100))
