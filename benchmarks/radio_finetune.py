@@ -3,9 +3,11 @@
 python benchmarks/radio_finetune.py [--side development] [--counts 72 145 291 729] [--seeds 0 1 2 3 4] [--table]
 
 A network is trained on labels of FRI and FRII, and one that SimCLR pretrained, without labels, on all images outside
-the test side. Beside them are linear probes of the pretrained network and of one with random weights. Answers are
-given plain, averaged over flips and quarter turns, and averaged over seeds too, as an ensemble. On the development
-side, batches 6 and 7 of the training side are tested on and kept from all training; settings are chosen there.
+the test side. Beside them are linear probes of the pretrained network and of one with random weights. Images are the
+central 72 pixels shrunk to 48, and one short SimCLR is for all; methods with "-70" see the central 70 pixels as they
+are, and have a SimCLR of their own, of nothing but defaults. Answers are given plain, averaged over flips and quarter
+turns, and averaged over seeds too, as an ensemble. On the development side, batches 6 and 7 of the training side are
+tested on and kept from all training; settings are chosen there.
 
 Probabilities go into one tidy file as soon as a run is finished, and a run that is in it already is not repeated.
 """
@@ -35,7 +37,7 @@ from skastro.datasets import load_mirabest
 
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SIDES = {"development": ("data_batch_6", "data_batch_7"), "published": ("test_batch",)}
-METHODS = ("untrained", "probe", "supervised", "fine-tuned")
+METHODS = ("untrained", "probe", "supervised", "fine-tuned", "supervised-70", "fine-tuned-70")
 VIEWS = {"plain": None, "averaged": "dihedral"}
 KEYS = ["side", "method", "n_labels", "seed"]
 IMAGES = {"encoder": "resnet10t", "normalize": "standard"}
@@ -53,10 +55,12 @@ TUNING = {
 class Sources:
     """The images of MiraBest, and which of them are tested on, give labels, and are seen without labels."""
 
-    def __init__(self, side: str) -> None:
+    def __init__(self, side: str, shrunk: bool) -> None:
         sources = load_mirabest(FOLDER, hybrids=True)
-        window = torch.from_numpy(sources.images[:, :, 39:111, 39:111].astype(np.float32))
-        self.images = interpolate(window, size=(48, 48), mode="bilinear", antialias=True).numpy()
+        self.images = sources.images[:, :, 40:110, 40:110]
+        if shrunk:
+            window = torch.from_numpy(sources.images[:, :, 39:111, 39:111].astype(np.float32))
+            self.images = interpolate(window, size=(48, 48), mode="bilinear", antialias=True).numpy()
         self.target = sources.target
         sure = sources.confident & (sources.target < 2)
         tested = np.isin(sources.batch, SIDES[side])
@@ -72,10 +76,10 @@ class Sources:
         return train_test_split(self.labeled, train_size=count, stratify=kinds, random_state=seed)[0]
 
 
-def pretrained(sources: Sources, file: Path) -> Any:
+def pretrained(embedder: Any, sources: Sources, file: Path) -> Any:
     """Pretrain once; later runs take what the file holds."""
     if not file.exists():
-        skastro.save(PRETRAINING.fit(sources.images[sources.seen]), file)
+        skastro.save(embedder.fit(sources.images[sources.seen]), file)
     return skastro.load(file)
 
 
@@ -102,7 +106,7 @@ def tuned(embedder: Any, sources: Sources, train: np.ndarray, seed: int) -> dict
 
 def run(file: Path, weights: Path, side: str, method: str, count: int | None, seed: int) -> None:
     """Train and ask one model, unless the file knows it."""
-    sources = Sources(side)
+    sources = Sources(side, shrunk=not method.endswith("-70"))
     train = sources.drawn(count, seed)
     key = [side, method, len(train), seed]
     if file.exists() and (pd.read_csv(file)[KEYS] == key).all(axis=1).any():
@@ -110,8 +114,11 @@ def run(file: Path, weights: Path, side: str, method: str, count: int | None, se
     embedder = None
     if method == "untrained":
         embedder = SimCLREmbedder(**IMAGES, max_epochs=0, random_state=seed).fit(sources.images[sources.seen])
-    elif method != "supervised":
-        embedder = pretrained(sources, weights.with_suffix(f".{side}.skastro"))
+    elif method == "fine-tuned-70":
+        own = SimCLREmbedder(random_state=seed)
+        embedder = pretrained(own, sources, weights.with_suffix(f".{side}.{seed}.skastro"))
+    elif not method.startswith("supervised"):
+        embedder = pretrained(PRETRAINING, sources, weights.with_suffix(f".{side}.skastro"))
     begun = time.process_time()
     if method in ("untrained", "probe"):
         answers = probed(embedder, sources, train)
