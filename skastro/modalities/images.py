@@ -20,7 +20,7 @@ from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import check_image_shape, check_shape, fold, fold_ivar
-from skastro.inputs import as_rows, check_rows
+from skastro.inputs import as_array, as_rows, check_rows
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
@@ -261,11 +261,12 @@ class ImageModality(BaseEmbedder, Modality):
     def _as_stack(self, X: Any) -> Any:
         """Fold rows of pixels, where the images learned from came as a stack, whose features are its bands."""
         rows, n_pixels = as_rows(X, cure=RAGGED), int(np.prod(self.image_shape_))
-        if len(np.shape(rows)) != 2 or self.n_features_in_ == n_pixels:
+        if isinstance(rows, Source) or len(np.shape(rows)) != 2 or self.n_features_in_ == n_pixels:
             return X
         if rows.shape[1] != n_pixels:
             raise ValueError(f"X of shape {np.shape(rows)} holds no images like those learned, of {self.image_shape_}.")
-        return fold(rows, self.image_shape_, self.bands_axis) if self.bands_axis != -1 else X
+        bands, *window = self.image_shape_
+        return as_array(rows).reshape(-1, *((*window, bands) if self.bands_axis == -1 else (bands, *window)))
 
     def _learn_pixels(self, images: Any) -> None:
         """Learn what the pixels mean: survey, normalization, provenance."""

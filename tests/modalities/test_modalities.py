@@ -434,6 +434,9 @@ def test_a_shape_of_rows_with_its_bands_last_is_refused(bands_axis, sky):
 def test_rows_of_pixels_pass_where_a_stack_was_learned(sky):
     model = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
     np.testing.assert_array_equal(model.transform(sky.images.reshape(24, -1)), model.transform(sky.images))
+    last = np.moveaxis(sky.images, 1, -1)
+    other = FixedImageEmbedder("test_resnet", bands_axis=-1, random_state=0).fit(last)
+    np.testing.assert_array_equal(other.transform(last.reshape(24, -1)), model.transform(sky.images))
     with pytest.raises(ValueError, match=r"X of shape \(24, 60\) holds no images like those learned"):
         model.transform(sky.spectra)
 
