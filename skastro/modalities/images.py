@@ -262,7 +262,7 @@ class ImageModality(BaseEmbedder, Modality):
         """Fold rows of pixels, where the images learned from came as a stack, whose features are its bands."""
         rows, n_pixels = as_rows(X, cure=RAGGED), int(np.prod(self.image_shape_))
         if isinstance(rows, Source) or len(np.shape(rows)) != 2 or self.n_features_in_ == n_pixels:
-            return X
+            return rows
         if rows.shape[1] != n_pixels:
             raise ValueError(f"X of shape {np.shape(rows)} holds no images like those learned, of {self.image_shape_}.")
         bands, *window = self.image_shape_

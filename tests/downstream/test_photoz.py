@@ -11,12 +11,13 @@ from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from skastro import load, save
 from skastro.datasets import make_survey
@@ -470,3 +471,13 @@ def test_a_refit_that_the_classifier_refuses_loses_nothing():
     with pytest.raises(TypeError):
         model.set_params(n_bins=40).fit(X, z, sample_weight=np.ones(100))
     assert_array_equal(model.predict(X), expected)
+
+
+def test_folds_of_groups_are_given_themselves():
+    rng = np.random.default_rng(0)
+    X, z, groups = rng.normal(size=(40, 2)), rng.uniform(0.01, 0.39, 40), np.arange(40) // 4
+    splitter = GroupKFold(2)
+    with pytest.raises(ValueError, match=r"fit takes no groups: give the folds themselves, cv=\[\*GroupKFold"):
+        PhotoZRegressor(DecisionTreeClassifier(), n_bins=8, cv=splitter).fit(X, z)
+    model = PhotoZRegressor(DecisionTreeClassifier(), n_bins=8, cv=[*splitter.split(X, z, groups)])
+    assert np.isfinite(model.fit(X, z).predict(X)).all()

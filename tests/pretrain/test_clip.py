@@ -913,3 +913,8 @@ def test_the_published_sizes():
     for width, count in zip((1024, 768), counts[2:], strict=True):
         attention = 512 + 512 * width + 512 * (width + 1) + 512 * 513
         assert count == attention + 2 * 512 + 2 * 512 * 513
+
+
+def test_another_modality_alone_is_asked_of_its_own_embedder(frozen, sky):
+    with pytest.raises(ValueError, match="X is None: to embed another modality alone, ask its own embedder"):
+        frozen.fit(sky.images, sky.spectra).transform(None, sky.spectra)
