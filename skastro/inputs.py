@@ -245,6 +245,8 @@ def as_target(y: Any, name: str = "y") -> Any:
 def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     """Convert what a user gives to a pandas DataFrame if it is a table, else to a plain array; a source stays one.
 
+    A table of nothing but one column of arrays, such as images, is an array.
+
     Parameters
     ----------
     X : array-like or table
@@ -265,7 +267,7 @@ def as_rows(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     if isinstance(X, Source):
         return X
     table = as_table(X)
-    return as_array(X, name, cure) if table is None else table
+    return as_array(X, name, cure) if table is None or _is_stack(table) else table
 
 
 def check_rows(
@@ -420,7 +422,14 @@ def _column(X: Any, name: str) -> Any:
     return list(values) if values.ndim > 1 else values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
+def _is_stack(table: pd.DataFrame) -> bool:
+    """Tell a table whose one column holds arrays."""
+    return table.shape[1] == 1 and table.dtypes.iloc[0].kind == "O" and any(map(np.ndim, table.iloc[:, 0]))
+
+
 def _values(table: pd.DataFrame) -> np.ndarray:
+    if _is_stack(table):
+        return table.iloc[:, 0].to_numpy()
     numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
     if numbers and any(not isinstance(kind, np.dtype) for kind in table.dtypes):  # those of pandas know pd.NA
         return np.ascontiguousarray(table.to_numpy(dtype=np.float64, na_value=np.nan))

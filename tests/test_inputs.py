@@ -135,11 +135,14 @@ def test_tensors_of_any_kind_are_arrays():
         lambda rows: pd.Series(rows, index=[4, 4, 1]),
         lambda rows: pl.Series([row.tolist() for row in rows]),
         lambda rows: np.array([*rows, None], dtype=object)[:3],
+        lambda rows: pd.DataFrame({"pixels": rows}),
+        lambda rows: QTable({"pixels": np.stack(rows)}),
     ],
 )
-def test_a_column_of_arrays_is_stacked(make):
+@pytest.mark.parametrize("convert", [as_array, as_rows])
+def test_a_column_of_arrays_is_stacked(make, convert):
     rows = list(np.arange(12.0).reshape(3, 4))
-    assert_array_equal(as_array(make(rows)), np.stack(rows))
+    assert_array_equal(convert(make(rows)), np.stack(rows))
 
 
 def test_a_row_that_a_column_of_arrays_lacks_is_nan():

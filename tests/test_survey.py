@@ -463,6 +463,8 @@ def test_a_search_that_cannot_be_is_refused(embedded, rows):
         search_catalog(embedded, rows[0, :10])
     with pytest.raises(ValueError, match="must be finite"):
         search_catalog(embedded, np.full(736, np.nan))
+    with pytest.raises(ValueError, match="must be finite"):
+        search_catalog(embedded, np.ma.masked_equal(rows[0], rows[0, 3]))
     with pytest.raises(ValueError, match="k must be"):
         search_catalog(embedded, rows[0], k=0)
 

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from skastro.inputs import as_rows, as_target
 from skastro.metrics import get_scorer
 
-__all__ = ["has_classes", "make_splits", "name_scorers", "read_experiment"]
+__all__ = ["check_named", "has_classes", "make_splits", "name_scorers", "read_experiment"]
 
 
 def read_experiment(
@@ -54,6 +54,37 @@ def read_experiment(
     _check_lengths(X, y, {"groups": groups, **params})
     as_target(y)
     return X, y, groups if groups is None else as_target(groups, "groups"), params
+
+
+def check_named(given: Any, name: str, what: str) -> None:
+    """Refuse what should be several things by their names, and is one of them, or empty.
+
+    Parameters
+    ----------
+    given : any
+        Value of the parameter.
+    name, what : str
+        Name of the parameter, and what it should hold, for errors.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping.
+    ValueError
+        If it is empty.
+
+    Examples
+    --------
+    >>> from skastro.model_selection.experiments import check_named
+    >>> check_named([1], "methods", "estimators")
+    Traceback (most recent call last):
+    ...
+    TypeError: methods must be a mapping of names to estimators; got list.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to {what}; got {type(given).__name__}.")
+    if not given:
+        raise ValueError(f"{name} is empty: give at least one, by name.")
 
 
 def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skastro.inputs import as_array, as_table, as_target
 from skastro.metrics import get_scorer
-from skastro.model_selection.experiments import make_splits
+from skastro.model_selection.experiments import check_named, make_splits
 
 __all__ = ["property_scores"]
 
@@ -68,6 +68,8 @@ def property_scores(
     ------
     ValueError
         Before any fit, if there is nothing to score, lengths differ, or no row is left.
+    TypeError
+        If `embeddings` or `heads` are not given by name.
 
     See Also
     --------
@@ -95,8 +97,9 @@ def property_scores(
     [[False, True], [False, True]]
     """
     values = _read_properties(properties)
-    if not isinstance(embeddings, Mapping):
-        raise TypeError(f"embeddings must be a mapping of names to embeddings, not a {type(embeddings).__name__}.")
+    check_named(embeddings, "embeddings", "embeddings")
+    if heads is not None:
+        check_named(heads, "heads", "regressors")
     arrays = {name: as_array(rows, name) for name, rows in embeddings.items()}
     mask = _check(arrays, values)
     groups = groups if groups is None else as_target(groups, "groups")
@@ -151,8 +154,8 @@ def _read_properties(properties: Any) -> dict[Any, np.ndarray]:
 def _check(arrays: Mapping[str, np.ndarray], values: Mapping[Any, np.ndarray]) -> np.ndarray:
     """Return the mask of rows that all embeddings have."""
     lengths = {len(column) for column in values.values()}
-    if not arrays or not max(lengths, default=0):
-        raise ValueError("There is nothing to compare: give at least one embedding, and one property with its rows.")
+    if not max(lengths, default=0):
+        raise ValueError("There is nothing to compare: give at least one property with its rows.")
     if len(lengths) > 1:
         raise ValueError(f"properties must have one length; got {', '.join(map(str, sorted(lengths)))}.")
     (n,) = lengths

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from skastro.images import as_pixels, center_crop, check_shape, fold
 from skastro.inputs import as_array
+from skastro.model_selection.experiments import check_named
 from skastro.pixels import check_finite, measure_bands
 from skastro.surveys import get_survey
 
@@ -67,6 +68,8 @@ def stationarity(
     ValueError
         If there is nothing to measure, images have another shape, NaN or infinite pixels, are smaller than `size` or
         less than two, or a step is invalid.
+    TypeError
+        If embedders or steps are not given by name.
 
     See Also
     --------
@@ -93,12 +96,14 @@ def stationarity(
     """
     from skastro.search import LookAlikes  # brings torch
 
+    check_named(embedders, "embedders", "estimators")
+    check_named(steps, "steps", "augmentations")
     images = fold(as_array(images, "images", cure="cut them to one size"))
     window = images.shape[2:] if size is None else (size, size)
     check_shape(images.shape, None, window)
     check_finite(images)
-    if not embedders or not steps or len(images) < 2 or n_views < 1:
-        raise ValueError("There is nothing to measure: give an embedder, a step, two images and one view at least.")
+    if len(images) < 2 or n_views < 1:
+        raise ValueError("There is nothing to measure: give two images and one view at least.")
     views = _views(as_pixels(images), steps, get_survey(survey), window, n_views, random_state)
     plain = center_crop(images, window)
     lines = []

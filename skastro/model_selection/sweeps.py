@@ -23,7 +23,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from skastro.model_selection.experiments import has_classes, make_splits, name_scorers, read_experiment
+from skastro.model_selection.experiments import check_named, has_classes, make_splits, name_scorers, read_experiment
 
 __all__ = ["label_sweep"]
 
@@ -232,10 +232,7 @@ def _check_counts(label_counts: Any) -> np.ndarray:
 
 
 def _check_methods(methods: Any, scorers: dict[str, Any]) -> dict[str, _Method]:
-    if not isinstance(methods, Mapping):
-        raise TypeError(f"methods must be a mapping of names to estimators; got {type(methods).__name__}.")
-    if not methods:
-        raise ValueError("methods is empty: give at least one estimator, by name.")
+    check_named(methods, "methods", "estimators")
     parts = {name: _cut(estimator, scorers) for name, estimator in methods.items()}
     for method in parts.values():
         for _, step in method.frozen.steps:

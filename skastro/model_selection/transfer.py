@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from tqdm.auto import tqdm
 
 from skastro.metrics import get_scorer
-from skastro.model_selection.experiments import has_classes, make_splits, read_experiment
+from skastro.model_selection.experiments import check_named, has_classes, make_splits, read_experiment
 
 __all__ = ["transfer_matrix"]
 
@@ -71,7 +71,7 @@ def transfer_matrix(
         Before any fit, if there are less than two data sets, lengths differ, a target is missing, data sets have
         unlike numbers of folds, or a class that is tested is not in the data set that trains.
     TypeError
-        Before any fit, if a method has no score.
+        Before any fit, if a method has no score, or methods or data sets are not given by name.
 
     See Also
     --------
@@ -101,6 +101,8 @@ def transfer_matrix(
     >>> bool((table["shift"][table["train"] != table["test"]] > 0.9).all())
     True
     """
+    check_named(methods, "methods", "estimators")
+    check_named(datasets, "datasets", "(X, y) or (X, y, groups)")
     classify = any(map(is_classifier, methods.values()))
     scorers = {name: check_scoring(method, get_scorer(scoring)) for name, method in methods.items()}
     sets = _read(datasets, cv, classify)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skastro.datasets.disk.arrow import flatten_lists
+from skastro.inputs import as_array
 from skastro.survey.cutouts import column_array, plain_columns
 from skastro.survey.models import needs_survey
 
@@ -105,7 +106,7 @@ def search_catalog(
 
     if absent := [name for name in (column, *(keep or ())) if name not in catalog.columns]:
         raise KeyError(f"The catalog has no column {absent[0]!r}; it has {', '.join(catalog.columns)}.")
-    asked = np.atleast_2d(np.asarray(queries, dtype=np.float32))
+    asked = np.atleast_2d(as_array(queries, "queries")).astype(np.float32)
     width = getattr(column_array(catalog.meta[column]).type, "list_size", asked.shape[1])
     if asked.ndim != 2 or asked.shape[1] != width:
         raise ValueError(f"queries of shape {asked.shape} do not go with embeddings of {width} values.")

@@ -533,8 +533,6 @@ def test_metadata_that_nobody_requested_is_refused_before_any_fit(method, messag
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"methods": {}}, ValueError, "methods is empty"),
-        ({"methods": SpyClassifier()}, TypeError, "methods must be a mapping.*got SpyClassifier"),
         ({"methods": {"m": SpyClassifier(), "class": LogisticRegression}}, TypeError, "instance"),
         ({"methods": {"m": SpyClassifier(), "word": "resnet18"}}, TypeError, "resnet18"),
         (

@@ -61,7 +61,6 @@ def test_groups_and_scoring():
 @pytest.mark.parametrize(
     ("embeddings", "properties", "message"),
     [
-        ({}, TRUTH, "nothing to compare"),
         (SEEN, TRUTH.iloc[:0], "nothing to compare"),
         ({"short": np.zeros((7, 2))}, TRUTH, "'short' must have one row for each of the 120 objects"),
         ({"flat": np.zeros(120)}, TRUTH, "'flat' must have one row"),
@@ -93,8 +92,3 @@ def test_properties_that_cannot_be_scored_are_named_before_any_fit(embeddings, p
     heads = {"none": None}  # which cannot be fitted
     with pytest.raises(ValueError, match=message):
         property_scores(embeddings, properties, heads=heads)
-
-
-def test_embeddings_have_names():
-    with pytest.raises(TypeError, match="embeddings must be a mapping of names to embeddings, not a ndarray"):
-        property_scores(SEEN["mass"], TRUTH)

@@ -61,7 +61,6 @@ def test_copies_are_no_neighbors_to_measure_by():
 
 
 WRONG = {
-    "nothing to measure": lambda: stationarity({}, IMAGES, {"turns": Dihedral()}),
     "one view at least": lambda: stationarity(EMBEDDERS, IMAGES, {"turns": Dihedral()}, n_views=0),
     "NaN": lambda: stationarity(EMBEDDERS, np.full((3, 1, 9, 9), np.nan), {"turns": Dihedral()}),
     "must be an augmentation step": lambda: stationarity(EMBEDDERS, IMAGES, {"turns": 3}),
