@@ -18,6 +18,7 @@ from torch import Tensor
 from skastro import ranks
 from skastro._bounds import Bounds
 from skastro._registry import FORMAT
+from skastro.inputs import restored_on_failure
 from skastro.pixels import report
 from skastro.training import (
     CallbackSupport,
@@ -54,17 +55,15 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
     estimator : BaseEstimator
         Being fitted inside the block. Ctrl-C is no failure once training has begun: what was learned stays.
     """
-    before = dict(vars(estimator))
-    try:
+    history = vars(estimator).get("history_")
+
+    def learned(error: BaseException) -> bool:
+        return not isinstance(error, Exception | NotBegun) and vars(estimator).get("history_") is not history
+
+    with restored_on_failure(estimator, unless=learned):
         ranks.join()
         with own_state(), resumable(estimator), tell_fit(estimator):
             yield
-    except BaseException as error:
-        nothing = isinstance(error, NotBegun) or estimator.__dict__.get("history_") is before.get("history_")
-        if isinstance(error, Exception) or nothing:
-            vars(estimator).clear()
-            vars(estimator).update(before)
-        raise
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
@@ -210,9 +209,8 @@ class BaseModel(CallbackSupport, BaseEstimator):
         rows: np.ndarray | None = None,
         held_out: HeldOut | None = None,
         data: Mapping[str, str] | None = None,
-        **overrides: Any,
     ) -> None:
-        """Train under the parameters of this estimator; `overrides` change its configuration.
+        """Train under the parameters of this estimator.
 
         Where arrays are computed and their last digits may differ the next time, `data` describes what they are
         computed from.
@@ -220,7 +218,7 @@ class BaseModel(CallbackSupport, BaseEstimator):
         if self.max_epochs == 0:
             return
         with monitor.interruptible():
-            training, device = self._training_config().set_params(**overrides), resolve_device(self.device)
+            training, device = self._training_config(), resolve_device(self.device)
             checkpoint, run = None, current_run()
             if run is not None or ranks.world_size() > 1:
                 chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}

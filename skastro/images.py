@@ -13,6 +13,7 @@ from skastro.sources import Source
 __all__ = [
     "InverseVariances",
     "as_pixels",
+    "bands_last",
     "center_crop",
     "check_shape",
     "chunks",
@@ -241,6 +242,27 @@ def chunks(images: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, images[start : start + step]
 
 
+def bands_last(shape: tuple[int, ...]) -> bool:
+    """Tell whether an image looks to have its bands last: few there, and fewer than on each other axis.
+
+    Parameters
+    ----------
+    shape : tuple of three int
+        Shape of the image.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from skastro.images import bands_last
+    >>> bands_last((64, 64, 3)), bands_last((3, 64, 64))
+    (True, False)
+    """
+    return shape[2] <= FEW_BANDS and shape[2] < min(shape[:2])
+
+
 def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
     """Refuse the shape of an image that is a row of numbers if its bands look to be said last.
 
@@ -256,7 +278,7 @@ def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
     ValueError
         If the last number is small and the others are not.
     """
-    if len(shape) == 3 and bands_axis != 1 and shape[2] <= FEW_BANDS and shape[2] < min(shape[:2]):
+    if len(shape) == 3 and bands_axis != 1 and bands_last(shape):
         right = (shape[2], *shape[:2])
         raise ValueError(
             f"image_shape is (bands, height, width), and {tuple(shape)} looks to have its bands last: say {right}, "
@@ -294,18 +316,17 @@ def check_shape(
     ValueError: X of shape (10, 64, 48, 3) looks to have its bands last: give np.moveaxis(X, -1, 1), or say ...
     """
     n, came, height, width = shape
-    if bands is None and bands_axis is None and width <= FEW_BANDS and width < height:
-        if width < came:
-            raise ValueError(
-                f"X of shape {shape} looks to have its bands last: give np.moveaxis(X, -1, 1), or say bands_axis=-1 "
-                "(or 1, if they are first)."
-            )
-        if came == 1 and width in (3, 4) and n > FEW_BANDS < height:
-            raise ValueError(
-                f"X of shape {(n, height, width)} looks like one image with its bands last: give X[np.newaxis] with "
-                "bands_axis=-1 (or bands_axis=1, if these are images of few columns)."
-            )
-    if bands is None and bands_axis == -1 and height <= FEW_BANDS and height < min(came, width):
+    if bands is None and bands_axis is None and bands_last((came, height, width)):
+        raise ValueError(
+            f"X of shape {shape} looks to have its bands last: give np.moveaxis(X, -1, 1), or say bands_axis=-1 "
+            "(or 1, if they are first)."
+        )
+    if bands is None and bands_axis is None and came == 1 and width in (3, 4) and n > FEW_BANDS < height:
+        raise ValueError(
+            f"X of shape {(n, height, width)} looks like one image with its bands last: give X[np.newaxis] with "
+            "bands_axis=-1 (or bands_axis=1, if these are images of few columns)."
+        )
+    if bands is None and bands_axis == -1 and bands_last((width, came, height)):
         raise ValueError(
             f"bands_axis=-1, but X of shape {(n, height, width, came)} looks to have its bands first: "
             "leave bands_axis=None."

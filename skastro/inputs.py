@@ -1,7 +1,7 @@
 """The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Number
 from typing import Any
@@ -324,13 +324,17 @@ def check_rows(
 
 
 @contextmanager
-def restored_on_failure(estimator: Any) -> Iterator[None]:
+def restored_on_failure(
+    estimator: Any, unless: Callable[[BaseException], bool] = lambda error: False
+) -> Iterator[None]:
     """Leave an estimator as it was if its fit, inside the block, fails or is interrupted: nothing is lost.
 
     Parameters
     ----------
     estimator : BaseEstimator
         Being fitted.
+    unless : callable, default=never
+        Whether what was fitted until an error stays.
 
     Examples
     --------
@@ -348,9 +352,10 @@ def restored_on_failure(estimator: Any) -> Iterator[None]:
     before = dict(vars(estimator))
     try:
         yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
+    except BaseException as error:
+        if not unless(error):
+            vars(estimator).clear()
+            vars(estimator).update(before)
         raise
 
 

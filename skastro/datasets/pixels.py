@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Pixels", "RefusedError", "bands_first", "exact_floats", "filled", "narrowed", "present"]
+from skastro.images import FEW_BANDS, bands_last
 
-_FEW = 10  # axes no longer than this may be bands
+__all__ = ["Pixels", "RefusedError", "bands_first", "exact_floats", "filled", "narrowed", "present"]
 
 
 class RefusedError(Exception):
@@ -94,10 +94,9 @@ def find_axis(shape: tuple[int, ...]) -> int:
     first, middle, last = shape
     if first == 1:
         return 1
-    few_first, few_last = first <= _FEW and first < middle, last <= _FEW and last < middle
-    if few_first and few_last:
+    if max(first, last) <= FEW_BANDS and max(first, last) < middle:
         raise RefusedError(f"has shape {shape}, bands first or last: say bands_axis=1 or bands_axis=-1.")
-    return -1 if few_last and last < first else 1
+    return -1 if bands_last(shape) else 1
 
 
 def present(pixels: Pixels, sentinels: np.ndarray) -> np.ndarray:

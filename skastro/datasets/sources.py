@@ -12,8 +12,7 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions, validate_params
 
 from skastro.datasets.disk import ArrowFolder, Cutouts, HDF5Files, NpyFile, ParquetFiles, ZarrStore
-from skastro.datasets.disk.hdf5 import ENDINGS
-from skastro.datasets.disk.opened import absolute, stamp
+from skastro.datasets.disk.opened import absolute, is_plain, stamp
 from skastro.datasets.pixels import Pixels, RefusedError, filled, find_axis, present
 from skastro.images import center_crop, fold
 from skastro.sources import Shelf, Source
@@ -326,8 +325,7 @@ def _shelf(path: Any, options: dict[str, Any]) -> Shelf:
     stamp(str(place))
     if place.is_dir():
         return _shelf_of_folder(place, options)
-    shelves: dict[str, type[Any]] = {".npy": NpyFile, ".parquet": ParquetFiles, ".parq": ParquetFiles}
-    shelves |= dict.fromkeys(ENDINGS, HDF5Files)
+    shelves = {ending: kind for kind in (NpyFile, HDF5Files, ParquetFiles) for ending in kind.endings}
     if place.suffix.lower() not in shelves:
         raise ValueError(f"{place} does not end in one of {', '.join(sorted(shelves))}.")
     return shelves[place.suffix.lower()](str(place))
@@ -349,16 +347,11 @@ def _paths(paths: Any) -> list[str]:
 
 
 def _shelf_of_folder(place: Path, options: dict[str, Any]) -> Shelf:
-    if any((place / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray")):
+    if any((place / name).is_file() for name in ZarrStore.described):
         return ZarrStore(str(place))
-    kinds: list[tuple[type[Any], tuple[str, ...]]] = [
-        (HDF5Files, ENDINGS),
-        (ParquetFiles, (".parquet", ".parq", ".pq")),
-        (ArrowFolder, (".arrow",)),
-    ]
-    inside = {file.suffix.lower() for file in place.rglob("*")}
-    for kind, endings in kinds:
-        if inside & set(endings):
+    inside = {file.suffix.lower() for file in place.rglob("*") if is_plain(file)}
+    for kind in (HDF5Files, ParquetFiles, ArrowFolder):
+        if inside.intersection(kind.endings):
             return kind(str(place))
     return Cutouts(str(place), None, options)
 

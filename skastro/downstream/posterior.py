@@ -242,6 +242,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
     }
     _networks: ClassVar[tuple[str, ...]] = ("flows",)
+    _auto: ClassVar[dict[str, Any]] = {"precision": "fp32"}  # bfloat16 blurs the knots of the splines
     _target_names: Sequence[Any] = ()  # of a table in fit
 
     def __init__(
@@ -469,9 +470,6 @@ class FlowPosterior(RegressorMixin, BaseModel):
         rng = np.random.RandomState(seed)
         size = {name: int(rng.randint(low, high + 1)) for name, (low, high) in ranges.items()}
         rows, watched = hold_out(np.arange(len(features)), self.validation_fraction, seed)
-        precision = self._training_config().precision
-        # bfloat16 blurs the knots of the splines.
-        overrides: dict[str, Any] = {"precision": "fp32"} if precision == "auto" else {}
         view, monitor = AsGiven("features"), Monitor()
         arrays = {"features": features, "target": target}
         draws = Randomness(seed, resolve_device(self.device))
@@ -480,7 +478,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             flow = build_flow(self.n_outputs_, self.n_features_in_, **size, kind=self._kind)
         objective = NegativeLogProbability(flow)
         try:
-            self._train(objective, view, arrays, monitor, draws=draws, rows=rows, held_out=held_out, **overrides)
+            self._train(objective, view, arrays, monitor, draws=draws, rows=rows, held_out=held_out)
         except NotBegun as interrupt:
             if not self.history_:
                 raise

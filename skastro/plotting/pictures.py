@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skastro.images import bands_last
 from skastro.inputs import as_array
 
 __all__ = ["check_images", "draw_image", "picture", "small_line"]
@@ -33,7 +34,7 @@ def check_images(shape: tuple[int, ...]) -> None:
     """
     if len(shape) not in (3, 4):
         raise ValueError(f"images must be (n, height, width) or (n, bands, height, width); their shape is {shape}.")
-    if len(shape) == 4 and shape[-1] <= 4 < shape[1]:
+    if len(shape) == 4 and bands_last(shape[1:]):
         raise ValueError(f"images of shape {shape} look channels-last: give np.moveaxis(images, -1, 1).")
 
 

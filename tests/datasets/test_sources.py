@@ -19,7 +19,7 @@ import zarr
 from PIL import Image
 
 from skastro.datasets import load_images, open_images, open_spectra
-from skastro.datasets.disk import opened
+from skastro.datasets.disk import HDF5Files, NpyFile, ParquetFiles, opened
 from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
 
@@ -352,6 +352,25 @@ def test_a_key_that_is_not_there_and_one_to_choose(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(ValueError, match=r"notes\.txt does not end in one of \.h5|does not end in one of"):
         open_images(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    ("make", "ending"),
+    [
+        (make, end)
+        for make, kind in ((stein, HDF5Files), (npy, NpyFile), (tensors, ParquetFiles))
+        for end in kind.endings
+    ],
+)
+def test_every_ending_is_known_alone_and_in_a_folder_in_capitals_too(make, ending, tmp_path):
+    make(tmp_path)
+    (path,) = tmp_path.iterdir()
+    for name in (f"sky{ending}", f"SKY{ending.upper()}"):
+        path = path.rename(tmp_path / name)
+        np.testing.assert_array_equal(open_images(path)[:2], PIXELS[:2])
+        if make is not npy:
+            (tmp_path / f".hidden{ending}").write_bytes(b"cut short")
+            np.testing.assert_array_equal(open_images(tmp_path)[:2], PIXELS[:2])
 
 
 @pytest.mark.parametrize("make", [stein, npy, tensors], ids=lambda make: make.__name__)

@@ -1,12 +1,13 @@
 """Columns of arrays in Parquet (HATS among it) and in the Arrow files of the Hugging Face ``datasets``."""
 
+from abc import abstractmethod
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, Parts, open_whole, opened
+from skastro.datasets.disk.opened import FileReader, Parts, files_of, open_whole, opened
 from skastro.sources import Reader, Shelf
 
 __all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader", "axes_of", "flatten_lists", "row_shape"]
@@ -119,7 +120,37 @@ class ParquetReader(ArrowReader):
         return _one(table.column(0).slice(start - begin, stop - start))
 
 
-class ParquetFiles(Shelf):
+class _Columns(Shelf):
+    """Columns of a file, or of a folder of files."""
+
+    endings: ClassVar[tuple[str, ...]]
+    reader: ClassVar[type[ArrowReader]]
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def axes(self) -> dict[str, int]:
+        file = self._files()[0]
+        found: dict[str, int] = {}
+        for field in open_whole(partial(self._schema, file), file):
+            found |= axes_of(field.type, field.name, 1)
+        return found
+
+    def open(self, name: str) -> Reader:
+        readers = [self.reader(file, name) for file in self._files()]
+        filled = [reader for reader in readers if len(reader)] or readers[:1]
+        return filled[0] if len(filled) == 1 else Parts(filled)
+
+    def _files(self) -> list[str]:
+        return files_of(self.path, self.endings)
+
+    @staticmethod
+    @abstractmethod
+    def _schema(file: str) -> Any:
+        """Read names and types of the columns."""
+
+
+class ParquetFiles(_Columns):
     """Columns of a Parquet file, or of a folder of them such as a HATS catalog.
 
     Parameters
@@ -128,23 +159,18 @@ class ParquetFiles(Shelf):
         A file, or a folder with files of the same columns, which are taken in the order of their names.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def axes(self) -> dict[str, int]:  # noqa: D102
-        file = self._files()[0]
-        return _axes(open_whole(partial(open_parquet, file), file).schema_arrow)
-
-    def open(self, name: str) -> Reader:  # noqa: D102
-        readers = [ParquetReader(file, name) for file in self._files()]
-        filled = [reader for reader in readers if len(reader)] or readers[:1]
-        return filled[0] if len(filled) == 1 else Parts(filled)
+    endings = (".parquet", ".parq", ".pq")
+    reader = ParquetReader
 
     def _files(self) -> list[str]:
-        return _files(_partitions(self.path), ("*.parquet", "*.parq", "*.pq"))
+        return files_of(_partitions(self.path), self.endings)
+
+    @staticmethod
+    def _schema(file: str) -> Any:
+        return open_parquet(file).schema_arrow
 
 
-class ArrowFolder(Shelf):
+class ArrowFolder(_Columns):
     """Columns of a folder that ``datasets.Dataset.save_to_disk`` wrote.
 
     Parameters
@@ -153,19 +179,12 @@ class ArrowFolder(Shelf):
         The folder.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    endings = (".arrow",)
+    reader = ArrowReader
 
-    def axes(self) -> dict[str, int]:  # noqa: D102
-        file = self._files()[0]
-        return _axes(open_whole(partial(open_arrow, file), file).schema)
-
-    def open(self, name: str) -> Reader:  # noqa: D102
-        readers = [ArrowReader(file, name) for file in self._files()]
-        return readers[0] if len(readers) == 1 else Parts(readers)
-
-    def _files(self) -> list[str]:
-        return _files(self.path, ("*.arrow",))
+    @staticmethod
+    def _schema(file: str) -> Any:
+        return open_arrow(file).schema
 
 
 def open_parquet(path: str) -> Any:
@@ -223,21 +242,6 @@ def _partitions(path: str) -> str:
         lines = (line.partition("=") for line in collection.read_text().splitlines())
         place /= {name.strip(): value.strip() for name, _, value in lines}.get("hats_primary_table_url", "")
     return str(place / "dataset") if (place / "dataset").is_dir() else str(place)
-
-
-def _files(path: str, patterns: tuple[str, ...]) -> list[str]:
-    """List the files of a folder, or the file; not those that only describe others."""
-    if not Path(path).is_dir():
-        return [path]
-    found = {file for pattern in patterns for file in Path(path).rglob(pattern)}
-    return sorted(str(file) for file in found if not file.name.startswith(("_", ".")))
-
-
-def _axes(schema: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for field in schema:
-        found |= axes_of(field.type, field.name, 1)
-    return found
 
 
 def axes_of(kind: Any, name: str, ndim: int) -> dict[str, int]:

@@ -1,17 +1,15 @@
 """Arrays in HDF5: of one file, of its numbered groups, or of a folder of files of one kind."""
 
 import re
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, Parts, opened
+from skastro.datasets.disk.opened import FileReader, Parts, files_of, opened
 from skastro.sources import Reader, Shelf
 
 __all__ = ["HDF5Files", "HDF5Reader"]
 
-ENDINGS = (".h5", ".hdf5", ".hdf", ".he5")
 NUMBERED = re.compile(r"(\d+)/(.+)")
 
 
@@ -48,6 +46,8 @@ class HDF5Files(Shelf):
         A file, or a folder with files of the same data sets, which are taken in the order of their names.
     """
 
+    endings: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5")
+
     def __init__(self, path: str) -> None:
         self.path = path
 
@@ -64,10 +64,7 @@ class HDF5Files(Shelf):
         return readers[0] if len(readers) == 1 else Parts(readers)
 
     def _files(self) -> list[str]:
-        path = Path(self.path)
-        if not path.is_dir():
-            return [self.path]
-        return sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in ENDINGS)
+        return files_of(self.path, self.endings)
 
     def _names(self, file: str) -> dict[str, tuple[int, list[str]]]:
         """List data sets by name without the group's number, each with its axes and its keys."""

@@ -1,6 +1,6 @@
 """Arrays in NumPy's own files."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class NpyFile(Shelf):
     path : str
         The file.
     """
+
+    endings: ClassVar[tuple[str, ...]] = (".npy",)
 
     def __init__(self, path: str) -> None:
         self.path = path

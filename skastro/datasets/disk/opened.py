@@ -5,7 +5,7 @@ import threading
 import weakref
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from skastro.sources import Reader
 
-__all__ = ["FileReader", "Parts", "absolute", "open_whole", "opened", "stamp"]
+__all__ = ["FileReader", "Parts", "absolute", "files_of", "is_plain", "open_whole", "opened", "stamp"]
 
 OPEN = 64  # files kept open, of a folder of many
 
@@ -279,6 +279,41 @@ class Parts(Reader):
     def starts(self) -> np.ndarray:  # noqa: D102
         begins = self.begins[:-1].tolist()
         return np.concatenate([reader.starts() + begin for reader, begin in zip(self.readers, begins, strict=True)])
+
+
+def is_plain(file: Path) -> bool:
+    """Tell whether a file of a folder holds data: hidden ones do not, and ``_metadata`` describes the others.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+
+    Returns
+    -------
+    bool
+    """
+    return not file.name.startswith(("_", "."))
+
+
+def files_of(path: str, endings: Collection[str]) -> list[str]:
+    """List the files of a folder, in the order of their names, or the file.
+
+    Parameters
+    ----------
+    path : str
+        File or folder.
+    endings : collection of str
+        Of the files to list, in small letters.
+
+    Returns
+    -------
+    list of str
+    """
+    place = Path(path)
+    if not place.is_dir():
+        return [path]
+    return sorted(str(file) for file in place.rglob("*") if file.suffix.lower() in endings and is_plain(file))
 
 
 def absolute(path: Any) -> str:

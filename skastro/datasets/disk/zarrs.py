@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -10,8 +10,6 @@ from skastro.datasets.disk.opened import FileReader, open_whole, opened
 from skastro.sources import Shelf
 
 __all__ = ["ZarrReader", "ZarrStore"]
-
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 class ZarrReader(FileReader):
@@ -49,6 +47,8 @@ class ZarrStore(Shelf):
     path : str
         Folder of the store.
     """
+
+    described: ClassVar[tuple[str, ...]] = ("zarr.json", ".zarray", ".zgroup")  # files of which each store has one
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -100,4 +100,4 @@ def _arrays(node: Any, key: str = "") -> dict[str, Any]:
 
 def _metadata(folder: Path) -> str | None:
     """Find the file that is written anew when the array is."""
-    return next((str(folder / name) for name in METADATA if (folder / name).is_file()), None)
+    return next((str(folder / name) for name in ZarrStore.described if (folder / name).is_file()), None)
