@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["peak_shares", "pixel_weights", "spectrum_levels", "standardize"]
+__all__ = ["peak_shares", "pixel_noise", "pixel_weights", "spectrum_levels", "standardize"]
 
 
 def pixel_weights(flux: np.ndarray, ivar: np.ndarray | None = None) -> np.ndarray:
@@ -102,6 +102,40 @@ def peak_shares(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, std: np
     seen = np.where(weights > 0, flux, mean[:, np.newaxis])
     largest = np.max(weights * (seen - mean[:, np.newaxis]) ** 2, axis=1)
     return largest / np.where(std > 0, weights.sum(axis=1) * std**2, np.inf)
+
+
+def pixel_noise(flux: np.ndarray, weights: np.ndarray) -> float:
+    r"""Measure the noise of spectra from pixel to pixel, whatever their continuum.
+
+    .. math:: \sigma = \frac{1.4826}{\sqrt 6}\ \mathrm{median}\,|2 f_i - f_{i-2} - f_{i+2}|
+
+    Parameters
+    ----------
+    flux, weights : ndarray of shape (n, n_wavelengths)
+        Flux, and weights that are zero in missing pixels.
+
+    Returns
+    -------
+    float
+        Standard deviation, in the unit of the flux; 0 where no five pixels in a row have their ends and middle.
+
+    References
+    ----------
+    Stoehr et al. (2008), "DER_SNR: A Simple & General Spectroscopic Signal-to-Noise Measurement Algorithm", ASP
+    Conference Series 394, 505, `ADS <https://ui.adsabs.harvard.edu/abs/2008ASPC..394..505S>`_.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.spectra import pixel_noise
+    >>> noisy = np.linspace(0, 50, 4000) + np.random.default_rng(0).normal(size=(3, 4000))
+    >>> round(pixel_noise(noisy, np.ones((3, 4000))), 1)
+    1.0
+    """
+    there = weights > 0
+    whole = there[:, 2:-2] & there[:, :-4] & there[:, 4:]
+    bends = np.abs(2 * flux[:, 2:-2] - flux[:, :-4] - flux[:, 4:])[whole]
+    return 1.4826 / np.sqrt(6) * float(np.median(bends)) if len(bends) else 0.0
 
 
 def standardize(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

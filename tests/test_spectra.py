@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skastro.missing import check_ivar
-from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standardize
+from skastro.spectra import peak_shares, pixel_noise, pixel_weights, spectrum_levels, standardize
 
 
 @pytest.fixture
@@ -73,3 +73,18 @@ def test_the_share_of_one_pixel_is_that_of_its_weighted_square(observed):
     np.testing.assert_allclose(peak_shares(flux, weights, mean, std), squares.max(axis=1) / squares.sum(axis=1))
     ones = np.ones((1, 9))
     assert peak_shares(ones, ones, *spectrum_levels(ones, ones)).tolist() == [0]
+
+
+def test_the_noise_is_that_of_the_pixels_that_are_there():
+    rng = np.random.default_rng(0)
+    flux = 3 * rng.normal(size=(20, 2000)) + np.linspace(0, 200, 2000) + rng.uniform(0, 900, (20, 1))
+    weights = (rng.random(flux.shape) > 0.6).astype(float)
+    whole = [
+        abs(2 * f[i] - f[i - 2] - f[i + 2])
+        for f, w in zip(flux, weights, strict=True)
+        for i in range(2, 1998)
+        if w[i] and w[i - 2] and w[i + 2]
+    ]
+    assert pixel_noise(flux, weights) == pytest.approx(1.4826 * np.median(whole) / 6**0.5, rel=1e-12)
+    assert pixel_noise(flux, weights) == pytest.approx(3, rel=0.05)
+    assert pixel_noise(flux[:, :4], weights[:, :4]) == 0

@@ -150,7 +150,7 @@ class Augment(BaseEstimator):
 
     @property
     def metadata(self) -> set[str]:
-        """Names of the arrays that the steps take beside the images, one row per image: ``ivar``."""
+        """Names of what steps take beside the images, one row per image, if it comes: ``ivar``, ``unit``."""
         return {name for _, step in self._active() for name in step.metadata}
 
     def views(self, size: tuple[int, int]) -> list[tuple["Augment", tuple[int, int]]]:
@@ -179,7 +179,8 @@ class Augment(BaseEstimator):
         generator : torch.Generator
             On the images' device.
         **metadata : Tensor
-            Arrays that come with the batch, one row per image, by name: ``ivar``. Each step takes those it uses.
+            Arrays that come with the batch, one row per image, by name: ``ivar``, and ``unit`` of shape (n, 1), by
+            which each image was divided. Each step takes those it uses.
 
         Returns
         -------

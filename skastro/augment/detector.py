@@ -40,6 +40,7 @@ class LevelStep(PixelStep):
 
     sigma: Any
 
+    metadata: ClassVar[tuple[str, ...]] = ("unit",)
     unit_ = 1.0
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
@@ -67,14 +68,20 @@ class LevelStep(PixelStep):
             check_bands(f"{type(self).__name__} has {name}", bands, images)
         return numbers
 
-    def _draw_levels(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def _draw_levels(
+        self, name: str, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None
+    ) -> Tensor:
         """Return the level of each band of each image, (n, bands): drawn, given, or measured in fit."""
         given = getattr(self, name)
+        if given is None or isinstance(given, str):
+            measured = torch.as_tensor(getattr(self, f"{name}_"), dtype=torch.float32, device=generator.device)
+            return measured.expand(shape[:2])
         if isinstance(given, Distribution):
-            return sample(given, shape[:2], generator) / self.unit_
-        measured = given is None or isinstance(given, str)
-        numbers = getattr(self, f"{name}_") if measured else np.asarray(given, dtype=float) / self.unit_
-        return torch.as_tensor(numbers, dtype=torch.float32, device=generator.device).expand(shape[:2])
+            level = sample(given, shape[:2], generator) / self.unit_
+        else:
+            stated = np.asarray(given, dtype=float) / self.unit_
+            level = torch.as_tensor(stated, dtype=torch.float32, device=generator.device).expand(shape[:2])
+        return level if unit is None else level / unit.to(generator.device)
 
 
 class GaussianNoise(LevelStep):
@@ -153,13 +160,15 @@ class GaussianNoise(LevelStep):
         super().learn(images, survey, noise)
         self.true_ = None if self.true is None else self._numbers("true", images, noise)
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
         noisy = chosen(shape[0], self.p, generator)[:, None]
         default = (1.0, 1.0) if isinstance(self.sigma, Distribution) else (1.0, 3.0)
         multiple = uniform((shape[0], 1), *(default if self.scale is None else self.scale), generator)
-        sigma = multiple * self._draw_levels("sigma", shape, generator)
+        sigma = multiple * self._draw_levels("sigma", shape, generator, unit)
         if self.true is not None:
-            sigma = quadrature_difference(sigma, self._draw_levels("true", shape, generator))
+            sigma = quadrature_difference(sigma, self._draw_levels("true", shape, generator, unit))
         return {
             "sigma": torch.where(noisy, sigma, 0.0),
             "field": torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device),
@@ -223,8 +232,10 @@ class Background(LevelStep):
         self.sigma = sigma
         self.p = p
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
-        flux = uniform(shape[:2], *self.scale, generator) * self._draw_levels("sigma", shape, generator)
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        flux = uniform(shape[:2], *self.scale, generator) * self._draw_levels("sigma", shape, generator, unit)
         return {"flux": torch.where(chosen(shape[0], self.p, generator)[:, None], flux, 0.0)}
 
     def apply(self, images: Tensor, flux: Tensor) -> Tensor:  # noqa: D102
@@ -331,9 +342,11 @@ class SatelliteTrail(LevelStep):
         self.sigma = sigma
         self.p = p
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
         n, _, height, width = shape
-        flux = uniform((n, 1), *self.brightness, generator) * self._draw_levels("sigma", shape, generator)
+        flux = uniform((n, 1), *self.brightness, generator) * self._draw_levels("sigma", shape, generator, unit)
         return {
             "flux": torch.where(chosen(n, self.p, generator)[:, None], flux, 0.0),
             "x": uniform(n, 0, width, generator) - width / 2,
@@ -407,11 +420,13 @@ class HotPixels(LevelStep):
         self.sigma = sigma
         self.p = p
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
         images, bands, height, width = shape
         pixels = (images, self.n)
         place = torch.randint(bands * height * width, pixels, generator=generator, device=generator.device)
-        level = self._draw_levels("sigma", shape, generator).gather(1, place // (height * width))
+        level = self._draw_levels("sigma", shape, generator, unit).gather(1, place // (height * width))
         flux = uniform(pixels, *self.brightness, generator) * level
         return {"place": place, "flux": torch.where(chosen(images, self.p, generator)[:, None], flux, 0.0)}
 

@@ -106,7 +106,7 @@ class InverseVarianceNoise(PixelStep):
         "ivar": [Interval(Real, 0, None, closed="left"), "array-like", None],
         "p": [PROBABILITY],
     }
-    metadata: ClassVar[tuple[str, ...]] = ("ivar",)
+    metadata: ClassVar[tuple[str, ...]] = ("ivar", "unit")
     unit_ = 1.0
 
     def __init__(
@@ -132,19 +132,28 @@ class InverseVarianceNoise(PixelStep):
             raise ValueError(f"InverseVarianceNoise has ivar of shape {ivar.shape}, the images have {tuple(shape)}.")
 
     def draw(  # noqa: D102
-        self, shape: tuple[int, ...], generator: torch.Generator, ivar: Tensor | None = None
+        self,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+        ivar: Tensor | None = None,
+        unit: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        given = ivar if self.ivar is None else torch.as_tensor(np.asarray(self.ivar, dtype=float) * self.unit_**2)
-        if given is None:
+        if self.ivar is not None:
+            stated = np.asarray(self.ivar, dtype=float)
+            spread = np.divide(1, np.sqrt(stated) * self.unit_, out=np.zeros_like(stated), where=stated > 0)
+            deviation = torch.as_tensor(spread, dtype=torch.float32, device=generator.device).expand(shape)
+            deviation = deviation if unit is None else deviation / unit.to(generator.device)[:, :, None, None]
+        elif ivar is None:
             raise ValueError(
-                "InverseVarianceNoise needs the inverse variance of the batch: call the Augment with ivar=, or give "
-                "InverseVarianceNoise(ivar=...)."
+                "InverseVarianceNoise needs the inverse variance of each row: give ivar= to fit, or to the call of an "
+                "Augment; or one for all rows, InverseVarianceNoise(ivar=...)."
             )
-        if self.ivar is None and tuple(given.shape) != tuple(shape):
-            raise ValueError(f"ivar of shape {tuple(given.shape)} goes with images of shape {tuple(shape)}.")
-        given = given.to(generator.device, torch.float32)
+        elif tuple(ivar.shape) != tuple(shape):
+            raise ValueError(f"ivar of shape {tuple(ivar.shape)} goes with images of shape {tuple(shape)}.")
+        else:
+            given = ivar.to(generator.device, torch.float32)
+            deviation = torch.where(given > 0, given, torch.inf).rsqrt()
         multiple = uniform(shape[0], *self.scale, generator) * chosen(shape[0], self.p, generator)
-        deviation = torch.where(given > 0, given, torch.inf).rsqrt().expand(shape)
         field = torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
         return {"noise": multiple[:, None, None, None] * deviation * field}
 

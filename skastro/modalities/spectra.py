@@ -20,7 +20,7 @@ from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
 from skastro.outliers import limits, warn_of_far
-from skastro.spectra import peak_shares, pixel_weights, spectrum_levels, standardize
+from skastro.spectra import peak_shares, pixel_noise, pixel_weights, spectrum_levels, standardize
 
 __all__ = ["FluxView", "SpectrumModality", "SpectrumView"]
 
@@ -43,15 +43,17 @@ class SpectrumView(nn.Module):
         Source of randomness of the recipe.
     """
 
-    inputs = ("flux", "pixel_weights", "level")
+    inputs = ("flux", "pixel_weights", "level", "precision")
 
     def __init__(self, level: np.ndarray, recipe: Augment | None, generator: torch.Generator | None) -> None:
         super().__init__()
-        self.mean, self.std = float(level[0, 0]), float(level[1, 0])
+        (self.mean, self.log_scale), (self.std, self.log_spread) = level.tolist()
         self.recipe = recipe
         self.generator = generator or torch.default_generator
 
-    def forward(self, flux: Tensor, pixel_weights: Tensor, level: Tensor) -> list[Tensor]:
+    def forward(
+        self, flux: Tensor, pixel_weights: Tensor, level: Tensor, precision: Tensor | None = None
+    ) -> list[Tensor]:
         """Show a batch.
 
         Parameters
@@ -62,6 +64,8 @@ class SpectrumView(nn.Module):
             Weights of the pixels; zero is missing.
         level : Tensor of shape (n, 2)
             Numbers that stand for each spectrum's mean and scale.
+        precision : Tensor of shape (n, 1), default=None
+            Mean inverse variance of each spectrum in units of its scale, for a recipe.
 
         Returns
         -------
@@ -72,8 +76,9 @@ class SpectrumView(nn.Module):
         if self.recipe is None:
             return [flux, seen, level]
         mean = level[:, :1] * self.std + self.mean  # over scale: recipes work in flux that has not lost its mean
-        whole = torch.where(seen, flux + mean, torch.nan)[:, None, None]
-        whole = self.recipe(whole, (1, flux.shape[1]), self.generator)[:, 0, 0]
+        scale = torch.exp(level[:, 1:] * self.log_spread + self.log_scale)
+        whole = torch.where(seen, flux + mean, torch.nan)
+        whole = augmented(self.recipe, whole, self.generator, pixel_weights, scale, precision)
         seen = ~whole.isnan()
         return [torch.where(seen, whole - mean, 0.0), seen, level]
 
@@ -89,14 +94,16 @@ class FluxView(nn.Module):
         Source of randomness of the recipe.
     """
 
-    inputs = ("flux", "pixel_weights", "scale")
+    inputs = ("flux", "pixel_weights", "scale", "precision")
 
     def __init__(self, recipe: Augment | None, generator: torch.Generator | None) -> None:
         super().__init__()
         self.recipe = recipe
         self.generator = generator or torch.default_generator
 
-    def forward(self, flux: Tensor, pixel_weights: Tensor, scale: Tensor) -> list[Tensor]:
+    def forward(
+        self, flux: Tensor, pixel_weights: Tensor, scale: Tensor, precision: Tensor | None = None
+    ) -> list[Tensor]:
         """Show a batch.
 
         Parameters
@@ -107,6 +114,8 @@ class FluxView(nn.Module):
             Weights of the pixels; zero is missing.
         scale : Tensor of shape (n, 1)
             Scale of each spectrum.
+        precision : Tensor of shape (n, 1), default=None
+            Mean inverse variance of each spectrum in units of its scale, for a recipe.
 
         Returns
         -------
@@ -116,10 +125,25 @@ class FluxView(nn.Module):
         seen = pixel_weights > 0
         if self.recipe is None:
             return [flux, seen]
-        whole = torch.where(seen, flux / scale, torch.nan)[:, None, None]
-        whole = self.recipe(whole, (1, flux.shape[1]), self.generator)[:, 0, 0]
+        whole = torch.where(seen, flux / scale, torch.nan)
+        whole = augmented(self.recipe, whole, self.generator, pixel_weights, scale, precision)
         seen = ~whole.isnan()
         return [torch.where(seen, whole * scale, 0.0), seen]
+
+
+def augmented(
+    recipe: Augment,
+    flux: Tensor,
+    generator: torch.Generator,
+    weights: Tensor,
+    scale: Tensor,
+    precision: Tensor | None = None,
+) -> Tensor:
+    """Augment flux in units of each spectrum's scale; the levels that a user states are in the flux's own unit."""
+    known = {"unit": scale}
+    if precision is not None:
+        known["ivar"] = (weights * precision)[:, None, None]
+    return recipe(flux[:, None, None], (1, flux.shape[1]), generator, **known)[:, 0, 0]
 
 
 class SpectrumModality(BaseEmbedder, Modality):
@@ -202,8 +226,9 @@ class SpectrumModality(BaseEmbedder, Modality):
         Returns
         -------
         dict of str to ndarray
-            ``flux`` and ``pixel_weights`` of shape (n, n_wavelengths), ``level`` of shape (n, 2). For an encoder that
-            standardizes flux itself this is in its own unit, and in place of the level is ``scale`` of shape (n, 1).
+            ``flux`` and ``pixel_weights`` of shape (n, n_wavelengths), ``level`` of shape (n, 2), and with `ivar` its
+            mean in units of each spectrum's scale, ``precision`` of shape (n, 1). For an encoder that standardizes flux
+            itself this is in its own unit, and in place of the level is ``scale`` of shape (n, 1).
 
         Raises
         ------
@@ -240,7 +265,10 @@ class SpectrumModality(BaseEmbedder, Modality):
         super().check_options("auto" if isinstance(augment, Augment) else augment, average)
 
     def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
-        """Fit an augmentation of spectra, in units of each spectrum's scale.
+        """Fit an augmentation of spectra, whose steps see flux in units of each spectrum's scale.
+
+        A level of noise that the user states is in the unit of the flux; that which is measured is the median, over all
+        spectra, of the noise from pixel to pixel in units of the scale.
 
         Parameters
         ----------
@@ -261,7 +289,8 @@ class SpectrumModality(BaseEmbedder, Modality):
         if not isinstance(augment, Augment):
             return super().fit_recipe(augment, arrays)
         flux = arrays["flux"] / arrays["scale"] if self._spec.standardizes else arrays["flux"]
-        return clone(augment).fit(flux[:, np.newaxis, np.newaxis])
+        noise = pixel_noise(flux, arrays["pixel_weights"])
+        return clone(augment).fit(flux[:, np.newaxis, np.newaxis], noise=np.array([noise]))
 
     def build_encoder(self) -> nn.Module:
         """Make the encoder for spectra of the length learned, with random weights.
@@ -372,22 +401,21 @@ class SpectrumModality(BaseEmbedder, Modality):
             weights = pixel_weights(flux[rows], None if ivar is None else ivar[rows])
             mean, std = spectrum_levels(flux[rows], weights)
             scale, widest = self._scale(std), max(widest, float(std.max()))
+            chunk = {"pixel_weights": weights.astype(np.float32)}
+            if ivar is not None:
+                chunk["precision"] = mean_precision(ivar[rows], weights, scale).astype(np.float32)
             if self._spec.standardizes:
                 seen = np.where(weights > 0, flux[rows], 0.0)
                 check_bright(seen, rows.start)
-                yield {
-                    "flux": seen.astype(np.float32),
-                    "pixel_weights": weights.astype(np.float32),
-                    "scale": scale[:, np.newaxis].astype(np.float32),
-                }
+                yield {"flux": seen.astype(np.float32), "scale": scale[:, np.newaxis].astype(np.float32), **chunk}
                 continue
             levels = np.column_stack(as_level(mean, scale))
             bounded = self._bounded(levels)
             far += (rows.start + np.flatnonzero((bounded != levels).any(axis=1))).tolist()
             yield {
                 "flux": standardize(flux[rows], weights, mean, scale),
-                "pixel_weights": weights.astype(np.float32),
                 "level": ((bounded - self.level_[0]) / self.level_[1]).astype(np.float32),
+                **chunk,
             }
         if 0 < widest < self.floor_ and not told:
             warnings.warn(
@@ -407,6 +435,13 @@ def check_bright(flux: np.ndarray, first: int) -> None:
         raise ValueError(
             f"Flux of {peak[row]:.0e} in row {first + row} is too large: SpecFormer takes it in 1e-17 erg/s/cm²/Å."
         )
+
+
+def mean_precision(ivar: np.ndarray, weights: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Average the inverse variance of each spectrum over the pixels that are there, in units of its scale, (n, 1)."""
+    there = weights > 0
+    scaled = np.where(there, np.sqrt(ivar) * scale[:, np.newaxis], 0.0) ** 2  # neither factor overflows alone
+    return scaled.sum(axis=1, keepdims=True) / there.sum(axis=1, keepdims=True)
 
 
 def as_level(mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

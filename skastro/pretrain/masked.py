@@ -215,6 +215,7 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
         self._check_params()
         with fitting(self):
             arrays = self.inputs(X, reset=True, ivar=ivar)
+            arrays.pop("precision", None)  # which only a recipe would ask for
             return self._learn(arrays, lambda generator: Masks(self.n_masks, self.mask_length, generator))
 
     def reconstruct(self, X: Any, ivar: Any = None) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_what_comes_with_the_batch_reaches_the_steps_that_know_it(noise, seeded)
 
 def test_missing_inverse_variance_is_refused(noise, seeded):
     spectra, augment = noise(4, 1, 1, 50), Augment([("noise", InverseVarianceNoise())])
-    with pytest.raises(ValueError, match=r"needs the inverse variance of the batch: .* with ivar=, or give"):
+    with pytest.raises(ValueError, match=r"needs the inverse variance of each row: give ivar= to fit, or to the call"):
         augment(spectra, (1, 50), seeded())
     with pytest.raises(ValueError, match=r"ivar of shape \(4, 50\) goes with images of shape \(4, 1, 1, 50\)"):
         augment(spectra, (1, 50), seeded(), ivar=torch.ones(4, 50))
