@@ -101,9 +101,10 @@ def walmsley2022() -> HybridBYOLEmbedder:
     Nowhere: :math:`\lambda`, here 1.
 
     What differs: the loss is twice the code's, plus 2, which Adam does not feel. Features are normalized before the
-    head for votes, where the code takes them as they are. The target's batch-norm statistics move with its weights,
-    after the step, where the code moves weights alone, before it. Colors are not shifted in hue. Images come at 128
-    pixels, where the code scales larger ones inside a view.
+    head for votes, where the code takes them as they are; concentrations reach from 1 to 101, as in the code, where
+    print has 100. The target's batch-norm statistics move with its weights, after the step, where the code moves
+    weights alone, before it. Colors are not shifted in hue. Images come at 128 pixels, where the code scales larger
+    ones inside a view.
 
     References
     ----------
@@ -152,8 +153,9 @@ def hayat2021() -> MoCoEmbedder:
     Their pretraining code was never released. Nowhere: the batch, momentum and weight decay, which are those of MoCo v2
     here: 256, 0.9 and 1e-4.
 
-    What differs: keys are normalized in random groups of 32, as on eight GPUs, on one device. Shifts of 7 pixels reach
-    2 pixels beyond the cutouts in the corners, of which `fit` warns; zeros fill them, as in the code for redshifts.
+    What differs: norms and biases do not decay; in the code of MoCo v2 they do. Keys are normalized in random groups of
+    32, as on eight GPUs, on one device. Shifts of 7 pixels reach 2 pixels beyond the cutouts in the corners, of which
+    `fit` warns; zeros fill them, as in the code for redshifts.
 
     References
     ----------
@@ -245,7 +247,8 @@ def slijepcevic2023() -> BYOLEmbedder:
 
     What differs: the loss is 2 − 2 cos where the code has minus cos, so that at the same rate steps are twice as long
     (``lr=0.4`` has the code's). The warm-up ends at the peak, where the code overshoots it by a ninth, and images are
-    shuffled, which the code forgets. Norms and biases are not decayed. Rotations are bilinear.
+    shuffled, which the code forgets. Norms and biases are not decayed. Rotations are bilinear, and areas of crops are
+    drawn evenly, where torchvision's crop rejects those that do not fit.
 
     References
     ----------
@@ -336,8 +339,9 @@ def parker2024_image() -> DINOEmbedder:
     with the last block, 0.9 times as fast as in the code. Views are turned by quarters, where the text has any angle
     and the code none. Blur and noise are as likely as the text says; the code has it the wrong way round. Prototypes
     stand still for a hundredth of the steps (the code: one epoch of 200), and temperatures rise in 15 % of them, as in
-    the code. The asinh of flux over noise stands in for the code's stretch to colors. DINO and iBOT have a head each;
-    in the code they share one. The student is kept, where the code keeps its teacher.
+    the code. Images are standardized, as print has it; the code stretches them to colors. Gradients are clipped as a
+    whole, where the code clips backbone and heads apart, and the mask token does not decay. DINO and iBOT have a head
+    each; in the code they share one. The student is kept, where the code keeps its teacher.
 
     References
     ----------
@@ -350,7 +354,7 @@ def parker2024_image() -> DINOEmbedder:
         augment="astrodino",
         survey="legacy",
         size=144,
-        normalize="asinh",
+        normalize="standard",
         hidden_dim=2048,
         head_norm=False,
         prototypes=65_536,
@@ -430,11 +434,11 @@ def parker2024() -> AstroCLIPEmbedder:
     weight decay of 0.01, 500 epochs (called iterations), a factor of 15.5 on the cosines, and encoders that are trained
     on, with images flipped and rotated.
 
-    Only in the code: gradients clipped at 1. There the encoders are frozen by default (``train_backbones=False``),
-    batches have 256 pairs, and the features are 1,024.
+    Only in the code: gradients clipped at 1, and dropout of 0.1 in the cross-attention and behind it. There the
+    encoders are frozen by default (``train_backbones=False``), batches have 256 pairs, and the features are 1,024.
 
-    What differs: the loss has both directions, as in the code and not as printed. Stochastic depth of the image encoder
-    goes on in the alignment.
+    What differs: the loss has both directions, as in the code and not as printed. There is no dropout. Stochastic depth
+    of the image encoder goes on in the alignment.
 
     References
     ----------

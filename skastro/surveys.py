@@ -89,9 +89,9 @@ SURVEYS = {
         wavelengths=(3543.0, 4770.0, 6231.0, 7625.0, 9134.0),
         extinction=(4.239, 3.303, 2.285, 1.698, 1.263),
     ),
-    # Coefficients of the Legacy Surveys' documentation.
+    # Coefficients of the Legacy Surveys' documentation; effective wavelengths of DECam, which saw most of them.
     "legacy": Survey(
-        tuple("grz"), pixel_scale=0.262, wavelengths=(4770.0, 6231.0, 9134.0), extinction=(3.214, 2.165, 1.211)
+        tuple("grz"), pixel_scale=0.262, wavelengths=(4771.0, 6392.0, 9149.0), extinction=(3.214, 2.165, 1.211)
     ),
     "first": Survey(("1.4 GHz",), pixel_scale=1.8),
     # The older coefficients, of Schlegel, Finkbeiner & Davis (1998), as in the code of Hayat et al. (2021): about a

@@ -141,7 +141,8 @@ def make_survey(
             Total magnitudes (AB), without noise and including light beyond the frame.
         properties : DataFrame of shape (n_samples, 8)
             `log_mass` (log10 of the stellar mass in solar masses), `log_ssfr` (log10 of the specific star formation
-            rate per year), `bulge_fraction` (of the light at 5500 Å), `half_light_radius` (arcsec), `ellipticity`
+            rate per year), `bulge_fraction` (of the light at 5500 Å, before the galaxy's own dust),
+            `half_light_radius` (arcsec; of the disk alone, of an elliptical's spheroid), `ellipticity`
             (1 − axis ratio), `inclination` (degrees), `dust` (A_V inside the galaxy, mag), `ebv` (E(B−V) of the
             Milky Way in mag, on the scale of Schlegel, Finkbeiner & Davis 1998). A merger has those of its larger
             galaxy. With `spectra`, there are two more columns: `age` (mean age of the stars, weighted by mass, in Gyr)

@@ -21,7 +21,7 @@ def morphology_scores(
 ) -> dict[str, float]:
     r"""Compute metrics of the predicted vote fractions of one answer.
 
-    On the high-quality rows, where most volunteers agreed, a fraction above 0.5 counts as a yes:
+    On the high-quality rows, where most volunteers agreed, a predicted fraction of 0.5 and above counts as a yes:
 
     .. math:: {\rm Acc} = \frac{TP + TN}{TP + FP + TN + FN} \qquad {\rm Prec} = \frac{TP}{TP + FP} \qquad
               {\rm Rec} = \frac{TP}{TP + FN} \qquad F_1 = \frac{2\, TP}{2\, TP + FP + FN}
@@ -177,7 +177,7 @@ def _binary_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]
     """Compute the scores of a binary classification; undefined scores are NaN."""
     if not len(truth):
         return dict.fromkeys(["accuracy", "precision", "recall", "f1", "auc"], np.nan)
-    yes = predicted > 0.5
+    yes = predicted >= 0.5
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         truth, yes, average="binary", zero_division=np.nan
     )

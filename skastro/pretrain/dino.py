@@ -81,7 +81,6 @@ class DINO(Objective):
 
     centers: Tensor
     temperature: Tensor
-    thawed: Tensor
 
     def __init__(
         self,
@@ -109,9 +108,6 @@ class DINO(Objective):
         for module in self.target.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = 0.0
-        heads: Any = self.online[1:]
-        for head in heads:
-            head.prototypes.register_hook(lambda grad: grad * self.thawed)
         self.centering = centering
         self.temperatures = temperatures
         self.weights = {"dino_loss": 1.0, "ibot_loss": ibot, "koleo_loss": koleo}
@@ -120,7 +116,6 @@ class DINO(Objective):
         self.patch_lr_factor = patch_lr_factor
         self.register_buffer("centers", torch.zeros(len(self.online) - 1, prototypes))
         self.register_buffer("temperature", torch.tensor(float(temperatures[0])))
-        self.register_buffer("thawed", torch.tensor(1.0))
 
     def forward(self, first: Tensor, second: Tensor, *local: Tensor) -> Tensor:
         """Compute the loss of a batch, and remember the means of the teacher's logits for `update`.
@@ -185,7 +180,9 @@ class DINO(Objective):
         """
         start, end = self.temperatures
         self.temperature.fill_(start + (end - start) * min(1.0, step / (WARM * steps)))
-        self.thawed.fill_(float(step >= FROZEN * steps))
+        heads: Any = self.online[1:]
+        for head in heads:  # without a gradient, rather than with one of zero, which an optimizer would remember
+            head.prototypes.requires_grad_(step >= FROZEN * steps)
 
     def update(self, rate: float) -> None:
         """After a step, move the teacher, and the centers towards the means of its logits.

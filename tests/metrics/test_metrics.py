@@ -327,7 +327,8 @@ def test_the_table_refuses(parameters, sentence):
 
 # --- morphologies ---------------------------------------------------------------------------------------------------
 
-# Rows and their part: TP, TP, FN, FP, TN, TN, TN, FN and opposite, FP and opposite, then three of low quality.
+# Rows and their part: TP, TP, FN, FP, TN, TN, FP (0.5 is a yes), FN and opposite, FP and opposite, then three of low
+# quality.
 FRACTIONS = [0.9, 1.0, 0.85, 0.1, 0.0, 0.05, 0.19, 0.95, 0.15, 0.2, 0.5, 0.8]
 PREDICTED = [0.7, 0.9, 0.40, 0.6, 0.1, 0.45, 0.5, 0.20, 0.80, 0.9, 0.5, 0.1]
 
@@ -335,7 +336,7 @@ PREDICTED = [0.7, 0.9, 0.40, 0.6, 0.1, 0.45, 0.5, 0.20, 0.80, 0.9, 0.5, 0.1]
 def test_scores_are_those_counted_by_hand():
     scores = morphology_scores(FRACTIONS, PREDICTED)
     pairs = [(p, q) for p in (0.7, 0.9, 0.4, 0.2) for q in (0.6, 0.1, 0.45, 0.5, 0.8)]
-    tp, fp, tn, fn = 2, 2, 3, 2
+    tp, fp, tn, fn = 2, 3, 2, 2
     expected = {
         "n": 12,
         "n_high_quality": 9,
