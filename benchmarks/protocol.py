@@ -49,7 +49,7 @@ from skastro import (
     VICRegEmbedder,
     stretches,
 )
-from skastro.training import ScheduleCallback
+from skastro.training.callbacks import ScheduleCallback
 
 METHODS = {
     "byol": BYOLEmbedder,

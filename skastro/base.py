@@ -24,23 +24,28 @@ from skastro.training import (
     CallbackSupport,
     HeldOut,
     Inference,
+    Learner,
     Monitor,
     NotBegun,
     Objective,
     Randomness,
+    Settings,
     Tasks,
     Training,
+    TrainingRows,
     current_run,
     describe_arrays,
     describe_fit,
     differences,
     get_training,
+    is_compared,
     local_seed,
     own_state,
     resolve_device,
     resumable,
     tell_fit,
     train,
+    uses_bf16,
 )
 
 __all__ = ["BaseEmbedder", "BaseModel", "fitting", "provenance", "take_names"]
@@ -220,30 +225,16 @@ class BaseModel(CallbackSupport, BaseEstimator):
         with monitor.interruptible():
             training, device = self._training_config(), resolve_device(self.device)
             checkpoint, run = None, current_run()
-            if run is not None or ranks.world_size() > 1:
+            if is_compared():
                 chosen = {"rows trained on": rows, "rows watched": None if held_out is None else held_out.rows}
                 more = describe_arrays({name: part for name, part in chosen.items() if part is not None})
                 about = describe_fit(self, training, draws.seed, device, {**(data or describe_arrays(arrays)), **more})
                 _compare(ranks.everyones(about))
                 checkpoint = None if run is None else run.open(about)
             with own_state(training.n_threads()), Tasks(self, "epoch") as tasks:
-                train(
-                    objective,
-                    views,
-                    arrays,
-                    monitor=monitor,
-                    rows=rows,
-                    held_out=held_out,
-                    draws=draws,
-                    training=training,
-                    max_epochs=self.max_epochs,
-                    batch_size=self.batch_size,
-                    lr=self.lr,
-                    device=device,
-                    verbose=self.verbose,
-                    checkpoint=checkpoint,
-                    tasks=tasks,
-                )
+                learner = Learner(objective, views, draws, uses_bf16(training.precision, device))
+                settings = Settings(training, self.max_epochs, self.batch_size, self.lr, device, self.verbose)
+                train(learner, TrainingRows(arrays, rows, held_out), settings, monitor, checkpoint, tasks)
         report(arrays)
 
 

@@ -29,8 +29,8 @@ from skastro import (
 )
 from skastro.augment import Augment, Flip, InverseVarianceNoise
 from skastro.datasets import open_images, open_spectra
-from skastro.training import ArrayDataset, BatchSampler, Window, batches
-from skastro.training.batches import HeldBlocks
+from skastro.training import Window, batches
+from skastro.training.batches import ArrayDataset, BatchSampler, HeldBlocks
 
 TINY = "test_resnet"
 N = 48

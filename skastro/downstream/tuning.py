@@ -41,6 +41,7 @@ from skastro.training import (
     describe_arrays,
     draw_seed,
     hold_out,
+    is_compared,
     own_state,
     resolve_device,
     tell_inner_fit,
@@ -324,7 +325,7 @@ class FineTuner(BaseModel, ABC):
         """Train the head and what is not frozen of the encoder."""
         trained = self._trained(encoder)
         self.learning_rates_ = {"head": float(self.lr), **trained}
-        data = describe_arrays({**arrays, **targets})
+        data = describe_arrays({**arrays, **targets}) if is_compared() else None
         with own_state():
             part, arrays, still = self._unfrozen(encoder, list(trained), arrays)
         drawn = self.embedder_.view(self.augment_, draws.views) if part is encoder and self.augment_ else still

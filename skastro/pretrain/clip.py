@@ -48,6 +48,7 @@ from skastro.training import (
     describe_arrays,
     draw_seed,
     hold_out,
+    is_compared,
     resolve_device,
     tell_inner_fit,
     tell_trainings,
@@ -472,13 +473,14 @@ class AstroCLIPEmbedder(BaseEmbedder):
         towers: list[Tower] = []
         arrays: dict[str, np.ndarray] = {}
         made_of = describe_arrays({"present modalities": masks})
+        compared = is_compared()
         for place, (pool, side, still) in enumerate(zip(pools, sides, frozen, strict=True)):
             if not still and isinstance(given[place], FrozenEstimator):  # theirs is never changed
                 pool.set_params(embedder=FrozenEstimator(copy_fitted(pool.embedder.estimator)))
             known, _ = pool.arrays(side.rows, **side.metadata)
             run = self._inference(), still, augment[place], seed + place, self.max_epochs != 0
             tower, more = build_tower(pool, known, both[side.mask[both]], *run)
-            about = describe_arrays(known)
+            about = describe_arrays(known) if compared else {}
             made_of |= {f"{name} ({place})": value for name, value in about.items()}
             towers.append(tower.set_prefix(f"{place}."))
             arrays |= {f"{place}.{name}": array for name, array in more.items()}

@@ -1,8 +1,5 @@
 """Checkpoints: what a fit that was cut off goes on from, and to which fit each belongs."""
 
-import hashlib
-import json
-import math
 import os
 import platform
 import signal
@@ -14,36 +11,28 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 from zipfile import ZipFile
 
-import joblib
-import numpy as np
 import psutil
 import torch
 from sklearn.base import BaseEstimator, clone
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from skastro import ranks
-from skastro._registry import CALLBACKS
 from skastro.training.batches import BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
+from skastro.training.fingerprints import describe, differences, digest
 
-__all__ = ["Checkpoint", "Run", "current_run", "describe_arrays", "describe_fit", "differences", "resumable"]
+__all__ = ["Checkpoint", "Run", "current_run", "is_compared", "resumable"]
 
 FORMAT = 2  # of the files: raised when their content changes
 SELDOM = 600.0  # seconds between two checkpoints by default
 SHARE = 100  # of the time is what writing may take by default: one part in so many
-WHOLE = 1 << 26  # bytes of an array up to which all of it is hashed
-SAMPLED = 32  # rows hashed of a larger one
-SHOWN = 3  # differences named when a checkpoint is refused
-# What does not change the numbers of a fit, or only in the last digits.
-IGNORED = {"callbacks", "checkpoint", "checkpoint_every", "device", "n_jobs", "threads", "verbose", "workers"}
 
 _run: ContextVar["Run | None"] = ContextVar("run", default=None)
 _open: set[Path] = set()  # files of the fits of this process that are not over
@@ -87,7 +76,7 @@ class Run:
         """
         folder = self.folder = self.folder or self._make_folder(about)
         number = len(self.files)
-        path = folder / f"{number}-{about['estimator']}-{_digest(about)}.checkpoint"
+        path = folder / f"{number}-{about['estimator']}-{digest(about)}.checkpoint"
         self.files.append(path)
         _open.add(path)
         saved = None
@@ -122,7 +111,7 @@ class Run:
     def _make_folder(self, about: Mapping[str, str]) -> Path:
         name = str(self.training.checkpoint)
         if "{fit}" in name:
-            name = name.replace("{fit}", _digest(dict(_describe("fit", clone(self.estimator))) | dict(about)))
+            name = name.replace("{fit}", digest(dict(describe("fit", clone(self.estimator))) | dict(about)))
         folder = Path(name).absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -176,119 +165,14 @@ def current_run() -> Run | None:
     return _run.get()
 
 
-def describe_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Describe arrays by shape, dtype and a hash of their values: of some rows where they are large.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        Arrays by name.
+def is_compared() -> bool:
+    """Tell whether the fit is compared with others: with one that was cut off, or those of other processes.
 
     Returns
     -------
-    dict of str to str
-        Empty where nothing is compared: no checkpoints are kept, and this process trains alone.
+    bool
     """
-    about = {}
-    for name, array in arrays.items() if current_run() is not None or ranks.world_size() > 1 else ():
-        size = math.prod(array.shape) * array.dtype.itemsize
-        rows = np.arange(len(array))
-        if size > WHOLE:
-            rows = np.unique(np.linspace(0, len(array) - 1, SAMPLED).astype(int))
-        about[f"shape of {name}"] = f"{tuple(array.shape)} {array.dtype}"
-        about[f"values of {name}"] = _hash(np.asarray(array[rows]).tobytes())
-    return about
-
-
-def describe_fit(
-    estimator: BaseEstimator, training: Training, seed: int, device: torch.device, data: Mapping[str, str]
-) -> dict[str, str]:
-    """Describe a training by all that its numbers depend on.
-
-    Parameters
-    ----------
-    estimator : BaseEstimator
-        Being fitted.
-    training : Training
-        Settings in use.
-    seed : int
-        Seed in use.
-    device : torch.device
-        Device of the training, of which the kind counts: its generators are its own.
-    data : mapping of str to str
-        What `describe_arrays` says of the data.
-
-    Returns
-    -------
-    dict of str to str
-    """
-    parameters = estimator.get_params(deep=False) | {"training": training, "random_state": seed}
-    about = {"estimator": type(estimator).__name__, "kind of device": device.type}
-    for name in sorted(parameters.keys() - IGNORED):
-        about |= dict(_describe(name, parameters[name]))
-    return about | dict(data)
-
-
-def _describe(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Describe a parameter, and those inside it, in a way that another process repeats."""
-    if isinstance(value, BaseEstimator):
-        parameters = value.get_params(deep=False)
-        state, skipped = value.__getstate__().items(), parameters.keys() | CALLBACKS
-        learned = {key: part for key, part in state if key not in skipped and not key.startswith("history")}
-        yield name, f"{type(value).__name__} {_stable(learned)}" if learned else type(value).__name__
-        for key in sorted(parameters.keys() - IGNORED):
-            yield from _describe(f"{name}__{key}", parameters[key])
-    elif isinstance(value, list | tuple):
-        yield name, f"a {type(value).__name__} of {len(value)}"
-        for place, part in enumerate(value):
-            yield from _describe(f"{name}[{place}]", part)
-    elif isinstance(value, nn.Module):
-        yield (
-            name,
-            f"{type(value).__name__} {_stable({k: t.cpu().float().numpy() for k, t in value.state_dict().items()})}",
-        )
-    elif value is None or isinstance(value, bool | int | float | str):
-        yield name, repr(value)
-    else:
-        yield name, f"{type(value).__name__} {_stable(value)}"
-
-
-def _stable(value: Any) -> str:
-    try:
-        return str(joblib.hash(value))
-    except Exception:  # what cannot be pickled, such as a lambda, counts by its type
-        return ""
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _digest(about: Mapping[str, str]) -> str:
-    return _hash(json.dumps(dict(about), sort_keys=True).encode())
-
-
-def differences(there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """Say in what two fits differ.
-
-    Parameters
-    ----------
-    there, here : mapping of str to str
-        What `describe_fit` says of each.
-
-    Returns
-    -------
-    str
-    """
-    found = []
-    for name in (name for name in {**there, **here} if there.get(name) != here.get(name)):
-        if name.startswith("values of "):
-            found.append(f"the {name} differ")
-        else:
-            one, other = (shorten(about.get(name, "missing"), 60) for about in (there, here))
-            found.append(f"{name} is {one} there and {other} here")
-    more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return ", ".join(found[:SHOWN] + more)
+    return current_run() is not None or ranks.world_size() > 1
 
 
 def _process() -> list[Any]:

@@ -373,7 +373,7 @@ def test_the_best_epoch_is_restored(monkeypatch):
 
 def test_training_is_in_single_precision_unless_asked(monkeypatch):
     settings = []
-    monkeypatch.setattr("skastro.base.train", lambda *args, training, **kwargs: settings.append(training.precision))
+    monkeypatch.setattr("skastro.base.train", lambda learner, data, how, *args: settings.append(how.training.precision))
     X, y = pairs(20)
     for training in (None, Training(precision="auto"), Training(precision="bf16")):
         model = FlowPosterior(**(TINY | {"n_estimators": 1}), training=training).fit(X, y)

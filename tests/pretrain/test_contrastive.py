@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+from learning import learn
 from torch import nn
 
 from skastro import BYOLEmbedder, HybridBYOLEmbedder, ImageEncoder, MoCoEmbedder, SimCLREmbedder, Training
@@ -13,7 +14,7 @@ from skastro.losses import info_nce, nt_xent
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.moco import MoCo
 from skastro.pretrain.simclr import SimCLR
-from skastro.training import Monitor, Randomness, local_seed, train
+from skastro.training import local_seed
 
 PIXELS, OUT = 12, 5
 
@@ -86,7 +87,7 @@ def test_the_loss_is_taken_before_the_queue_moves_and_only_update_moves_it(symme
 def test_training_moves_the_queue_once_per_step():
     moco = make(MoCo, length=100)
     images = np.random.default_rng(0).normal(size=(20, 1, 3, 4)).astype(np.float32)
-    learn(moco, images, epochs=3)  # of 7, 7 and 6 images
+    learn(moco, AndNoisy(), images, epochs=3)  # of 7, 7 and 6 images
     assert moco.place == 60
     start = make(MoCo, length=100).queue
     assert torch.equal(moco.queue[60:], start[60:])
@@ -214,29 +215,11 @@ class AndNoisy(nn.Module):
         return [images, images + 0.1 * torch.randn(images.shape)]
 
 
-def learn(objective, images, epochs, lr=0.01):
-    monitor = Monitor(objective.online[0])
-    train(
-        objective,
-        AndNoisy(),
-        {"images": images},
-        monitor=monitor,
-        draws=Randomness(0),
-        training=Training(precision="fp32"),
-        max_epochs=epochs,
-        batch_size=8,
-        lr=lr,
-        device=torch.device("cpu"),
-        verbose=0,
-    )
-    return monitor.history
-
-
 @pytest.mark.parametrize("kind", [BYOL, MoCo, SimCLR])
 def test_every_objective_is_learned(kind):
     images = np.random.default_rng(0).normal(size=(200, 1, 3, 4)).astype(np.float32)
     # Against networks that stand still: MoCo's queue of random directions is easier than one of keys.
-    learned, still = (learn(make(kind), images, epochs=10, lr=lr)["loss"][-1] for lr in (0.01, 1e-12))
+    learned, still = (learn(make(kind), AndNoisy(), images, epochs=10, lr=lr)["loss"][-1] for lr in (0.01, 1e-12))
     assert learned < 0.7 * still
 
 
@@ -262,7 +245,7 @@ def sky():
 def asked(monkeypatch):
     """What the embedder asks of training, which does not run."""
     calls = []
-    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: calls.append(kwargs))
+    monkeypatch.setattr("skastro.base.train", lambda learner, data, settings, *args: calls.append(settings))
     return calls
 
 
@@ -296,8 +279,8 @@ def test_own_words_out_of_range_are_refused_by_name(name, sky, asked):
 def test_the_factor_reaches_the_predictor(kind, targets, sky, monkeypatch):
     factors = []
 
-    def note(objective, *args, **kwargs):
-        factors.extend(objective.lr_scales().values())
+    def note(learner, *args):
+        factors.extend(learner.objective.lr_scales().values())
 
     monkeypatch.setattr("skastro.base.train", note)
     for given in ({}, {"predictor_lr_factor": 3.0}):
@@ -314,7 +297,7 @@ def configuration(training):
 def test_default_optimizers(sky, asked):
     for embedder in (MoCoEmbedder, SimCLREmbedder, BYOLEmbedder):
         embedder("test_resnet").fit(sky)
-    moco, simclr, byol = (configuration(call["training"]) for call in asked)
+    moco, simclr, byol = (configuration(settings.training) for settings in asked)
     assert moco == configuration(Training(optimizer="sgd"))
     assert simclr == configuration(Training())
     assert byol == configuration(Training(ema=0.97))
@@ -322,9 +305,9 @@ def test_default_optimizers(sky, asked):
 
 def test_a_nested_setting_keeps_the_others_of_moco(sky, asked):
     moco = MoCoEmbedder("test_resnet").set_params(training__ema=0.999).fit(sky)
-    assert configuration(asked[0]["training"]) == configuration(Training(optimizer="sgd", ema=0.999))
+    assert configuration(asked[0].training) == configuration(Training(optimizer="sgd", ema=0.999))
     moco.set_params(training=Training(optimizer="lars")).fit(sky)
-    assert configuration(asked[1]["training"]) == configuration(Training(optimizer="lars"))
+    assert configuration(asked[1].training) == configuration(Training(optimizer="lars"))
 
 
 def test_the_encoder_of_the_paper_is_one_line():

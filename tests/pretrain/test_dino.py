@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from learning import learn
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -18,7 +19,7 @@ from skastro.augment import MultiView, block_masks, get_recipe
 from skastro.encoders import PrototypeHead, embed_patches, hidden_patches
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.pretrain.dino import DINO
-from skastro.training import Monitor, Randomness, local_seed, train
+from skastro.training import local_seed
 
 PIXELS, K = 12, 7
 
@@ -431,42 +432,17 @@ class NoisyAndLocal(nn.Module):
         return [*noisy, images[:, :, 1:-1, 1:-1]]
 
 
-def learn(objective, images, epochs, lr):
-    monitor = Monitor(objective.online[0])
-    train(
-        objective,
-        NoisyAndLocal(),
-        {"images": images},
-        monitor=monitor,
-        draws=Randomness(0),
-        training=Training(precision="fp32"),
-        max_epochs=epochs,
-        batch_size=8,
-        lr=lr,
-        device=torch.device("cpu"),
-        verbose=0,
-    )
-    return monitor.history
-
-
-def test_training_follows_the_schedules():
-    dino, start = make(), make()
-    learn(dino, draw(16, 1, 6, 6).numpy(), epochs=1, lr=0.01)
-    # Both steps lie beyond the first hundredth but the first, and beyond the rise but the first.
-    assert dino.temperature.item() == pytest.approx(0.07)
-    assert not torch.equal(dino.online[1].prototypes, start.online[1].prototypes)
-    assert not torch.equal(dino.centers, start.centers)
-
-
 @pytest.mark.parametrize("centering", ["centering", "sinkhorn"])
 def test_the_objective_is_learned(centering):
     images = draw(120, 1, 6, 6).numpy()
-    learned, still = (learn(make(centering=centering), images, 8, lr)["dino_loss"][-1] for lr in (0.01, 1e-12))
+    learned, still = (
+        learn(make(centering=centering), NoisyAndLocal(), images, 8, lr)["dino_loss"][-1] for lr in (0.01, 1e-12)
+    )
     assert learned < 0.95 * still
 
 
 def test_parts_are_in_the_history_and_add_up():
-    history = learn(make(koleo=0.1), draw(20, 1, 6, 6).numpy(), epochs=3, lr=0.01)
+    history = learn(make(koleo=0.1), NoisyAndLocal(), draw(20, 1, 6, 6).numpy(), epochs=3)
     assert len(history["dino_loss"]) == len(history["koleo_loss"]) == 3
     total = np.array(history["dino_loss"]) + 0.1 * np.array(history["koleo_loss"])
     np.testing.assert_allclose(history["loss"], total, rtol=1e-5)
@@ -487,7 +463,7 @@ def sky():
 def asked(monkeypatch):
     """What the embedder asks of training, which does not run."""
     calls = []
-    monkeypatch.setattr("skastro.base.train", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr("skastro.base.train", lambda *args: calls.append(args))
     return calls
 
 
@@ -557,7 +533,8 @@ def test_the_words_reach_the_objective(sky, asked):
     words = {"centering": "sinkhorn", "teacher_temperature": (0.03, 0.05), "hidden_dim": 24, "prototypes": 40}
     words |= {"head_norm": False, "layer_decay": 0.9, "patch_lr_factor": 0.2}
     DINOEmbedder(**FULL, **words, random_state=0).fit(sky)
-    (objective, drawn, _), kwargs = asked[0][0], asked[0][1]
+    learner, _, settings, *_ = asked[0]
+    objective, drawn = learner.objective, learner.views
     assert objective.weights == {"dino_loss": 1.0, "ibot_loss": 1.0, "koleo_loss": 0.1}
     assert objective.centering == "sinkhorn"
     assert objective.temperatures == (0.03, 0.05)
@@ -567,7 +544,7 @@ def test_the_words_reach_the_objective(sky, asked):
     assert (objective.layer_decay, objective.patch_lr_factor) == (0.9, 0.2)
     assert [size for _, size in drawn.views] == [(36, 36)] * 2 + [(18, 18)] * 4
     assert objective.generator.initial_seed() != drawn.generator.initial_seed()
-    assert kwargs["training"].get_params() == Training().get_params()
+    assert settings.training.get_params() == Training().get_params()
 
 
 def test_all_of_dinov2_runs_and_repeats(sky):
@@ -589,7 +566,7 @@ def test_few_images_are_enough(sky, n):
 def test_local_views_of_the_paper(asked):
     sky = draw(4, 3, 152, 152).numpy()
     DINOEmbedder("test_vit", augment="astrodino", size=144).fit(sky)
-    assert [size for _, size in asked[0][0][1].views] == [(144, 144)] * 2 + [(60, 60)] * 8
+    assert [size for _, size in asked[0][0].views.views] == [(144, 144)] * 2 + [(60, 60)] * 8
 
 
 def test_searches_and_files_reach_every_word(sky, tmp_path):

@@ -34,7 +34,7 @@ from skastro import (
 from skastro._registry import CALLBACKS
 from skastro.base import BaseModel
 from skastro.persistence import without_callbacks
-from skastro.training import checkpoints
+from skastro.training import fingerprints
 
 sklearn_callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
 ROWS = np.arange(12)
@@ -256,7 +256,7 @@ def test_callbacks_are_no_part_of_what_a_checkpoint_belongs_to():
     plain = simclr().fit(IMAGES)
     told = copy.deepcopy(plain).set_callbacks(Recorder())
     for wrap in (lambda estimator: estimator, FrozenEstimator, lambda estimator: FineTuneClassifier(clone(estimator))):
-        one, other = ([*checkpoints._describe("encoder", wrap(each))] for each in (plain, told))
+        one, other = ([*fingerprints.describe("encoder", wrap(each))] for each in (plain, told))
         assert one == other
 
 

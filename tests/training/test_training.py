@@ -16,14 +16,14 @@ from torch import nn
 
 from skastro.pretrain.byol import BYOL
 from skastro.training import (
-    ArrayDataset,
-    BatchSampler,
     HeldOut,
     Learner,
     Monitor,
     Objective,
     Randomness,
+    Settings,
     Training,
+    TrainingRows,
     callbacks,
     draw_seed,
     ema_update,
@@ -31,13 +31,14 @@ from skastro.training import (
     hold_out,
     local_seed,
     loop,
-    make_optimizer,
-    mean_loss,
     resolve_device,
-    spread,
     train,
     uses_bf16,
 )
+from skastro.training.batches import ArrayDataset, BatchSampler
+from skastro.training.callbacks import spread
+from skastro.training.optimizer import make_optimizer
+from skastro.training.validation import mean_loss
 
 CPU = torch.device("cpu")
 
@@ -93,21 +94,10 @@ def run(
     """Train with seed 0 and give the monitor."""
     arrays = images if isinstance(images, dict) else {"images": images}
     monitor = monitor or Monitor(objective.encoder, "images")
-    train(
-        objective,
-        views or AsRows(),
-        arrays,
-        monitor=monitor,
-        draws=Randomness(0),
-        rows=rows,
-        held_out=held_out,
-        training=Training(**{"precision": "fp32"} | settings),
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        lr=lr,
-        device=CPU,
-        verbose=verbose,
-    )
+    training = Training(**{"precision": "fp32"} | settings)
+    learner = Learner(objective, views or AsRows(), Randomness(0), uses_bf16(training.precision, CPU))
+    how = Settings(training, max_epochs, batch_size, lr, CPU, verbose)
+    train(learner, TrainingRows(arrays, rows, held_out), how, monitor)
     return monitor
 
 
