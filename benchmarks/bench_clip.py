@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from skastro import AstroCLIPEmbedder, SpectrumEncoder
+from skastro.devices import resolve_device, uses_bf16
 from skastro.encoders import AttentionPool
-from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, DIM, HEADS, SCALE = 128, 5e-4, 1e-4, 512, 4, 15.5
 SPECTRUM = SpectrumEncoder(depth=3, width=96, heads=4)

@@ -11,7 +11,7 @@ from machine import ENCODER, galaxies, header
 from sklearn.frozen import FrozenEstimator
 
 from skastro import BYOLEmbedder, FineTuneClassifier
-from skastro.training import resolve_device
+from skastro.devices import resolve_device
 
 WORK = {
     "all layers, augmented": {"n_layers": "all"},

@@ -18,13 +18,13 @@ from sklearn.base import clone
 from skastro import BYOLEmbedder, DINOEmbedder, MoCoEmbedder, SimCLREmbedder
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
+from skastro.devices import resolve_device, uses_bf16
 from skastro.encoders import ImageEncoder, Normalizer
 from skastro.pixels import measure_bands
 from skastro.pretrain.byol import BYOL
 from skastro.pretrain.dino import DINO
 from skastro.pretrain.moco import MoCo
 from skastro.pretrain.simclr import SimCLR
-from skastro.training import resolve_device, uses_bf16
 
 BATCH, LR, DECAY, EMA = 128, 1e-3, 1e-4, 0.99
 VIT = ImageEncoder("vit_tiny_patch16_224", patch=8)

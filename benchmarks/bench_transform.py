@@ -10,8 +10,8 @@ import torch
 from machine import ENCODER, compare, galaxies, header, rates
 
 from skastro import BYOLEmbedder
+from skastro.devices import resolve_device
 from skastro.encoders import Normalizer
-from skastro.training import resolve_device
 
 
 def bare(embedder: BYOLEmbedder, images: np.ndarray, device: torch.device, bf16: bool) -> np.ndarray:

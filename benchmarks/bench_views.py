@@ -20,11 +20,11 @@ from torch import Tensor
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
 from skastro.datasets import make_survey
+from skastro.devices import resolve_device, uses_bf16
 from skastro.encoders import Normalizer
 from skastro.pixels import measure_bands
 from skastro.pretrain.byol import BYOL
 from skastro.surveys import get_survey
-from skastro.training import resolve_device, uses_bf16
 
 FRAME, SIZE, JITTER, EBV, NOISE = 107, 64, 7, 0.5, (1.0, 3.0)
 EXTINCTION = get_survey("sdss").extinction

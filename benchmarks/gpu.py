@@ -38,9 +38,10 @@ from skastro import AstroCLIPEmbedder, BYOLEmbedder, published
 from skastro.augment import get_recipe
 from skastro.augment.views import Views
 from skastro.datasets import make_radio_doubles, make_survey, open_images
+from skastro.devices import resolve_device
 from skastro.pixels import measure_bands
 from skastro.surveys import get_survey
-from skastro.training import as_batch, resolve_device
+from skastro.training import as_batch
 from skastro.training.callbacks import StopTraining
 
 COLUMNS = ["part", "what", "value", "unit", "note"]

@@ -18,6 +18,7 @@ from torch import Tensor
 from skastro import ranks
 from skastro._bounds import Bounds
 from skastro._registry import FORMAT
+from skastro.devices import resolve_device, uses_bf16
 from skastro.inputs import restored_on_failure
 from skastro.pixels import report
 from skastro.training import (
@@ -41,11 +42,9 @@ from skastro.training import (
     is_compared,
     local_seed,
     own_state,
-    resolve_device,
     resumable,
     tell_fit,
     train,
-    uses_bf16,
 )
 
 __all__ = ["BaseEmbedder", "BaseModel", "fitting", "provenance", "take_names"]

@@ -324,17 +324,15 @@ def check_rows(
 
 
 @contextmanager
-def restored_on_failure(
-    estimator: Any, unless: Callable[[BaseException], bool] = lambda error: False
-) -> Iterator[None]:
+def restored_on_failure(estimator: Any, unless: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
     """Leave an estimator as it was if its fit, inside the block, fails or is interrupted: nothing is lost.
 
     Parameters
     ----------
     estimator : BaseEstimator
         Being fitted.
-    unless : callable, default=never
-        Whether what was fitted until an error stays.
+    unless : callable, default=None
+        Whether what was fitted until an error stays; None is never.
 
     Examples
     --------
@@ -353,7 +351,7 @@ def restored_on_failure(
     try:
         yield
     except BaseException as error:
-        if not unless(error):
+        if unless is None or not unless(error):
             vars(estimator).clear()
             vars(estimator).update(before)
         raise

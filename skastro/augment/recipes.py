@@ -312,7 +312,7 @@ def one_recipe(augment: str | Augment | MultiView | None) -> Augment:
     Parameters
     ----------
     augment : str, Augment, MultiView or None
-        As for `get_recipe`.
+        As for `get_recipe`; ``"auto"`` is ``"supervised"``.
 
     Returns
     -------
@@ -332,7 +332,7 @@ def one_recipe(augment: str | Augment | MultiView | None) -> Augment:
     ...
     ValueError: augment='astrodino' has a recipe for each view; here one is needed, such as 'supervised'.
     """
-    recipe = get_recipe(augment)
+    recipe = get_recipe("supervised" if augment == "auto" else augment)
     if isinstance(recipe, MultiView):
         raise ValueError(f"augment={augment!r} has a recipe for each view; here one is needed, such as 'supervised'.")
     return recipe

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 from torch import Tensor, nn
 
 from skastro.base import BaseModel, fitting
+from skastro.devices import draw_seed, resolve_device
 from skastro.inputs import as_rows, as_target, column_names
 from skastro.metrics.checks import order_columns
 from skastro.outliers import warn_of_far_targets
@@ -28,10 +29,8 @@ from skastro.training import (
     Objective,
     Randomness,
     Training,
-    draw_seed,
     hold_out,
     own_state,
-    resolve_device,
     tell_trainings,
 )
 

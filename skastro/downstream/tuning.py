@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment, one_recipe
 from skastro.base import BaseModel, fitting, take_names
+from skastro.devices import draw_seed, resolve_device
 from skastro.downstream.heads import Head
 from skastro.encoders import blocks, split
 from skastro.inputs import as_weight, column_names
@@ -39,11 +40,9 @@ from skastro.training import (
     as_batch,
     copy_fitted,
     describe_arrays,
-    draw_seed,
     hold_out,
     is_compared,
     own_state,
-    resolve_device,
     tell_inner_fit,
     tell_trainings,
 )
@@ -203,7 +202,7 @@ class FineTuner(BaseModel, ABC):
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = BaseModel._shorthand | {
         "encoder": as_specification,
-        "augment": lambda augment: one_recipe("supervised" if augment == "auto" else augment),
+        "augment": one_recipe,
         "survey": get_survey,
     }
     _networks: ClassVar[tuple[str, ...]] = ("head",)

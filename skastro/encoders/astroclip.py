@@ -116,9 +116,6 @@ class BarePatches(TimmEncoder):
         Factor by which images are resized before that.
     """
 
-    def __init__(self, network: Any, pool: str, stride: int, zoom: float = 1.0) -> None:
-        super().__init__(network, pool, stride=stride, zoom=zoom)
-
     def tokens(self, images: Tensor) -> tuple[Tensor, None]:
         """Compute the patches after the last block.
 

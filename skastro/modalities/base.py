@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder
+from skastro.devices import draw_seed, resolve_device
 from skastro.inputs import as_rows
 from skastro.missing import present, scatter
-from skastro.training import AsGiven, Monitor, Objective, Randomness, as_batch, draw_seed, resolve_device
+from skastro.training import AsGiven, Monitor, Objective, Randomness, as_batch
 
 __all__ = ["Modality", "RowModality", "TrainedModality", "as_modality", "check_all", "feature_width"]
 

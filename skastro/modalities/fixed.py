@@ -11,6 +11,7 @@ from torch import nn
 
 from skastro._docs import SPECTRA, documented
 from skastro.base import BaseEmbedder, fitting
+from skastro.devices import draw_seed
 from skastro.encoders import (
     ConvSpectrumEncoder,
     ImageEncoder,
@@ -23,7 +24,7 @@ from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
 from skastro.modalities.spectra import SpectrumModality
 from skastro.surveys import Survey
-from skastro.training import Training, draw_seed, local_seed
+from skastro.training import Training, local_seed
 
 __all__ = [
     "SPECTRUM_ENCODERS",

@@ -177,7 +177,7 @@ class ImageModality(BaseEmbedder, Modality):
         average : str, int or None, default=None
             Symmetries to average over, which images have.
         """
-        one_recipe("supervised" if augment == "auto" else augment)
+        one_recipe(augment)
 
     def fit_recipe(self, augment: Any, arrays: dict[str, np.ndarray]) -> Augment | None:
         """Fit an augmentation (noise, extinction) on the training images.
@@ -193,7 +193,7 @@ class ImageModality(BaseEmbedder, Modality):
         -------
         Augment
         """
-        recipe = one_recipe("supervised" if augment == "auto" else augment)
+        recipe = one_recipe(augment)
         return recipe.fit(arrays["images"], self.survey_, self.normalizer_["noise"], self.size_)
 
     def build_encoder(self) -> nn.Module:

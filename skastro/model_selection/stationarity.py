@@ -129,7 +129,7 @@ def _views(
 
     from skastro.augment import Augment
     from skastro.augment.views import drawn
-    from skastro.training import draw_seed
+    from skastro.devices import draw_seed
 
     noise = measure_bands(images)["noise"]
     generator = torch.Generator().manual_seed(draw_seed(random_state))

@@ -149,8 +149,8 @@ def _draw_views(
 
     from skastro.augment import Augment, one_recipe
     from skastro.augment.views import drawn
+    from skastro.devices import draw_seed
     from skastro.surveys import get_survey
-    from skastro.training import draw_seed
 
     survey = get_survey(survey)
     if survey is not None and len(survey.bands) != images.shape[1]:

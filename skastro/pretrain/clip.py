@@ -21,6 +21,7 @@ from skastro import ranks
 from skastro._docs import ALIGNMENT, documented
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, fitting, take_names
+from skastro.devices import draw_seed, resolve_device
 from skastro.encoders import ImageEncoder
 from skastro.losses import clip_loss
 from skastro.modalities import SPECTRUM_ENCODERS, as_embedder, as_modality, as_specification, is_specification
@@ -46,10 +47,8 @@ from skastro.training import (
     Training,
     copy_fitted,
     describe_arrays,
-    draw_seed,
     hold_out,
     is_compared,
-    resolve_device,
     tell_inner_fit,
     tell_trainings,
 )

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from skastro import ranks
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView, block_masks
+from skastro.devices import own_generator
 from skastro.encoders import ImageEncoder, PrototypeHead, blocks, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update, own_generator
+from skastro.training import Objective, Training, ema_update
 
 __all__ = ["DINO", "DINOEmbedder", "see"]
 

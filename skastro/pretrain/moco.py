@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from skastro import ranks
 from skastro._docs import documented
 from skastro.augment import Augment, MultiView
+from skastro.devices import own_generator
 from skastro.encoders import ImageEncoder, mlp
 from skastro.losses import info_nce
 from skastro.modalities import ImageEmbedder
 from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update, own_generator
+from skastro.training import Objective, Training, ema_update
 
 __all__ = ["MoCo", "MoCoEmbedder"]
 

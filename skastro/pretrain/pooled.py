@@ -15,10 +15,11 @@ from torch.nn.functional import normalize
 
 from skastro._docs import documented
 from skastro.base import BaseEmbedder, fitting, take_names
+from skastro.devices import draw_seed
 from skastro.encoders import AttentionPool, Tokens
 from skastro.missing import scatter
-from skastro.modalities import ImageModality, SpectrumModality, as_modality, check_all
-from skastro.training import Inference, Training, draw_seed, local_seed
+from skastro.modalities import ImageModality, Modality, SpectrumModality, as_modality, check_all
+from skastro.training import Inference, Training, local_seed
 from skastro.weights import POOLS, PublishedPool, Weights, read_weights
 
 __all__ = ["Attention", "Pooled", "PooledEmbedder", "published_pool"]
@@ -194,7 +195,7 @@ class PooledEmbedder(BaseEmbedder):
             arrays, mask = self.arrays(X, ivar=ivar)
             if not mask.any():
                 raise ValueError(f"All {len(mask)} rows are missing: there is nothing to learn from.")
-            check_all(as_modality(self.embedder.estimator), arrays, np.flatnonzero(mask))
+            check_all(self.modality, arrays, np.flatnonzero(mask))
             _, tokens, _ = next(self.tokens(arrays, np.flatnonzero(mask)[:1], self._inference()))
             width, dim = tokens.shape[2], int(self.embedding_dim)
             hidden, shortcut = (dim, "attention") if given is None else (given[0].hidden * dim, given[0].shortcut)
@@ -299,6 +300,11 @@ class PooledEmbedder(BaseEmbedder):
             return np.full((len(mask), self._n_features_out), np.nan, dtype=np.float32)
         return scatter(self._run(Pooled, arrays, mask, inference), mask, np.nan)
 
+    @property
+    def modality(self) -> Modality:
+        """Modality of the embedder."""
+        return as_modality(self.embedder.estimator)
+
     def arrays(self, X: Any, name: str = "X", **metadata: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Check rows, and convert those that are present to what the embedder's views take.
 
@@ -323,7 +329,7 @@ class PooledEmbedder(BaseEmbedder):
         ValueError
             If metadata comes that the modality does not take, or the rows cannot be used.
         """
-        modality = as_modality(self.embedder.estimator)
+        modality = self.modality
         for word, value in metadata.items():
             if value is not None and word not in modality.metadata:
                 owner = type(self.embedder.estimator).__name__
@@ -352,7 +358,7 @@ class PooledEmbedder(BaseEmbedder):
         tokens : Tensor of shape (n, t, width)
         mask : Tensor of shape (n, t), or None
         """
-        modality = as_modality(self.embedder.estimator)
+        modality = self.modality
         network, views = Tokens(modality.encoder_), [modality.view()]
         for chosen, ((tokens, mask),) in inference(network, views, arrays, rows=rows, check=modality.check_values):
             yield chosen, tokens, mask
@@ -369,7 +375,7 @@ class PooledEmbedder(BaseEmbedder):
         self, kind: type[Pooled], arrays: dict[str, np.ndarray], mask: np.ndarray, inference: Inference
     ) -> np.ndarray:
         """Run tokens and pool over the rows that are present."""
-        modality = as_modality(self.embedder.estimator)
+        modality = self.modality
         network = kind(Tokens(modality.encoder_), self.head_)
         return inference.mean(
             network, [modality.view()], arrays, rows=np.flatnonzero(mask), check=modality.check_values
@@ -386,7 +392,7 @@ class PooledEmbedder(BaseEmbedder):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = as_modality(self.embedder.estimator).takes_gaps
+        tags.input_tags.allow_nan = self.modality.takes_gaps
         return tags
 
 

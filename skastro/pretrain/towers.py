@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from skastro.encoders import CachedTokens, Tokens
-from skastro.modalities import as_modality
 from skastro.pixels import rows_of
 from skastro.pretrain.pooled import PooledEmbedder
 from skastro.training import AsGiven, Inference
@@ -128,7 +127,7 @@ def build_tower(
     if frozen:
         few = rows[:: -(-len(rows) // MEASURED)] if side.weights is None else rows[:1]
         cached = measure(side, arrays, few, inference)
-    modality = as_modality(side.embedder.estimator)
+    modality = side.modality
     shown = {name: rows_of(array, rows) for name, array in arrays.items()} if augment is not None else {}
     recipe = None if augment is None else modality.fit_recipe(augment, shown)
     if frozen and trained and recipe is None and len(rows) * cached <= CACHE_BYTES:

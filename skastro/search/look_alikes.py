@@ -13,11 +13,11 @@ from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skastro.devices import resolve_device
 from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
 from skastro.search.sky import check_positions, check_radius, cone
-from skastro.training import resolve_device
 from skastro.unfinished import check_folder
 
 __all__ = ["LookAlikes"]

@@ -6,6 +6,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from skastro.images import center_crop
+
 __all__ = ["detail", "fingerprints", "overlay"]
 
 SMALLEST = 16  # pixels of a side
@@ -39,8 +41,7 @@ def detail(images: np.ndarray) -> Tensor:
     torch.Size([2, 20, 20])
     """
     side = min(images.shape[2:])
-    top, left = ((length - side) // 2 for length in images.shape[2:])
-    light = images[:, :, top : top + side, left : left + side].mean(axis=1, dtype=np.float64)
+    light = center_crop(images, (side, side)).mean(axis=1, dtype=np.float64)
     fine = _blurred(light, FINE) - _blurred(light, COARSE)
     usual = np.sqrt(_blurred(fine**2, LOCAL))
     floor = np.median(usual, axis=(1, 2), keepdims=True) + 0.01 * usual.max(axis=(1, 2), keepdims=True)

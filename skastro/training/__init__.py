@@ -4,7 +4,6 @@ from skastro.training.batches import Window, as_batch
 from skastro.training.callbacks import Monitor, NotBegun
 from skastro.training.checkpoints import current_run, is_compared, resumable
 from skastro.training.config import Training, get_training
-from skastro.training.device import draw_seed, own_generator, resolve_device, uses_bf16
 from skastro.training.fingerprints import describe_arrays, describe_fit, differences
 from skastro.training.inference import Inference
 from skastro.training.loop import Settings, TrainingRows, train
@@ -35,20 +34,16 @@ __all__ = [
     "describe_arrays",
     "describe_fit",
     "differences",
-    "draw_seed",
     "ema_update",
     "free_threads",
     "get_training",
     "hold_out",
     "is_compared",
     "local_seed",
-    "own_generator",
     "own_state",
-    "resolve_device",
     "resumable",
     "tell_fit",
     "tell_inner_fit",
     "tell_trainings",
     "train",
-    "uses_bf16",
 ]

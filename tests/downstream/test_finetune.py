@@ -35,10 +35,11 @@ from skastro import (
     save,
 )
 from skastro.augment import Augment, Flip
+from skastro.devices import draw_seed
 from skastro.downstream import RedshiftBins, SoftmaxHead
 from skastro.downstream.tuning import FineTuning
 from skastro.encoders import blocks
-from skastro.training import draw_seed, hold_out
+from skastro.training import hold_out
 
 TINY = {"encoder": "test_resnet", "augment": None, "max_epochs": 1, "batch_size": 8, "lr": 1e-2, "random_state": 0}
 TUNERS = {

@@ -33,12 +33,13 @@ from skastro import (
     save,
 )
 from skastro.augment import Augment, ContiguousMask, Flip, GaussianNoise
+from skastro.devices import draw_seed
 from skastro.encoders import AttentionPool
 from skastro.losses import clip_loss
 from skastro.metrics import retrieval_score
 from skastro.pretrain import PooledEmbedder, towers
 from skastro.pretrain.clip import CLIP
-from skastro.training import draw_seed, hold_out
+from skastro.training import hold_out
 
 FAST = {"embedding_dim": 32, "max_epochs": 1, "batch_size": 8, "random_state": 0}
 SMALL = SpectrumEncoder(depth=1, width=16)

@@ -12,8 +12,8 @@ import torch
 from skorch.callbacks import Callback
 
 from skastro import SimCLREmbedder, Training
+from skastro.devices import resolve_device
 from skastro.training import Randomness, free_threads, local_seed, own_state, process
-from skastro.training.device import resolve_device
 
 
 def test_the_streams_of_a_fit_go_on_where_they_stopped():

@@ -14,6 +14,7 @@ import torch
 from skorch.callbacks import Callback
 from torch import nn
 
+from skastro.devices import draw_seed, resolve_device, uses_bf16
 from skastro.pretrain.byol import BYOL
 from skastro.training import (
     HeldOut,
@@ -25,15 +26,12 @@ from skastro.training import (
     Training,
     TrainingRows,
     callbacks,
-    draw_seed,
     ema_update,
     get_training,
     hold_out,
     local_seed,
     loop,
-    resolve_device,
     train,
-    uses_bf16,
 )
 from skastro.training.batches import ArrayDataset, BatchSampler
 from skastro.training.callbacks import spread

@@ -1,4 +1,4 @@
-"""Device, precision, and seed of training."""
+"""Device, precision and seed of whatever torch computes."""
 
 from numbers import Integral
 from typing import Any
@@ -33,7 +33,7 @@ def resolve_device(device: str) -> torch.device:
 
     Examples
     --------
-    >>> from skastro.training import resolve_device
+    >>> from skastro.devices import resolve_device
     >>> resolve_device("cpu")
     device(type='cpu')
     """
@@ -70,7 +70,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     Examples
     --------
     >>> import torch
-    >>> from skastro.training import uses_bf16
+    >>> from skastro.devices import uses_bf16
     >>> uses_bf16("fp32", torch.device("cpu"))
     False
     """
@@ -95,7 +95,7 @@ def draw_seed(random_state: Any) -> int:
 
     Examples
     --------
-    >>> from skastro.training import draw_seed
+    >>> from skastro.devices import draw_seed
     >>> draw_seed(0) == draw_seed(0)
     True
     """
@@ -117,7 +117,7 @@ def own_generator(device: str) -> torch.Generator:
 
     Examples
     --------
-    >>> from skastro.training import own_generator
+    >>> from skastro.devices import own_generator
     >>> own_generator("cpu").device
     device(type='cpu')
     """
