@@ -11,7 +11,7 @@ from skastro.augment.base import Augment
 from skastro.augment.geometry import Rotate, resample
 from skastro.images import center_crop
 
-__all__ = ["OneView", "Views", "drawn", "orientations"]
+__all__ = ["OneView", "Views", "draw_view", "orientations"]
 
 
 class Views(nn.Module):
@@ -98,7 +98,7 @@ class OneView(nn.Module):
         return [self.normalizer(self.orientation(images)).contiguous(memory_format=torch.channels_last)]
 
 
-def drawn(recipe: Augment, images: np.ndarray, size: tuple[int, int], generator: torch.Generator) -> np.ndarray:
+def draw_view(recipe: Augment, images: np.ndarray, size: tuple[int, int], generator: torch.Generator) -> np.ndarray:
     """Draw a view of each image as an array, of 8 bits where the images are.
 
     Parameters
@@ -121,10 +121,10 @@ def drawn(recipe: Augment, images: np.ndarray, size: tuple[int, int], generator:
     >>> import numpy as np
     >>> import torch
     >>> from skastro.augment import Augment, Flip
-    >>> from skastro.augment.views import drawn
+    >>> from skastro.augment.views import draw_view
     >>> images = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)
     >>> recipe = Augment([("flip", Flip(p=0))]).fit(images)
-    >>> bool((drawn(recipe, images, (2, 2), torch.Generator()) == images).all())
+    >>> bool((draw_view(recipe, images, (2, 2), torch.Generator()) == images).all())
     True
     """
     views = recipe(torch.from_numpy(images), size, generator).numpy()

@@ -299,7 +299,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             are too few; nothing has been trained then.
         """
         self._check_params()
-        ranges = {name: limits(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
+        ranges = {name: as_range(name, getattr(self, name)) for name in ("n_transforms", "hidden_dim")}
         with fitting(self):
             features, target = self._learn_scales(X, y)
             seeds = check_random_state(draw_seed(self.random_state))
@@ -535,7 +535,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         return values * self.target_scaler_.scale_ + self.target_scaler_.mean_
 
 
-def limits(name: str, given: Any) -> tuple[int, int]:
+def as_range(name: str, given: Any) -> tuple[int, int]:
     """Read a number, or the two limits it is drawn between.
 
     Parameters

@@ -128,7 +128,7 @@ def _views(
     import torch
 
     from skastro.augment import Augment
-    from skastro.augment.views import drawn
+    from skastro.augment.views import draw_view
     from skastro.devices import draw_seed
 
     noise = measure_bands(images)["noise"]
@@ -136,7 +136,7 @@ def _views(
     views = {}
     for name, step in steps.items():
         augment = clone(step if isinstance(step, Augment) else Augment([(name, step)])).fit(images, survey, noise)
-        views[name] = [drawn(augment, images, window, generator) for _ in range(n_views)]
+        views[name] = [draw_view(augment, images, window, generator) for _ in range(n_views)]
     return views
 
 

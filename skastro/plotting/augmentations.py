@@ -148,7 +148,7 @@ def _draw_views(
     import torch  # slow to import, and not needed to draw tables
 
     from skastro.augment import Augment, one_recipe
-    from skastro.augment.views import drawn
+    from skastro.augment.views import draw_view
     from skastro.devices import draw_seed
     from skastro.surveys import get_survey
 
@@ -164,4 +164,4 @@ def _draw_views(
     names = ["recipe"] if n_views == 1 else [f"recipe, view {view + 1}" for view in range(n_views)]
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     recipes = [*alone, *((name, recipe) for name in names)]
-    return [(name, drawn(recipe, images, size, generator)) for name, recipe in recipes]
+    return [(name, draw_view(recipe, images, size, generator)) for name, recipe in recipes]

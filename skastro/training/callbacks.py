@@ -28,7 +28,7 @@ __all__ = [
     "ScheduleCallback",
     "StopTraining",
     "base_lr",
-    "spread",
+    "embedding_spread",
     "stopping",
 ]
 
@@ -155,7 +155,7 @@ class Monitor(Callback):
             )
         if self.encoder is not None:
             seen = torch.cat(list(self.recent_))[-MONITORED:].float() if self.recent_ else None
-            std, rank = (np.nan, np.nan) if seen is None else spread(seen)
+            std, rank = (np.nan, np.nan) if seen is None else embedding_spread(seen)
             values |= {"embedding_std": std, "effective_rank": rank}
         for name in net.module_.objective.parts:
             known = np.ma.masked_invalid(net.history[-1, "batches", :, name])
@@ -327,7 +327,7 @@ def base_lr(net: NeuralNet) -> float:
     return group["lr"] / group["lr_scale"]
 
 
-def spread(embedding: Tensor) -> tuple[float, float]:
+def embedding_spread(embedding: Tensor) -> tuple[float, float]:
     """Compute how spread out a set of embeddings is: mean standard deviation and effective rank.
 
     Parameters
@@ -345,8 +345,8 @@ def spread(embedding: Tensor) -> tuple[float, float]:
     Examples
     --------
     >>> import torch
-    >>> from skastro.training import spread
-    >>> std, rank = spread(torch.eye(4).repeat(2, 1))
+    >>> from skastro.training.callbacks import embedding_spread
+    >>> std, rank = embedding_spread(torch.eye(4).repeat(2, 1))
     >>> round(rank, 3)
     3.0
     """

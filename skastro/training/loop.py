@@ -71,7 +71,7 @@ def auto_epochs(images: int, steps: int) -> int:
 
     Examples
     --------
-    >>> from skastro.training import auto_epochs
+    >>> from skastro.training.loop import auto_epochs
     >>> [auto_epochs(images, -(-images // 256)) for images in (100, 1_000, 10_000, 1_000_000)]
     [320, 32, 10, 10]
     """
@@ -196,7 +196,7 @@ def train(
         verbose=0,
     )
     net.initialize()
-    net.module_.spread()
+    net.module_.distribute()
     net.notify("on_train_begin", X=dataset, y=None)
     try:
         with repeatable_cudnn(), suppress(StopTraining):

@@ -139,12 +139,12 @@ class Learner(nn.Module):
         self.draws = draws
         self.bf16 = bf16
         self.rows = 0
-        self._spread: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no part of this module
+        self._shared: tuple[nn.Module, ...] = ()  # in a tuple, so that it is no part of this module
 
-    def spread(self) -> None:
+    def distribute(self) -> None:
         """Let all ranks begin with the weights of the first, and take the mean of their gradients, if there are any."""
         if ranks.world_size() > 1:
-            self._spread = (DistributedDataParallel(_Together(self.objective), find_unused_parameters=True),)
+            self._shared = (DistributedDataParallel(_Together(self.objective), find_unused_parameters=True),)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -162,14 +162,14 @@ class Learner(nn.Module):
         first = next(iter(batch.values()))
         device, own = first.device, len(first)
         taken = {name: batch.pop(name) for name in self.views.inputs if name in batch}
-        with ranks.shared(own, device) if self._spread else nullcontext(), self.draws.installed():
+        with ranks.shared(own, device) if self._shared else nullcontext(), self.draws.installed():
             torch.clear_autocast_cache()  # within an autocast of the user's, it would outlive the step, weights and all
             with torch.no_grad():
                 views = self.views(**taken)
             with bfloat16(device, self.bf16):
-                loss = (*self._spread, self.objective)[0](*views, **batch)
+                loss = (*self._shared, self.objective)[0](*views, **batch)
             self.rows = ranks.whole(own)
-            return self._of_all(loss) if self._spread else loss
+            return self._of_all(loss) if self._shared else loss
 
     def _of_all(self, loss: Tensor) -> Tensor:
         """Let losses have the values of the whole batch; gradients are those of this rank."""

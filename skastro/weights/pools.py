@@ -72,7 +72,7 @@ class PublishedPool:
         check_alike(
             given, expected(width, dim, self.hidden * dim), weights.source, f"pool of tokens of {width} features"
         )
-        return fold(given, dim, heads)
+        return fold_biases(given, dim, heads)
 
 
 def expected(width: int, dim: int, hidden: int) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ def expected(width: int, dim: int, hidden: int) -> dict[str, Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-def fold(given: Mapping[str, Tensor], dim: int, heads: int) -> dict[str, Tensor]:
+def fold_biases(given: Mapping[str, Tensor], dim: int, heads: int) -> dict[str, Tensor]:
     """Fold the biases of queries and keys into our form; the products are in double precision.
 
     Parameters

@@ -34,7 +34,7 @@ from skastro.training import (
     train,
 )
 from skastro.training.batches import ArrayDataset, BatchSampler
-from skastro.training.callbacks import spread
+from skastro.training.callbacks import embedding_spread
 from skastro.training.optimizer import make_optimizer
 from skastro.training.validation import mean_loss
 
@@ -330,21 +330,21 @@ def test_rows_are_8_bit_or_float_tensors_of_a_batch():
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_effective_rank_is_the_dimension_of_a_subspace(k):
     basis = torch.linalg.qr(torch.randn(20, 20, generator=torch.Generator().manual_seed(0))).Q[:k]
-    std, rank = spread(7 * torch.cat([basis, -basis]))
+    std, rank = embedding_spread(7 * torch.cat([basis, -basis]))
     assert rank == pytest.approx(k, abs=1e-3)
     assert std > 0.5
-    assert spread(torch.cat([basis, -basis]) + 5)[1] == pytest.approx(k, abs=1e-3)
+    assert embedding_spread(torch.cat([basis, -basis]) + 5)[1] == pytest.approx(k, abs=1e-3)
 
 
 def test_spread_of_all_directions_and_of_one_point():
     embedding = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0))
-    std, rank = spread(embedding)
+    std, rank = embedding_spread(embedding)
     assert std == pytest.approx(1, abs=0.02)
     assert rank == pytest.approx(16, abs=0.1)
     direction = embedding / embedding.norm(dim=1, keepdim=True)
     assert std == pytest.approx(np.std(direction.numpy(), axis=0, ddof=1).mean() * 4, abs=1e-5)
-    assert spread(embedding[:1].expand(50, -1))[0] == pytest.approx(0, abs=1e-5)
-    assert np.isfinite(spread(torch.zeros(50, 16))).all()
+    assert embedding_spread(embedding[:1].expand(50, -1))[0] == pytest.approx(0, abs=1e-5)
+    assert np.isfinite(embedding_spread(torch.zeros(50, 16))).all()
 
 
 # ---------------------------------------------------------------- device, precision, seeds
@@ -475,7 +475,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_images_whatever_the_batches(toy, 
 
 def test_the_monitor_measures_what_the_encoder_gave(toy, images):
     history = run(toy, images, lr=1e-12, max_epochs=1).history
-    std, rank = spread(toy.encoder(torch.from_numpy(images).flatten(1)).detach())
+    std, rank = embedding_spread(toy.encoder(torch.from_numpy(images).flatten(1)).detach())
     assert history["embedding_std"] == pytest.approx([std], rel=1e-4)
     assert history["effective_rank"] == pytest.approx([rank], rel=1e-4)
 
