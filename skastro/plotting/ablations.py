@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from skastro.inputs import as_rows
-from skastro.plotting.style import COLORS, pyplot, score_label
+from skastro.plotting.style import COLORS, new_figure, score_label
 
 __all__ = ["AblationDisplay"]
 
@@ -144,10 +144,7 @@ class AblationDisplay:
         steps = _steps(frame)
         scores = 100 * (1 - frame["score"]) if error else frame["score"]
         self.table_ = _tabulate(frame.assign(score=scores))
-        if figure is None:
-            size = (4.5 + 0.35 * len(steps), 1.5 + 0.27 * len(self.table_))
-            figure = pyplot().figure(figsize=size, layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(4.5 + 0.35 * len(steps), 1.5 + 0.27 * len(self.table_))
         self.axes_ = figure.subplots(1, 2, sharey=True, width_ratios=(0.35 * len(steps), 3))
         _draw_steps(self.axes_[0], self.table_[steps].to_numpy())
         _draw_scores(self.axes_[1], self.table_)

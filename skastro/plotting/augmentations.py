@@ -9,7 +9,7 @@ from skastro.images import as_pixels, center_crop, check_shape, fold
 from skastro.inputs import as_array
 from skastro.pixels import check_finite, measure_bands
 from skastro.plotting.pictures import check_images, draw_image
-from skastro.plotting.style import pyplot
+from skastro.plotting.style import new_figure
 
 __all__ = ["AugmentationDisplay"]
 
@@ -130,10 +130,7 @@ class AugmentationDisplay:
         """
         columns = [("original", self.images), *self.views]
         n_rows = len(self.images)
-        if figure is None:
-            size = (1.25 * len(columns), 0.25 + 1.25 * n_rows)
-            figure = pyplot().figure(figsize=size, layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(1.25 * len(columns), 0.25 + 1.25 * n_rows)
         self.axes_ = figure.subplots(n_rows, len(columns), squeeze=False)
         for column, (name, images) in zip(self.axes_.T, columns, strict=True):
             for row, (ax, image, original) in enumerate(zip(column, images, self.images, strict=True)):

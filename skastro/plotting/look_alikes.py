@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skastro.inputs import as_array
 from skastro.plotting.pictures import check_images, draw_image
-from skastro.plotting.style import COLORS, pyplot
+from skastro.plotting.style import COLORS, new_figure
 
 __all__ = ["LookAlikesDisplay"]
 
@@ -137,10 +137,7 @@ class LookAlikesDisplay:
             The display itself.
         """
         n_rows, n_neighbors = np.shape(self.neighbors)
-        if figure is None:
-            size = (1.25 * (n_neighbors + 1), 1.45 * n_rows)
-            figure = pyplot().figure(figsize=size, layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(1.25 * (n_neighbors + 1), 1.45 * n_rows)
         self.axes_ = figure.subplots(n_rows, n_neighbors + 1, squeeze=False)
         for axes, query, neighbors, similarities in zip(
             self.axes_, self.queries, self.neighbors, self.similarities, strict=True

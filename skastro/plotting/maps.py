@@ -10,7 +10,7 @@ from skastro.inputs import as_array
 from skastro.maps import EmbeddingMap
 from skastro.plotting.density import density
 from skastro.plotting.pictures import check_images, picture, small_line
-from skastro.plotting.style import COLORS, MARKERS, are_classes, pyplot
+from skastro.plotting.style import COLORS, MARKERS, are_classes, new_figure, pyplot
 
 __all__ = ["EmbeddingMapDisplay"]
 
@@ -208,9 +208,7 @@ class EmbeddingMapDisplay:
         """
         positions, color, thumbnails, times = self._checked(n_cells)
         n_panels = 1 if thumbnails is None else 2
-        if figure is None:
-            figure = pyplot().figure(figsize=(5.5 * n_panels, 5), layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(5.5 * n_panels, 5)
         self.axes_ = figure.subplots(1, n_panels, squeeze=False)[0]
         low, high = positions.min(axis=0), positions.max(axis=0)
         side = 1.04 * max((high - low).max(), np.finfo(np.float32).tiny)

@@ -7,7 +7,7 @@ import numpy as np
 from skastro.metrics import delta_z, photoz_bias, photoz_outliers, sigma_mad
 from skastro.metrics.checks import as_numbers
 from skastro.plotting.density import density
-from skastro.plotting.style import pyplot
+from skastro.plotting.style import new_figure
 
 __all__ = ["PhotoZDisplay"]
 
@@ -164,9 +164,7 @@ class PhotoZDisplay:
             raise ValueError(f"sample must be at least 1, or None for all; got {sample}.")
         z_true, z_pred = as_numbers("z_true", self.z_true), as_numbers("z_pred", self.z_pred)
         residuals = delta_z(z_true, z_pred)
-        if figure is None:
-            figure = pyplot().figure(figsize=(4.5, 6), layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(4.5, 6)
         self.axes_ = figure.subplots(2, sharex=True, height_ratios=(3, 1.2))
         crowding = density(z_true, z_pred)
         shown = np.random.default_rng(0).permutation(len(z_true))[:sample]

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from skastro.metrics import sbc_ranks, tarp
 from skastro.metrics.checks import as_numbers
 from skastro.metrics.scorers import final_predictor
-from skastro.plotting.style import COLORS, pyplot
+from skastro.plotting.style import COLORS, new_figure, pyplot
 
 __all__ = ["CornerDisplay", "CoverageDisplay", "RankDisplay"]
 
@@ -347,9 +347,7 @@ class RankDisplay:
             raise ValueError(f"bins must be at least 1; got {bins}.")
         ranks = np.asarray(self.ranks)
         names = _names(self.names, ranks.shape[1])
-        if figure is None:
-            figure = pyplot().figure(figsize=(0.8 + 2.6 * ranks.shape[1], 2.8), layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(0.8 + 2.6 * ranks.shape[1], 2.8)
         self.axes_ = figure.subplots(1, ranks.shape[1], sharey=True, squeeze=False)[0]
         edges = np.linspace(-0.5, self.n_samples + 0.5, min(bins, self.n_samples + 1) + 1)
         share = np.histogram(np.arange(self.n_samples + 1), edges)[0] / (self.n_samples + 1)
@@ -526,9 +524,7 @@ class CornerDisplay:
         samples, truth = _check_corner(self.samples, self.truth)
         k = samples.shape[1]
         names = _names(self.names, k)
-        if figure is None:
-            figure = pyplot().figure(figsize=(0.8 + 2 * k, 0.8 + 2 * k), layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(0.8 + 2 * k, 0.8 + 2 * k)
         self.axes_ = figure.subplots(k, k, sharex="col", squeeze=False)
         ranges = [_range(column, value) for column, value in zip(samples.T, truth, strict=True)]
         for i, j in np.ndindex(k, k):

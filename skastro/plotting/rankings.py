@@ -7,7 +7,7 @@ import numpy as np
 
 from skastro.inputs import as_array, as_target
 from skastro.plotting.pictures import check_images, draw_image
-from skastro.plotting.style import pyplot
+from skastro.plotting.style import new_figure
 
 __all__ = ["RankingDisplay"]
 
@@ -129,9 +129,7 @@ class RankingDisplay:
         """
         columns = min(COLUMNS, len(self.rows))
         lines = -(-len(self.rows) // columns)
-        if figure is None:
-            figure = pyplot().figure(figsize=(1.25 * columns, 1.45 * lines), layout="constrained")
-        self.figure_ = figure
+        self.figure_ = figure = figure or new_figure(1.25 * columns, 1.45 * lines)
         self.axes_ = figure.subplots(lines, columns, squeeze=False)
         for ax in self.axes_.flat[len(self.rows) :]:
             ax.set_axis_off()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["are_classes", "pyplot", "score_label"]
+__all__ = ["are_classes", "new_figure", "pyplot", "score_label"]
 
 # Colors of Okabe and Ito, distinguishable for color-blind readers; the markers serve black-and-white prints.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -52,6 +52,21 @@ def pyplot() -> Any:
     except ImportError as error:
         raise ImportError("Drawing needs matplotlib: pip install skastro[plot]") from error
     return plt
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Make a figure whose axes and labels have room.
+
+    Parameters
+    ----------
+    width, height : float
+        Size in inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    return pyplot().figure(figsize=(width, height), layout="constrained")
 
 
 def score_label(name: str, error: bool = False) -> str:

@@ -21,12 +21,6 @@ matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 class Normal(RegressorMixin, BaseEstimator):
     """Gaussian posteriors around the features."""
 

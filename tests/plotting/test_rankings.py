@@ -14,12 +14,6 @@ IMAGES = np.arange(20, dtype=np.uint8)[:, np.newaxis, np.newaxis] * np.ones((6, 
 SCORES = np.random.default_rng(0).permutation(20) / 10
 
 
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize("largest", [True, False])
 def test_images_are_drawn_in_the_order_of_their_scores(largest):
     display = RankingDisplay.from_scores(IMAGES, SCORES, n_images=11, largest=largest)
