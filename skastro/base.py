@@ -4,9 +4,10 @@ import copy
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 import torch
@@ -47,7 +48,9 @@ from skastro.training import (
     train,
 )
 
-__all__ = ["BaseEmbedder", "BaseModel", "fitting", "provenance", "take_names"]
+__all__ = ["BaseEmbedder", "BaseModel", "constructed", "fitting", "provenance", "take_names"]
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -68,6 +71,35 @@ def fitting(estimator: BaseEstimator) -> Iterator[None]:
         ranks.join()
         with own_state(), resumable(estimator), tell_fit(estimator):
             yield
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def constructed(kind: type[T]) -> type[T]:
+    """Make the constructor of an estimator, which only stores, from the parameters that its class annotates.
+
+    Parameters
+    ----------
+    kind : type
+        Its annotated attributes, and those of its bases that are so constructed, are the parameters, with their
+        defaults; they are given by name, unless they are ``field(kw_only=False)``. What `fit` learns is annotated as
+        ``field(init=False)``, or not at all.
+
+    Returns
+    -------
+    type
+        The class itself.
+
+    Examples
+    --------
+    >>> from sklearn.base import BaseEstimator
+    >>> from skastro.base import constructed
+    >>> @constructed
+    ... class Constant(BaseEstimator):
+    ...     value: float = 0.0
+    >>> Constant(value=1.0).get_params()
+    {'value': 1.0}
+    """
+    return dataclass(eq=False, repr=False, kw_only=True)(kind)
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import copy
 import warnings
 from abc import ABC
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -15,9 +16,10 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from skastro._docs import documented
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
-from skastro.base import BaseEmbedder, fitting, provenance
+from skastro.base import BaseEmbedder, constructed, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import check_image_shape, check_shape, fold, fold_ivar
 from skastro.inputs import as_array, as_rows, check_rows
@@ -26,6 +28,7 @@ from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
 from skastro.stretches import Stretch
 from skastro.surveys import Survey, get_survey
+from skastro.training import Training
 
 __all__ = ["IMAGE_CONSTRAINTS", "ImageEmbedder", "ImageModality"]
 
@@ -289,12 +292,30 @@ class ImageModality(BaseEmbedder, Modality):
         self._spec = clone(get_encoder(self.encoder), safe=False)
 
 
+@documented
+@constructed
 class ImageEmbedder(ImageModality, TrainedModality, ABC):
     """Base of every embedder that is trained on images.
 
     A concrete one has a constructor that only stores and the hook `_objective`; one that learns from more than images
     has a ``fit`` of its own, with that metadata, which calls `_pretrain`.
     """
+
+    encoder: str | ImageEncoder | nn.Module = field(default="resnet10t", kw_only=False)
+    augment: str | Augment | MultiView | None = "galaxy"
+    survey: str | Survey | None = None
+    size: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    bands_axis: int | None = None
+    normalize: str | None = "standard"
+    average: str | int | None = None
+    max_epochs: int | str = "auto"
+    batch_size: int = 64
+    lr: float = 1e-3
+    training: Training | None = None
+    device: str = "auto"
+    verbose: int = 0
+    random_state: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageModality._parameter_constraints | {
         "augment": [str, Augment, MultiView, None],
@@ -305,8 +326,8 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"ivar": True}
 
     # Those annotated here and above are described by `skastro._docs.documented`.
-    augment_: Augment
-    n_features_in_: int
+    augment_: Augment = field(init=False)
+    n_features_in_: int = field(init=False)
 
     def fit(self, X: Any, y: Any = None, ivar: Any = None) -> Self:
         """Learn from images alone.

@@ -8,13 +8,12 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor, nn
 
 from skastro._docs import documented
-from skastro.augment import Augment, MultiView
-from skastro.encoders import ImageEncoder, mlp
+from skastro.base import constructed
+from skastro.encoders import mlp
 from skastro.losses import byol_loss
 from skastro.modalities import ImageEmbedder
 from skastro.ranks import gather
-from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update
+from skastro.training import Objective, ema_update
 
 __all__ = ["BYOL", "BYOLEmbedder"]
 
@@ -108,6 +107,7 @@ class BYOL(Objective):
 
 
 @documented
+@constructed
 class BYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by BYOL.
 
@@ -156,53 +156,16 @@ class BYOLEmbedder(ImageEmbedder):
     (8, 736)
     """
 
+    hidden_dim: int = 1024
+    projection_dim: int = 256
+    predictor_lr_factor: float = 10.0
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
         "predictor_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _auto: ClassVar[dict[str, Any]] = {"ema": 0.97}
-
-    def __init__(
-        self,
-        encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        *,
-        augment: str | Augment | MultiView | None = "galaxy",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        hidden_dim: int = 1024,
-        projection_dim: int = 256,
-        predictor_lr_factor: float = 10.0,
-        max_epochs: int | str = "auto",
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.hidden_dim = hidden_dim
-        self.projection_dim = projection_dim
-        self.predictor_lr_factor = predictor_lr_factor
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def _objective(self, encoder: nn.Module) -> Objective:
         return BYOL(encoder, self._n_features_out, self.hidden_dim, self.projection_dim, self.predictor_lr_factor)

@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from dataclasses import field
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,13 +13,13 @@ from torch import Tensor, nn
 
 from skastro import ranks
 from skastro._docs import documented
-from skastro.augment import Augment, MultiView, block_masks
+from skastro.augment import block_masks
+from skastro.base import constructed
 from skastro.devices import own_generator
 from skastro.encoders import ImageEncoder, PrototypeHead, blocks, embed_patches, has_patches, hidden_patches, patch_grid
 from skastro.losses import dino_loss, ibot_loss, koleo_loss, sinkhorn
 from skastro.modalities import ImageEmbedder
-from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update
+from skastro.training import Objective, ema_update
 
 __all__ = ["DINO", "DINOEmbedder", "see"]
 
@@ -244,6 +245,7 @@ def see(
 
 
 @documented
+@constructed
 class DINOEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by DINO, or with all parts on by DINOv2.
 
@@ -322,6 +324,19 @@ class DINOEmbedder(ImageEmbedder):
     ['dino_loss', 'ibot_loss', 'koleo_loss', 'loss']
     """
 
+    encoder: str | ImageEncoder | nn.Module = field(default="vit_tiny_patch16_224", kw_only=False)
+    hidden_dim: int = 1024
+    head_norm: bool = True
+    prototypes: int = 4096
+    centering: str = "centering"
+    teacher_temperature: tuple[float, float] = (0.04, 0.07)
+    ibot_weight: float = 0.0
+    koleo_weight: float = 0.0
+    layer_decay: float = 1.0
+    patch_lr_factor: float = 1.0
+    batch_size: int = 128
+    lr: float = 3e-4
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "hidden_dim": [Interval(Integral, 1, None, closed="left")],
         "head_norm": ["boolean"],
@@ -334,59 +349,6 @@ class DINOEmbedder(ImageEmbedder):
         "patch_lr_factor": [Interval(Real, 0, None, closed="neither")],
     }
     _n_views: ClassVar[int | None] = None
-
-    def __init__(
-        self,
-        encoder: str | ImageEncoder | nn.Module = "vit_tiny_patch16_224",
-        *,
-        augment: str | Augment | MultiView | None = "galaxy",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        hidden_dim: int = 1024,
-        head_norm: bool = True,
-        prototypes: int = 4096,
-        centering: str = "centering",
-        teacher_temperature: tuple[float, float] = (0.04, 0.07),
-        ibot_weight: float = 0.0,
-        koleo_weight: float = 0.0,
-        layer_decay: float = 1.0,
-        patch_lr_factor: float = 1.0,
-        max_epochs: int | str = "auto",
-        batch_size: int = 128,
-        lr: float = 3e-4,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.hidden_dim = hidden_dim
-        self.head_norm = head_norm
-        self.prototypes = prototypes
-        self.centering = centering
-        self.teacher_temperature = teacher_temperature
-        self.ibot_weight = ibot_weight
-        self.koleo_weight = koleo_weight
-        self.layer_decay = layer_decay
-        self.patch_lr_factor = patch_lr_factor
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def _objective(self, encoder: nn.Module) -> Objective:
         if self.ibot_weight and not has_patches(encoder):

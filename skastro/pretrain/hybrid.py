@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -11,16 +12,13 @@ from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
 from skastro._docs import documented
-from skastro.augment import Augment, MultiView
-from skastro.base import fitting
-from skastro.encoders import ImageEncoder
+from skastro.base import constructed, fitting
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.modalities import ImageEmbedder
 from skastro.pretrain.byol import BYOL, BYOLEmbedder
 from skastro.pretrain.votes import as_votes, make_vote_head
 from skastro.ranks import gather
-from skastro.surveys import Survey
-from skastro.training import Objective, Training
+from skastro.training import Objective
 from skastro.votes import VoteSchema, get_schema
 
 __all__ = ["HybridBYOL", "HybridBYOLEmbedder"]
@@ -85,6 +83,7 @@ class HybridBYOL(Objective):
 
 
 @documented
+@constructed
 class HybridBYOLEmbedder(ImageEmbedder):
     r"""Learn an embedding of images by BYOL and, where there are votes, from them too.
 
@@ -154,6 +153,13 @@ class HybridBYOLEmbedder(ImageEmbedder):
     True
     """
 
+    schema: str | VoteSchema | None = None
+    vote_weight: float = 1.0
+    vote_scaling: str = "cosine"
+    hidden_dim: int = 1024
+    projection_dim: int = 256
+    predictor_lr_factor: float = 10.0
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "schema": [str, VoteSchema, None],
         "vote_weight": [Interval(Real, 0, None, closed="left")],
@@ -164,56 +170,9 @@ class HybridBYOLEmbedder(ImageEmbedder):
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = ImageEmbedder._shorthand | {"schema": get_schema}
 
-    schema_: VoteSchema | None
+    schema_: VoteSchema | None = field(init=False)
 
     _auto: ClassVar[dict[str, Any]] = BYOLEmbedder._auto
-
-    def __init__(
-        self,
-        encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        *,
-        augment: str | Augment | MultiView | None = "galaxy",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        schema: str | VoteSchema | None = None,
-        vote_weight: float = 1.0,
-        vote_scaling: str = "cosine",
-        hidden_dim: int = 1024,
-        projection_dim: int = 256,
-        predictor_lr_factor: float = 10.0,
-        max_epochs: int | str = "auto",
-        batch_size: int = 64,
-        lr: float = 1e-3,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.schema = schema
-        self.vote_weight = vote_weight
-        self.vote_scaling = vote_scaling
-        self.hidden_dim = hidden_dim
-        self.projection_dim = projection_dim
-        self.predictor_lr_factor = predictor_lr_factor
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images, and from votes where there are any.

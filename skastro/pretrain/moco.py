@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from skastro import ranks
 from skastro._docs import documented
-from skastro.augment import Augment, MultiView
+from skastro.base import constructed
 from skastro.devices import own_generator
-from skastro.encoders import ImageEncoder, mlp
+from skastro.encoders import mlp
 from skastro.losses import info_nce
 from skastro.modalities import ImageEmbedder
-from skastro.surveys import Survey
-from skastro.training import Objective, Training, ema_update
+from skastro.training import Objective, ema_update
 
 __all__ = ["MoCo", "MoCoEmbedder"]
 
@@ -124,6 +123,7 @@ class MoCo(Objective):
 
 
 @documented
+@constructed
 class MoCoEmbedder(ImageEmbedder):
     r"""Learn an embedding of images without labels, by MoCo v2.
 
@@ -179,6 +179,13 @@ class MoCoEmbedder(ImageEmbedder):
     (8, 736)
     """
 
+    projection_dim: int = 128
+    queue_length: int | str = "auto"
+    temperature: float = 0.1
+    symmetric: bool = False
+    batch_size: int = 128
+    lr: float = 0.03
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "projection_dim": [Interval(Integral, 1, None, closed="left")],
         "queue_length": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -186,49 +193,6 @@ class MoCoEmbedder(ImageEmbedder):
         "symmetric": ["boolean"],
     }
     _auto: ClassVar[dict[str, Any]] = {"optimizer": "sgd"}
-
-    def __init__(
-        self,
-        encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        *,
-        augment: str | Augment | MultiView | None = "galaxy",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        projection_dim: int = 128,
-        queue_length: int | str = "auto",
-        temperature: float = 0.1,
-        symmetric: bool = False,
-        max_epochs: int | str = "auto",
-        batch_size: int = 128,
-        lr: float = 0.03,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.projection_dim = projection_dim
-        self.queue_length = queue_length
-        self.temperature = temperature
-        self.symmetric = symmetric
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def _objective(self, encoder: nn.Module) -> Objective:
         self.queue_length_ = self._length(self.provenance_["n_images"])

@@ -11,15 +11,14 @@ from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
 from skastro._docs import documented
-from skastro.augment import Augment, one_recipe
-from skastro.base import fitting
-from skastro.encoders import ImageEncoder, VoteHead
+from skastro.augment import Augment, MultiView, one_recipe
+from skastro.base import constructed, fitting
+from skastro.encoders import VoteHead
 from skastro.inputs import as_table, as_target
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.modalities import ImageEmbedder
 from skastro.ranks import gather
-from skastro.surveys import Survey
-from skastro.training import Objective, Training
+from skastro.training import Objective
 from skastro.votes import VoteSchema, get_schema
 
 __all__ = ["VoteEmbedder", "VotePretraining", "as_votes", "make_vote_head"]
@@ -136,6 +135,7 @@ def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
 
 
 @documented
+@constructed
 class VoteEmbedder(ImageEmbedder):
     r"""Learn an embedding of images from volunteers' votes.
 
@@ -186,6 +186,10 @@ class VoteEmbedder(ImageEmbedder):
     (8, 736)
     """
 
+    augment: str | Augment | MultiView | None = "supervised"
+    schema: str | VoteSchema | None = None
+    batch_size: int = 128
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = ImageEmbedder._parameter_constraints | {
         "augment": [str, Augment, None],
         "schema": [str, VoteSchema, None],
@@ -195,43 +199,6 @@ class VoteEmbedder(ImageEmbedder):
         "schema": get_schema,
     }
     _n_views: ClassVar[int | None] = 1
-
-    def __init__(
-        self,
-        encoder: str | ImageEncoder | nn.Module = "resnet10t",
-        *,
-        augment: str | Augment | None = "supervised",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        schema: str | VoteSchema | None = None,
-        max_epochs: int | str = "auto",
-        batch_size: int = 128,
-        lr: float = 1e-3,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.schema = schema
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Learn from images and votes.
