@@ -176,7 +176,7 @@ class Source:
         self.shelf = shelf
         self.rows = range(len(reader)) if rows is None else rows
         self.steps = steps
-        none = self._through(np.empty((0, *reader.shape[1:]), reader.dtype))
+        none = self._through(np.empty((0, *reader.shape[1:]), reader.dtype), range(0))
         self.shape = (len(self.rows), *none.shape[1:])
         self.dtype = none.dtype
 
@@ -261,13 +261,13 @@ class Source:
         if not len(rows):
             return np.empty((0, *self.shape[1:]), self.dtype)
         if rows[-1] - rows[0] + 1 == len(rows):
-            return self._through(self.reader.read(int(rows[0]), int(rows[-1]) + 1))
+            return self._through(self.reader.read(int(rows[0]), int(rows[-1]) + 1), rows)
         values = np.empty((len(rows), *self.reader.shape[1:]), self.reader.dtype)
         bounds = np.flatnonzero(np.diff(self.reader.place(rows, self.reader.chunk))) + 1
         for first, last in zip([0, *bounds], [*bounds, len(rows)], strict=True):
             start = int(rows[first])
             values[first:last] = self.reader.read(start, int(rows[last - 1]) + 1)[rows[first:last] - start]
-        return self._through(values)
+        return self._through(values, rows)
 
     def blocks(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find where rows lie.
@@ -408,7 +408,16 @@ class Source:
             return self.rows.start + self.rows.step * np.asarray(numbers, dtype=np.int64)
         return self.rows[numbers]
 
-    def _through(self, values: np.ndarray) -> np.ndarray:
+    def _through(self, values: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
+        """Take rows through the steps; if one fails, find the row."""
         for step in self.steps:
-            values = step(values)
+            try:
+                values = step(values)
+            except ValueError:
+                for row, value in zip(rows, values, strict=True):
+                    try:
+                        step(value[np.newaxis])
+                    except ValueError as error:
+                        raise ValueError(f"{self.reader.where}, row {row}: {error}") from error
+                raise
         return values

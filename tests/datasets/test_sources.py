@@ -20,6 +20,7 @@ from PIL import Image
 
 from skastro.datasets import load_images, open_images, open_spectra
 from skastro.datasets.disk import HDF5Files, NpyFile, ParquetFiles, opened
+from skastro.datasets.disk.arrow import ParquetReader
 from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
 
@@ -468,6 +469,62 @@ def test_a_reader_that_goes_while_another_comes_leaves_it_the_file(tmp_path, mon
 def test_a_list_without_files():
     with pytest.raises(ValueError, match="There are no files in the list"):
         open_images([])
+
+
+@pytest.mark.parametrize("kinds", [("i8", "u8"), ("i8", "f4"), ("u1", "f4")], ids=" ".join)
+@pytest.mark.parametrize("ending", ["h5", "parquet"])
+def test_parts_without_a_common_type_are_refused(tmp_path, kinds, ending):
+    for part, kind in enumerate(kinds):
+        values, path = np.arange(2**60, 2**60 + 4).astype(kind), tmp_path / f"{part}.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.table({"image": nested(PIXELS[:4]), "object_id": values}), path)
+            continue
+        with h5py.File(path, "w") as file:
+            file["image"], file["object_id"] = PIXELS[:4], values
+    with pytest.raises(ValueError, match=r"0\.\w+ .object_id. holds \w+, .*1\.\w+ .object_id. .*: open them apart"):
+        open_images(tmp_path).column("object_id")
+
+
+def bands_of(pixels, names):
+    return pa.StructArray.from_arrays([pa.array([list(names)] * len(pixels)), nested(pixels)], ["band", "flux"])
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_bands_are_put_in_one_order_by_their_names(tmp_path, files):
+    pieces = [bands_of(PIXELS[:10], "grz"), bands_of(PIXELS[10:, [1, 0, 2]], "rgz")]
+    for part, piece in enumerate([pa.concat_arrays(pieces)] if files == 1 else pieces):
+        pq.write_table(pa.table({"image": piece}), tmp_path / f"{part}.parquet", row_group_size=5)
+    np.testing.assert_array_equal(open_images(tmp_path, "image.flux"), PIXELS)
+    pq.write_table(pa.table({"image": bands_of(PIXELS, "giz")}), tmp_path / "2.parquet")
+    with pytest.raises(ValueError, match=r"row 0 has the bands g, i, z, the first row g, r, z; all must have the same"):
+        np.asarray(open_images(tmp_path, "image.flux"))
+
+
+def test_a_folder_is_opened_by_the_rows_of_one_file(tmp_path, monkeypatch):
+    multimodal_universe_2(tmp_path)
+    looked, column = [], ParquetReader.column
+    monkeypatch.setattr(ParquetReader, "column", lambda self, *rows: looked.append(self.path) or column(self, *rows))
+    assert open_images(tmp_path).shape == PIXELS.shape
+    assert len(looked) == 1
+
+
+def test_a_row_without_an_image_does_not_tell_the_shape(tmp_path):
+    images = pa.concat_arrays([pa.nulls(3, nested(PIXELS).type), nested(PIXELS)])
+    pq.write_table(pa.table({"image": images}), tmp_path / "sky.parquet", row_group_size=2)
+    source = open_images(tmp_path / "sky.parquet")
+    np.testing.assert_array_equal(source[3:], PIXELS)
+    with pytest.raises(ValueError, match="row 1 holds nothing, others lists of 3"):
+        source[1]
+
+
+def test_a_band_without_a_pixel_names_its_row(tmp_path):
+    pixels = PIXELS.copy()
+    pixels[7, 1] = np.nan
+    np.save(tmp_path / "sky.npy", pixels)
+    source = open_images(tmp_path / "sky.npy", fill="median")
+    for rows in (slice(None), [20, 7]):
+        with pytest.raises(ValueError, match=r"sky\.npy, row 7: An image has a band without one finite pixel"):
+            np.asarray(source[rows])
 
 
 def test_integers_that_are_not_there(tmp_path):

@@ -229,7 +229,7 @@ class Parts(Reader):
     Raises
     ------
     ValueError
-        If rows have several shapes.
+        If rows have several shapes, or types without one that holds the values of all.
 
     Examples
     --------
@@ -259,7 +259,7 @@ class Parts(Reader):
         lengths = np.array([len(reader) for reader in readers])
         self.begins = np.concatenate([[0], np.cumsum(lengths)])
         self.shape = (int(self.begins[-1]), *first.shape[1:])
-        self.dtype = np.result_type(*(reader.dtype for reader in readers))
+        self.dtype = _common_type(readers)
         self.chunk = first.chunk
 
     def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
@@ -269,7 +269,7 @@ class Parts(Reader):
             if begin >= stop:
                 break
             rows.append(reader.read(max(0, start - begin), min(len(reader), stop - begin)))
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(self.dtype, copy=False)
 
     def place(self, rows: np.ndarray, length: int) -> np.ndarray:  # noqa: D102
         part = np.searchsorted(self.begins, rows, side="right") - 1
@@ -279,6 +279,18 @@ class Parts(Reader):
     def starts(self) -> np.ndarray:  # noqa: D102
         begins = self.begins[:-1].tolist()
         return np.concatenate([reader.starts() + begin for reader, begin in zip(self.readers, begins, strict=True)])
+
+
+def _common_type(readers: list[Any]) -> np.dtype:
+    """Find the type of all parts; integers would be rounded as floats, and counts are no fluxes."""
+    common, first = np.result_type(*(reader.dtype for reader in readers)), readers[0]
+    if common.kind == "f" and any(reader.dtype.kind != "f" for reader in readers):
+        other = next(reader for reader in readers if reader.dtype != first.dtype)
+        raise ValueError(
+            f"{first.where} holds {first.dtype}, {other.where} {other.dtype}, which have no common type: open them "
+            "apart."
+        )
+    return common
 
 
 def is_plain(file: Path) -> bool:
