@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
-from skastro.inputs import as_column
+from skastro.inputs import as_column, as_text
 from skastro.persistence import load, without_callbacks
 from skastro.unfinished import Unfinished, as_written, sampled
 
@@ -95,7 +95,7 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: _text(as_column(values, name)) for name, values in ({} if columns is None else columns).items()}
+    columns = {name: as_text(as_column(values, name)) for name, values in ({} if columns is None else columns).items()}
     unfinished = Unfinished(out)
     _check(X, out, columns, method, part)
     model = load(model) if isinstance(model, str | os.PathLike) else model
@@ -164,15 +164,6 @@ def _counted_from(start: int) -> Iterator[None]:
     for warning in told:
         text = f"{warning.message} Rows are counted from row {start}." if start else warning.message
         warnings.warn(text, warning.category, stacklevel=3)
-
-
-def _text(values: Any) -> Any:
-    """Turn bytes into text."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8")
-    if values.dtype.kind == "O":
-        return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
-    return values
 
 
 class Writer(ABC):

@@ -97,7 +97,8 @@ class Unfinished:
                 raise ValueError(f"{self.path} is there, and not begun by skastro: remove it, or give another name.")
             known = json.loads(self.record.read_text())
             if other := [name for name, value in identity.items() if known.get(name) != value]:
-                raise ValueError(f"{self.path} was begun with another {other[0]}: remove it, or give another name.")
+                which = f"other {other[0]}" if other[0].endswith("s") else f"another {other[0]}"
+                raise ValueError(f"{self.path} was begun with {which}: remove it, or give another name.")
             done = known["done"]
         self.advance(done)
 

@@ -140,11 +140,11 @@ def test_what_another_began_is_refused(embedder, images, columns, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed(Dies(embedder, 2), images, out, columns=columns, part=5, verbose=0)
     for model, X, along, word in (
-        (embedder, images, columns, "model"),
-        (Dies(embedder, 9), images + 1, columns, "objects"),
-        (Dies(embedder, 9), images, {}, "columns"),
+        (embedder, images, columns, "another model"),
+        (Dies(embedder, 9), images + 1, columns, "other objects"),
+        (Dies(embedder, 9), images, {}, "other columns"),
     ):
-        with pytest.raises(ValueError, match=f"was begun with another {word}: remove it"):
+        with pytest.raises(ValueError, match=f"was begun with {word}: remove it"):
             embed(model, X, out, columns=along, verbose=0)
     assert json.loads((tmp_path / "rows.npy.part.json").read_text())["done"] == 10
 

@@ -89,8 +89,6 @@ def embed_survey(chosen: Namespace) -> None:
     from skastro.survey import open_survey, write_embeddings
     from skastro.survey.models import CLUSTER, needs_survey
 
-    if chosen.fill is not None:
-        raise ValueError("--fill is not for a HATS catalog: pixels must be there.")
     if chosen.size is not None:
         raise ValueError("--size is not for a HATS catalog: the model cuts the center.")
     needs_survey("lsdb", "distributed")
@@ -104,7 +102,8 @@ def embed_survey(chosen: Namespace) -> None:
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None
         catalog = open_survey(chosen.file, chosen.key, keep=keep)
-        write_embeddings(catalog, chosen.model, chosen.key, out=chosen.out, method=chosen.method, keep=keep)
+        options = {} if chosen.fill is None else {"fill": value(chosen.fill)}
+        write_embeddings(catalog, chosen.model, chosen.key, out=chosen.out, method=chosen.method, keep=keep, **options)
     print(f"{chosen.out}: a HATS catalog; lsdb.open_catalog opens it, skastro.survey.search_catalog searches it.")
 
 
