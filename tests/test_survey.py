@@ -464,6 +464,9 @@ def test_an_array_is_embedded_chunk_by_chunk(unlucky, rows, tmp_path, kind):
     (tmp_path / "fails").unlink()
     with pytest.raises(ValueError, match="was begun with other objects"):
         embed_array(X[20:], unlucky, tmp_path / "rows.zarr", **options)
+    other = X[::-1] if kind == "source" else da.from_array(PIXELS[::-1], chunks=X.chunks)
+    with pytest.raises(ValueError, match="was begun with other objects"):
+        embed_array(other, unlucky, tmp_path / "rows.zarr", **options)
     path = embed_array(X, unlucky, tmp_path / "rows.zarr", **options)
     np.testing.assert_allclose(zarr.open_group(str(path))["embedding"][:], rows, **CLOSE)
     assert not [*tmp_path.glob("rows.zarr.*")]

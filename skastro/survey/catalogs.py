@@ -259,7 +259,8 @@ def write_embeddings(
     FileNotFoundError
         If there is no folder to write to.
     ValueError
-        If what is unfinished was begun with another model, catalog or other options, and what `embed_catalog` refuses.
+        If what is unfinished was begun with another model, another catalog or cut of it, other images or other options,
+        if another process writes it now, and what `embed_catalog` refuses.
     """
     unfinished, images = Unfinished(Path(out)), None
     if options.get("images") is not None:
@@ -273,18 +274,18 @@ def write_embeddings(
         "columns": {name: str(kind) for name, kind in embedded.dtypes.items()},
         "options": {name: joblib.hash(value) for name, value in {**options, "column": column, "images": None}.items()},
     }
-    unfinished.claim(identity)
-    _mend(unfinished.path)
-    if not (unfinished.path / LAST).exists():
-        with one_at_a_time():
-            embedded.write_catalog(
-                unfinished.path,
-                resume=True,
-                as_collection=False,
-                progress_bar=bool(verbose),
-                write_table_kwargs=WRITING,
-            )
-    return unfinished.finish()
+    with unfinished.claim(identity):
+        _mend(unfinished.path)
+        if not (unfinished.path / LAST).exists():
+            with one_at_a_time():
+                embedded.write_catalog(
+                    unfinished.path,
+                    resume=True,
+                    as_collection=False,
+                    progress_bar=bool(verbose),
+                    write_table_kwargs=WRITING,
+                )
+        return unfinished.finish()
 
 
 def _identity(catalog: Any) -> list[Any]:
