@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 import skastro
 from skastro import DirichletClassifier, FixedImageEmbedder, PhotoZRegressor, Survey
 from skastro.cli import main
-from skastro.datasets import open_images
+from skastro.datasets import open_images, open_spectra
 from skastro.survey import (
     EmbeddingIndex,
     embed_array,
@@ -31,6 +31,7 @@ from skastro.survey import (
     search_catalog,
     write_embeddings,
 )
+from skastro.survey import index as search_index
 from skastro.survey.cutouts import BesideRows
 
 with warnings.catch_warnings():
@@ -612,6 +613,36 @@ def test_the_index_knows_no_units(rows, scale):
     pytest.importorskip("usearch", reason="needs the extra search")
     found = EmbeddingIndex().fit(scale * rows).kneighbors(scale * rows, return_distance=False)
     assert np.mean(found == EmbeddingIndex().fit(rows).kneighbors(rows, return_distance=False)) > 0.98
+
+
+@pytest.mark.parametrize("kind", ["catalog", "rows on disk"])
+def test_what_fails_halfway_leaves_the_index_as_it_was(embedded, rows, tmp_path, monkeypatch, kind):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    monkeypatch.setattr(search_index, "SPAN", 20)
+    last = int(computed(embedded.partitions[-1])["object_id"].iloc[0])
+    index = EmbeddingIndex(3).fit(rows[:11], ids=[*range(5000, 5010), last])
+    expected = index.kneighbors(rows[:10])
+    np.save(tmp_path / "rows.npy", np.where(np.arange(N)[:, np.newaxis] == 88, np.nan, rows))
+    add = {
+        "catalog": partial(index.add_catalog, embedded, "object_id"),
+        "rows on disk": partial(index.add, open_spectra(tmp_path / "rows.npy")),
+    }
+    with pytest.raises(ValueError, match=f"ids are repeated, {last} among them|Embeddings must be finite"):
+        add[kind]()
+    assert index.n_samples_fit_ == 11
+    for found, was in zip(index.kneighbors(rows[:10]), expected, strict=True):
+        np.testing.assert_array_equal(found, was)
+
+
+def test_rows_on_disk_are_indexed_some_at_a_time(rows, tmp_path, monkeypatch):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    taken, directions = [], search_index._directions
+    monkeypatch.setattr(search_index, "SPAN", 20)
+    monkeypatch.setattr(search_index, "_directions", lambda some: taken.append(len(some)) or directions(some))
+    np.save(tmp_path / "rows.npy", rows)
+    index = EmbeddingIndex(1).fit(open_spectra(tmp_path / "rows.npy"))
+    assert taken == [20, 20, 20, 20, 10]
+    assert (index.kneighbors(rows, return_distance=False)[:, 0] == np.arange(N)).mean() > 0.98
 
 
 def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
