@@ -32,6 +32,8 @@ class Reader(ABC):
         Rows that lie together, and are read together.
     direct : bool
         Whether single rows are read as fast as chunks.
+    gap : int
+        Bytes between two rows that are read along rather than left out.
     """
 
     where: str
@@ -39,6 +41,7 @@ class Reader(ABC):
     dtype: np.dtype
     chunk: int = 1
     direct: bool = False
+    gap: int = 0
 
     @abstractmethod
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -202,7 +205,8 @@ class Source:
         return f"<Source of shape {self.shape}, {self.dtype}: {self.reader.where}>"
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
+        for start in range(0, len(self), self.reader.block):
+            yield from self.take(slice(start, start + self.reader.block))
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):
@@ -263,11 +267,20 @@ class Source:
         if rows[-1] - rows[0] + 1 == len(rows):
             return self._through(self.reader.read(int(rows[0]), int(rows[-1]) + 1), rows)
         values = np.empty((len(rows), *self.reader.shape[1:]), self.reader.dtype)
-        bounds = np.flatnonzero(np.diff(self.reader.place(rows, self.reader.chunk))) + 1
+        bounds = np.flatnonzero(self._apart(rows)) + 1
         for first, last in zip([0, *bounds], [*bounds, len(rows)], strict=True):
             start = int(rows[first])
             values[first:last] = self.reader.read(start, int(rows[last - 1]) + 1)[rows[first:last] - start]
         return self._through(values, rows)
+
+    def _apart(self, rows: np.ndarray) -> np.ndarray:
+        """Tell which neighbors among rows are read in two goes."""
+        reader = self.reader
+        row = max(1, int(np.prod(reader.shape[1:]))) * reader.dtype.itemsize
+        far = np.diff(reader.place(rows, reader.chunk)) != 0
+        if not reader.gap:
+            return far
+        return far & (np.diff(rows) * row > reader.gap) | (np.diff(reader.place(rows, reader.block)) != 0)
 
     def blocks(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find where rows lie.

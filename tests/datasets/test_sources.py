@@ -21,6 +21,7 @@ from PIL import Image
 from skastro.datasets import load_images, open_images, open_spectra
 from skastro.datasets.disk import HDF5Files, NpyFile, ParquetFiles, opened
 from skastro.datasets.disk.arrow import ParquetReader
+from skastro.datasets.disk.hdf5 import HDF5Reader
 from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
 
@@ -525,6 +526,61 @@ def test_a_band_without_a_pixel_names_its_row(tmp_path):
     for rows in (slice(None), [20, 7]):
         with pytest.raises(ValueError, match=r"sky\.npy, row 7: An image has a band without one finite pixel"):
             np.asarray(source[rows])
+
+
+def note_reads(reader, monkeypatch):
+    """Note from now on what is read."""
+    reads, read = [], reader.read
+    monkeypatch.setattr(reader, "read", lambda self, *rows: reads.append(rows) or read(self, *rows))
+    return reads
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rows_that_lie_close_are_read_in_one_go(tmp_path, monkeypatch, parts):
+    values = np.arange(3000.0)
+    for part, rows in enumerate(np.array_split(np.arange(3000), parts)):
+        with h5py.File(tmp_path / f"{part}.h5", "w") as file:
+            file["images"], file["z"] = np.zeros((len(rows), 1, 2, 2)), values[rows]
+    chosen = RNG.permutation(3000)[:800]
+    source = open_images(tmp_path)[chosen]
+    reads = note_reads(HDF5Reader, monkeypatch)
+    np.testing.assert_array_equal(source.column("z"), values[chosen])
+    assert len(reads) == parts
+
+
+def test_rows_are_gone_through_block_by_block(made, monkeypatch):
+    _, source, pixels = made
+    reads = note_reads(type(source.reader), monkeypatch)
+    np.testing.assert_array_equal([*source], pixels)
+    assert len(reads) == -(-N // source.reader.block)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_chunks_that_are_not_there_are_told(tmp_path, version):
+    zarr_of(version)(tmp_path)
+    chunk = [path for path in (tmp_path / "sky.zarr" / "images").rglob("*") if path.is_file() and path.name[0] != "."]
+    next(path for path in chunk if path.suffix != ".json").unlink()
+    with pytest.warns(UserWarning, match=r"sky.zarr .images. has 5 of 6 chunks, and the others read as 0.0: they hold"):
+        open_images(tmp_path / "sky.zarr")
+
+
+def test_images_in_files_beside_a_table_are_told(tmp_path):
+    zoobot(tmp_path)
+    pq.write_table(pa.table({"object_id": np.arange(N)}), tmp_path / "catalog.parquet")
+    with pytest.raises(ValueError, match=f"one of object_id. For the {N} images in files of their own give their list"):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "read"), [("u1", "u1"), ("i2", "f4"), ("i4", "f8"), ("f4", "f4"), ("f8", "f4")])
+def test_files_of_one_type_are_read_as_one_type(tmp_path, kind, read):
+    fits = pytest.importorskip("astropy.io.fits", reason="needs astropy")
+    values = np.arange(3 * 64).reshape(3, 8, 8).astype(kind)
+    values[1:] += np.array(20_000_001 if kind == "i4" else 3, kind)
+    for place, image in enumerate(values):
+        fits.writeto(tmp_path / f"{place}.fits", image)
+    source = open_images(tmp_path)
+    assert source.dtype == np.dtype(read)
+    np.testing.assert_array_equal(np.asarray(source)[:, 0], values)
 
 
 def test_integers_that_are_not_there(tmp_path):

@@ -78,7 +78,7 @@ class CutoutReader(NameReader):
         super().__init__(path, files)
         self.key, self.options = "images", options
         self.where = path
-        first = load_one(Path(self.paths()[0]), **options)
+        first = load_one(Path(self.paths()[0]), **options, steady=True)
         self.shape, self.dtype = (*self.shape, *first.shape), first.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -101,7 +101,7 @@ class CutoutReader(NameReader):
         return np.stack([self._load(Path(path)) for path in self.paths()[start:stop]])
 
     def _load(self, file: Path) -> np.ndarray:
-        image = load_one(file, **self.options)
+        image = load_one(file, **self.options, steady=True)
         if image.shape != self.shape[1:]:
             raise ValueError(
                 f"{file} has shape {image.shape}, the first file {self.shape[1:]}: all must have the same bands, and "

@@ -14,8 +14,9 @@ import numpy as np
 
 from skastro.sources import Reader
 
-__all__ = ["FileReader", "Parts", "absolute", "files_of", "is_plain", "open_whole", "opened", "stamp"]
+__all__ = ["GAP", "FileReader", "Parts", "absolute", "files_of", "is_plain", "open_whole", "opened", "stamp"]
 
+GAP = 1 << 14  # bytes that cost less to read than a further call
 OPEN = 64  # files kept open, of a folder of many
 
 _files: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -261,6 +262,7 @@ class Parts(Reader):
         self.shape = (int(self.begins[-1]), *first.shape[1:])
         self.dtype = _common_type(readers)
         self.chunk = first.chunk
+        self.gap = min(reader.gap for reader in readers)
 
     def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
         rows = []
