@@ -127,6 +127,25 @@ class Shelf(ABC):
         Reader
         """
 
+    def narrowed(self, reader: Reader, rows: range | np.ndarray) -> tuple["Shelf", Reader, range | np.ndarray]:
+        """Leave out what some rows do not need, before they go to another process.
+
+        Parameters
+        ----------
+        reader : Reader
+            Of one of the arrays.
+        rows : range or ndarray of int
+            Rows of it.
+
+        Returns
+        -------
+        shelf : Shelf
+        reader : Reader
+        rows : range or ndarray of int
+            The same rows, as that reader counts them.
+        """
+        return self, reader, rows
+
 
 class Source:
     """Rows of an array on disk, which any estimator takes in place of an array.
@@ -182,6 +201,10 @@ class Source:
         none = self._through(np.empty((0, *reader.shape[1:]), reader.dtype), range(0))
         self.shape = (len(self.rows), *none.shape[1:])
         self.dtype = none.dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        shelf, reader, rows = self.shelf.narrowed(self.reader, self.rows)
+        return vars(self) | {"shelf": shelf, "reader": reader, "rows": rows}
 
     @property
     def ndim(self) -> int:

@@ -1,5 +1,6 @@
 """Cutouts in files of their own: FITS, JPEG, PNG and TIFF."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,29 @@ class Cutouts(Shelf):
         if name == "images":
             return CutoutReader(self.path, self.files, self.options)
         return NameReader(self.path, self.files)
+
+    def narrowed(self, reader: Any, rows: range | np.ndarray) -> tuple[Shelf, Reader, range | np.ndarray]:
+        """Leave out the files of a list that some rows do not need.
+
+        Parameters
+        ----------
+        reader : NameReader
+            Of one of the arrays.
+        rows : range or ndarray of int
+            Rows of it.
+
+        Returns
+        -------
+        shelf : Cutouts
+        reader : NameReader
+        rows : range or ndarray of int
+            The same rows, as that reader counts them.
+        """
+        if self.files is None or (isinstance(rows, range) and rows == range(len(self.files))):
+            return self, reader, rows
+        needed, places = np.unique(np.asarray(rows), return_inverse=True)
+        files = [self.files[row] for row in needed]
+        few = copy.copy(reader)
+        few.files, few.shape = files, (len(files), *reader.shape[1:])
+        in_order = np.array_equal(places, np.arange(len(files)))
+        return Cutouts(self.path, files, self.options), few, range(len(files)) if in_order else places
