@@ -95,6 +95,11 @@ class Unfinished:
         identity : dict
             Of plain values.
 
+        Yields
+        ------
+        None
+            While it is this process's own.
+
         Raises
         ------
         FileExistsError

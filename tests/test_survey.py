@@ -741,7 +741,10 @@ def test_an_extra_that_is_absent_is_named(monkeypatch, call, extra):
 def test_the_command_line_embeds_a_catalog(catalog, folder, model, rows, tmp_path, capsys, prefix):
     out = tmp_path / "embedded"
     command = ["embed", str(model), f"{prefix}{folder / 'sky'}", "--key", "image", "--columns", "object_id"]
-    main([*command, "--out", str(out)])
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(out), "--invalid", "nan"])
+    assert "--fill replaces missing pixels" in capsys.readouterr().err
+    main([*command, "--out", str(out), "--fill", "0"])
     check_whole(out, rows)
     assert sorted(lsdb.open_catalog(out).columns) == ["dec", "embedding", "object_id", "ra"]
     assert "a HATS catalog" in capsys.readouterr().out

@@ -144,6 +144,8 @@ class ParquetReader(ArrowReader):
         The file.
     key : str
         Name of the column; a field of a struct follows a dot.
+    like : ArrowReader, default=None
+        Of the same column of another file: of a column of the same type no row is looked at.
     """
 
     per_thread = True
