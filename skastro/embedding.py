@@ -3,7 +3,7 @@
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,18 +14,24 @@ import numpy as np
 import pandas as pd
 from numpy.lib.format import open_memmap
 from pandas.api.extensions import ExtensionArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
-from skastro.inputs import as_column
-from skastro.persistence import load, without_callbacks
+from skastro.inputs import as_column, as_text
+from skastro.persistence import load, parts, without_callbacks
+from skastro.training.checkpoints import IGNORED
+from skastro.training.config import Training
 from skastro.unfinished import Unfinished, as_written, sampled
 
 __all__ = ["embed"]
 
 METHODS = ("transform", "predict", "predict_proba")
 PART = 16_384  # rows between two looks at the disk
+NAMED = 5  # rows that a warning names
+SETTINGS = {*IGNORED, "batch_size"}  # which change no answer, or only its last digits
+UNREADABLE = (ValueError, FileNotFoundError)  # what reading an object, or asking for its answer, may end in
 
 
 def embed(
@@ -36,6 +42,7 @@ def embed(
     columns: Any = None,
     method: str = "transform",
     part: int = PART,
+    invalid: str = "raise",
     verbose: int = 1,
 ) -> Path:
     """Embed objects part by part into a file; run again after an interruption, it goes on where it stopped.
@@ -57,6 +64,10 @@ def embed(
         What the model is asked for; the answers must be numbers.
     part : int, default=16384
         Rows that are embedded and written in one go. No more is lost by an interruption, or held in memory.
+    invalid : {"raise", "nan"}, default="raise"
+        What is done with an object that cannot be read or that the model refuses, such as a broken file or missing
+        pixels: an error, after which the same call can go on with ``"nan"``; or a row of NaN, of which a warning tells.
+        A part without one valid object is an error.
     verbose : int, default=1
         1 shows a progress bar.
 
@@ -78,7 +89,8 @@ def embed(
         If the library of the format is not installed; the error names skastro's extra.
     ValueError
         If the suffix is unknown, X is a path or empty, columns are of another length or one is called ``embedding``,
-        the answers are no numbers, or what is unfinished was begun with another model, other objects or other columns.
+        the answers are no numbers, what is unfinished was begun with another model, other objects or other columns (but
+        ``batch_size``, ``device`` and the like may change), or another process writes it now.
 
     Examples
     --------
@@ -95,28 +107,104 @@ def embed(
     ranks.join()
     if ranks.rank() > 0:  # the first writes
         return out
-    columns = {name: _text(as_column(values, name)) for name, values in ({} if columns is None else columns).items()}
+    columns = {name: as_text(as_column(values, name)) for name, values in ({} if columns is None else columns).items()}
     unfinished = Unfinished(out)
-    _check(X, out, columns, method, part)
+    _check(X, out, columns, method, part, invalid)
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
     _check_answers(model, X, method)
-    with without_callbacks(model):
+    with without_callbacks(model), _without_settings(model):
         known = joblib.hash(model)
-    objects, along = joblib.hash((np.shape(X), sampled(X))), joblib.hash(columns)
-    unfinished.claim({"model": known, "objects": objects, "columns": along, "method": method})
-    writer = WRITERS[out.suffix](unfinished, len(X), columns)
-    with tqdm(total=len(X), initial=unfinished.done, unit=" rows", disable=not verbose) as bar:
-        while (start := unfinished.done) < len(X):
-            with _counted_from(start):
-                rows = as_written(getattr(model, method)(X[start : start + part]))
-            writer.write(start, rows)
-            bar.update(unfinished.done - start)
-    writer.close()
-    return unfinished.finish()
+    identity = {"model": known, "objects": _known(X, invalid), "columns": joblib.hash(columns), "method": method}
+    with unfinished.claim(identity):
+        writer = WRITERS[out.suffix](unfinished, len(X), columns)
+        wrong: dict[int, Exception] = {}
+        with tqdm(total=len(X), initial=unfinished.done, unit=" rows", disable=not verbose) as bar:
+            while (start := unfinished.done) < len(X):
+                rows, refused = _rows(getattr(model, method), X, start, min(start + part, len(X)), invalid)
+                wrong |= refused
+                writer.write(start, rows)
+                bar.update(unfinished.done - start)
+        writer.close()
+        _tell(wrong, len(X))
+        return unfinished.finish()
 
 
-def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int) -> None:
+@contextmanager
+def _without_settings(model: Any) -> Iterator[None]:
+    """Forget what does not change an answer, for the duration of a block."""
+    held: list[tuple[dict[str, Any], str, Any]] = []
+    try:
+        for part in parts(model):
+            if isinstance(part, BaseEstimator):
+                state = vars(part)
+                held += [(state, key, state[key]) for key in (SETTINGS | {"training"}) & state.keys()]
+                state |= dict.fromkeys(SETTINGS & state.keys())
+                if state.get("training", part) is None:
+                    state["training"] = Training()  # as which None is taken; parts comes to it next
+        yield
+    finally:
+        for state, key, value in held:
+            state[key] = value
+
+
+def _known(X: Any, invalid: str) -> str:
+    """Describe objects, so that others are told apart."""
+    try:
+        some = sampled(X)
+    except UNREADABLE:
+        if invalid == "raise":
+            raise
+        some = None  # by the shape alone
+    return str(joblib.hash((np.shape(X), some)))
+
+
+def _rows(
+    ask: Callable[[Any], Any], X: Any, start: int, stop: int, invalid: str
+) -> tuple[np.ndarray, dict[int, Exception]]:
+    """Ask for the answers of a part, with NaN for objects that are refused, and tell which these are."""
+    if invalid == "raise":
+        with _counted_from(start):
+            return as_written(ask(X[start:stop])), {}
+    wrong: dict[int, Exception] = {}
+    found = dict(_readable(ask, X, start, stop, wrong))
+    first = next(iter(found.values()), None)
+    if first is None or (wrong and first.dtype.kind != "f"):
+        raise wrong[min(wrong)]
+    rows = np.full((stop - start, first.shape[1]), np.nan if wrong else 0, first.dtype)
+    for begin, some in found.items():
+        rows[begin - start : begin - start + len(some)] = some
+    return rows, wrong
+
+
+def _readable(
+    ask: Callable[[Any], Any], X: Any, start: int, stop: int, wrong: dict[int, Exception]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Find the stretches of objects that have answers by halving those that do not, and note the others."""
+    try:
+        with _counted_from(start):
+            rows = as_written(ask(X[start:stop]))
+    except UNREADABLE as error:
+        if stop - start == 1:
+            wrong[start] = error
+            return
+        middle = (start + stop) // 2
+        yield from _readable(ask, X, start, middle, wrong)
+        yield from _readable(ask, X, middle, stop, wrong)
+    else:
+        yield start, rows
+
+
+def _tell(wrong: Mapping[int, Exception], n: int) -> None:
+    if wrong:
+        first = min(wrong)
+        named = ", ".join(str(row) for row in sorted(wrong)[:NAMED])
+        warnings.warn(
+            f"{len(wrong)} of {n} rows are NaN, the first are {named}. Row {first}: {wrong[first]}", stacklevel=3
+        )
+
+
+def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int, invalid: str) -> None:
     if out.suffix not in WRITERS:
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
     if columns and out.suffix == ".npy" and out.with_suffix(".csv").exists():
@@ -128,6 +216,8 @@ def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:
         raise ValueError(f"part must be a number of rows; got {part!r}.")
+    if invalid not in ("raise", "nan"):
+        raise ValueError(f"invalid must be 'raise' or 'nan'; got {invalid!r}.")
     if isinstance(X, str | os.PathLike):
         raise ValueError(f"X is the path {str(X)!r}: open it by skastro.datasets.open_images.")
     if not len(X):
@@ -166,15 +256,6 @@ def _counted_from(start: int) -> Iterator[None]:
         warnings.warn(text, warning.category, stacklevel=3)
 
 
-def _text(values: Any) -> Any:
-    """Turn bytes into text."""
-    if values.dtype.kind == "S":
-        return np.char.decode(values, "utf-8")
-    if values.dtype.kind == "O":
-        return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
-    return values
-
-
 class Writer(ABC):
     """A file that is written part by part.
 
@@ -206,14 +287,26 @@ class Writer(ABC):
         rows : ndarray of shape (m, d)
             Embeddings.
         """
-        try:
+        with self.told(start):
             self.put(start, rows)
+            self.unfinished.advance(start + len(rows))
+
+    @contextmanager
+    def told(self, done: int) -> Iterator[None]:
+        """Say what to do where writing fails.
+
+        Parameters
+        ----------
+        done : int
+            Rows that are on the disk.
+        """
+        try:
+            yield
         except OSError as error:
             raise OSError(
                 f"{self.path} could not be written ({error.strerror or error}): make room and run again, "
-                f"it goes on after {start} of {self.n} rows."
+                f"it goes on after {done} of {self.n} rows."
             ) from error
-        self.unfinished.advance(start + len(rows))
 
     @abstractmethod
     def put(self, start: int, rows: np.ndarray) -> None:
@@ -245,7 +338,11 @@ class NpyWriter(Writer):
 
     def close(self) -> None:
         if self.columns:
-            pd.DataFrame(dict(self.columns)).to_csv(self.unfinished.out.with_suffix(".csv"), index=False)
+            whole = self.unfinished.out.with_suffix(".csv")
+            partial = whole.with_name(f"{whole.name}.part")
+            with self.told(self.n):
+                pd.DataFrame(dict(self.columns)).to_csv(partial, index=False)
+                os.replace(partial, whole)
 
 
 class ParquetWriter(Writer):
@@ -267,6 +364,8 @@ class ParquetWriter(Writer):
         told = pa.Schema.from_pandas(pd.DataFrame(gaps), preserve_index=False).metadata
         partial = self.path / ".writing"
         pq.write_table(pa.table({**along, "embedding": values}, metadata=told), partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, self.path / f"part-{start:012d}.parquet")
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "as_rows",
     "as_table",
     "as_target",
+    "as_text",
     "as_weight",
     "check_rows",
     "column_names",
@@ -239,6 +240,33 @@ def as_target(y: Any, name: str = "y") -> Any:
     if missing.any():
         first = int(np.argwhere(missing)[0, 0])
         raise ValueError(f"{name} has {missing.sum()} missing values, the first in row {first}: leave such rows out.")
+    return values
+
+
+def as_text(values: Any) -> Any:
+    """Turn bytes, as HDF5 keeps strings, into text.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), or IntegerArray of pandas
+        A column.
+
+    Returns
+    -------
+    ndarray or IntegerArray
+        Itself, if it holds no bytes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.inputs import as_text
+    >>> as_text(np.array([b"J0001", b"J0002"])).tolist()
+    ['J0001', 'J0002']
+    """
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8")
+    if values.dtype.kind == "O":
+        return np.array([value.decode() if isinstance(value, bytes) else value for value in values], dtype=object)
     return values
 
 

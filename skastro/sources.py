@@ -32,6 +32,8 @@ class Reader(ABC):
         Rows that lie together, and are read together.
     direct : bool
         Whether single rows are read as fast as chunks.
+    gap : int
+        Bytes between two rows that are read along rather than left out.
     """
 
     where: str
@@ -39,6 +41,7 @@ class Reader(ABC):
     dtype: np.dtype
     chunk: int = 1
     direct: bool = False
+    gap: int = 0
 
     @abstractmethod
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -124,6 +127,25 @@ class Shelf(ABC):
         Reader
         """
 
+    def narrowed(self, reader: Reader, rows: range | np.ndarray) -> tuple["Shelf", Reader, range | np.ndarray]:
+        """Leave out what some rows do not need, before they go to another process.
+
+        Parameters
+        ----------
+        reader : Reader
+            Of one of the arrays.
+        rows : range or ndarray of int
+            Rows of it.
+
+        Returns
+        -------
+        shelf : Shelf
+        reader : Reader
+        rows : range or ndarray of int
+            The same rows, as that reader counts them.
+        """
+        return self, reader, rows
+
 
 class Source:
     """Rows of an array on disk, which any estimator takes in place of an array.
@@ -176,9 +198,13 @@ class Source:
         self.shelf = shelf
         self.rows = range(len(reader)) if rows is None else rows
         self.steps = steps
-        none = self._through(np.empty((0, *reader.shape[1:]), reader.dtype))
+        none = self._through(np.empty((0, *reader.shape[1:]), reader.dtype), range(0))
         self.shape = (len(self.rows), *none.shape[1:])
         self.dtype = none.dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        shelf, reader, rows = self.shelf.narrowed(self.reader, self.rows)
+        return vars(self) | {"shelf": shelf, "reader": reader, "rows": rows}
 
     @property
     def ndim(self) -> int:
@@ -202,7 +228,8 @@ class Source:
         return f"<Source of shape {self.shape}, {self.dtype}: {self.reader.where}>"
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[row] for row in range(len(self)))
+        for start in range(0, len(self), self.reader.block):
+            yield from self.take(slice(start, start + self.reader.block))
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):
@@ -261,13 +288,22 @@ class Source:
         if not len(rows):
             return np.empty((0, *self.shape[1:]), self.dtype)
         if rows[-1] - rows[0] + 1 == len(rows):
-            return self._through(self.reader.read(int(rows[0]), int(rows[-1]) + 1))
+            return self._through(self.reader.read(int(rows[0]), int(rows[-1]) + 1), rows)
         values = np.empty((len(rows), *self.reader.shape[1:]), self.reader.dtype)
-        bounds = np.flatnonzero(np.diff(self.reader.place(rows, self.reader.chunk))) + 1
+        bounds = np.flatnonzero(self._apart(rows)) + 1
         for first, last in zip([0, *bounds], [*bounds, len(rows)], strict=True):
             start = int(rows[first])
             values[first:last] = self.reader.read(start, int(rows[last - 1]) + 1)[rows[first:last] - start]
-        return self._through(values)
+        return self._through(values, rows)
+
+    def _apart(self, rows: np.ndarray) -> np.ndarray:
+        """Tell which neighbors among rows are read in two goes."""
+        reader = self.reader
+        row = max(1, int(np.prod(reader.shape[1:]))) * reader.dtype.itemsize
+        far = np.diff(reader.place(rows, reader.chunk)) != 0
+        if not reader.gap:
+            return far
+        return far & (np.diff(rows) * row > reader.gap) | (np.diff(reader.place(rows, reader.block)) != 0)
 
     def blocks(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find where rows lie.
@@ -408,7 +444,16 @@ class Source:
             return self.rows.start + self.rows.step * np.asarray(numbers, dtype=np.int64)
         return self.rows[numbers]
 
-    def _through(self, values: np.ndarray) -> np.ndarray:
+    def _through(self, values: np.ndarray, rows: range | np.ndarray) -> np.ndarray:
+        """Take rows through the steps; if one fails, find the row."""
         for step in self.steps:
-            values = step(values)
+            try:
+                values = step(values)
+            except ValueError:
+                for row, value in zip(rows, values, strict=True):
+                    try:
+                        step(value[np.newaxis])
+                    except ValueError as error:
+                        raise ValueError(f"{self.reader.where}, row {row}: {error}") from error
+                raise
         return values

@@ -2,10 +2,17 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Unfinished", "as_written", "check_folder", "check_new", "sampled"]
 
@@ -77,29 +84,40 @@ class Unfinished:
         self.out = out
         self.path = out.with_name(f"{out.name}.part")
         self.record = out.with_name(f"{out.name}.part.json")
+        self.lock = out.with_name(f"{out.name}.part.lock")
 
-    def claim(self, identity: dict[str, Any]) -> None:
-        """Write down what it is made of, and refuse what is made of something else.
+    @contextmanager
+    def claim(self, identity: dict[str, Any]) -> Iterator[None]:
+        """Keep others from it for the duration of a block; write down what it is made of, and refuse something else.
 
         Parameters
         ----------
         identity : dict
             Of plain values.
 
+        Yields
+        ------
+        None
+            While it is this process's own.
+
         Raises
         ------
+        FileExistsError
+            If another process has finished it meanwhile.
         ValueError
-            If it was begun with something else, or by somebody else.
+            If it was begun with something else, or by somebody else; if another process writes it now.
         """
-        self.identity, done = identity, 0
-        if self.path.exists():
-            if not self.record.exists():
-                raise ValueError(f"{self.path} is there, and not begun by skastro: remove it, or give another name.")
-            known = json.loads(self.record.read_text())
-            if other := [name for name, value in identity.items() if known.get(name) != value]:
-                raise ValueError(f"{self.path} was begun with another {other[0]}: remove it, or give another name.")
-            done = known["done"]
-        self.advance(done)
+        with self._alone():
+            check_new(self.out)
+            self.identity, done = identity, 0
+            if self.path.exists():
+                known = self._known()
+                if other := [name for name, value in identity.items() if known.get(name) != value]:
+                    which = f"other {other[0]}" if other[0].endswith("s") else f"another {other[0]}"
+                    raise ValueError(f"{self.path} was begun with {which}: remove it, or give another name.")
+                done = known["done"]
+            self.advance(done)
+            yield
 
     def advance(self, done: int) -> None:
         """Record how much is on the disk.
@@ -110,7 +128,10 @@ class Unfinished:
             What the next call need not write again.
         """
         partial = self.record.with_suffix(".tmp")
-        partial.write_text(json.dumps({**self.identity, "done": done}))
+        with open(partial, "w") as file:
+            json.dump({**self.identity, "done": done}, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, self.record)
         self.done = done
 
@@ -124,6 +145,40 @@ class Unfinished:
         os.replace(self.path, self.out)
         self.record.unlink()
         return self.out
+
+    def _known(self) -> dict[str, Any]:
+        if not self.record.exists():
+            raise ValueError(f"{self.path} is there, and not begun by skastro: remove it, or give another name.")
+        try:
+            return {"done": 0, **json.loads(self.record.read_text())}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.record} is damaged: remove it and {self.path}.") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold a lock, which the system takes off a process that dies, whatever it leaves there."""
+        if fcntl is None:
+            yield
+            return
+        with open(self.lock, "a") as file:
+            if not (
+                _locked(file) and self.lock.exists() and os.path.samestat(os.fstat(file.fileno()), self.lock.stat())
+            ):
+                raise ValueError(f"Another process is writing {self.path}: wait for it, or give another name.")
+            try:
+                yield
+            finally:
+                self.lock.unlink(missing_ok=True)
+
+
+def _locked(file: Any) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def sampled(X: Any) -> np.ndarray:

@@ -40,3 +40,14 @@ def drive(catalog, model, out, **options):
     from skastro.survey import write_embeddings
 
     write_embeddings(lsdb.open_catalog(catalog), model, "cutout", out=out, **options)
+
+
+def identities(catalog):
+    """Describe a catalog, and cuts of it."""
+    import lsdb
+
+    from skastro.survey.catalogs import _identity
+
+    sky = lsdb.open_catalog(catalog)
+    cuts = (sky, sky.query("object_id >= 1040"), sky.query("object_id >= 1050"), sky.cone_search(0, 0, 3600 * 60))
+    return [_identity(cut) for cut in cuts]

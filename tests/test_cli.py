@@ -1,6 +1,8 @@
 """The command line, on the smallest settings."""
 
+import errno
 import json
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.utils import Bunch
 
+import skastro
 from skastro import FixedImageEmbedder, explore, load
 from skastro.cli import main
 from skastro.datasets import load_hubble_deep_field, open_images
@@ -115,6 +118,47 @@ def test_files_are_fitted_and_embedded(cutouts, tmp_path, capsys):
     main(["embed", model, cutouts, "--out", rows])
     assert "40 rows" in capsys.readouterr().out
     np.testing.assert_allclose(np.load(rows), load(model).transform(np.load(cutouts)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_model_that_cannot_be_saved_is_saved_elsewhere(cutouts, tmp_path, capsys, monkeypatch, checkpoint):
+    out, elsewhere, written = tmp_path / "sky.skastro", tmp_path / "elsewhere", skastro.save
+
+    def full(model, path):
+        if path == out:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(model, path)
+
+    elsewhere.mkdir()
+    monkeypatch.setattr(skastro, "save", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    at = ["--checkpoint", str(elsewhere)] if checkpoint else []
+    with pytest.raises(SystemExit):
+        main(["fit", cutouts, "--method", "simclr", "--out", str(out), *at, *FEW])
+    assert f"No space left on device): the model is saved as {elsewhere / out.name}." in capsys.readouterr().err
+    assert type(load(elsewhere / out.name)).__name__ == "SimCLREmbedder"
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_the_fit(cutouts, tmp_path, capsys, monkeypatch):
+    def denied(**_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with pytest.raises(SystemExit):
+        main(["fit", cutouts, "--out", str(tmp_path / "sky.skastro")])
+    assert f"Nothing can be written to {tmp_path} (Permission denied): give another --out." in capsys.readouterr().err
+
+
+def test_a_broken_image_is_an_empty_row_if_that_is_asked_for(cutouts, tmp_path):
+    images, model = np.load(cutouts), str(tmp_path / "model.skastro")
+    save(FixedImageEmbedder("test_resnet", random_state=0).fit(images), model)
+    images[17, 0, 0, 0] = np.nan
+    np.save(cutouts, images)
+    with pytest.raises(SystemExit):
+        main(["embed", model, cutouts, "--out", str(tmp_path / "rows.npy")])
+    with pytest.warns(UserWarning, match="1 of 40 rows are NaN, the first are 17"):
+        main(["embed", model, cutouts, "--out", str(tmp_path / "rows.npy"), "--invalid", "nan"])
+    assert np.flatnonzero(np.isnan(np.load(tmp_path / "rows.npy")).any(axis=1)).tolist() == [17]
 
 
 def test_words_of_repeated_options_add_up(cutouts, tmp_path):

@@ -1,16 +1,21 @@
 """Embeddings written part by part: the numbers of `transform`, in every format, and whole after every interruption."""
 
+import copy
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import skastro
 from skastro import FixedImageEmbedder, embed
+from skastro.datasets import open_images
 
 try:
     import resource
@@ -140,13 +145,105 @@ def test_what_another_began_is_refused(embedder, images, columns, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         embed(Dies(embedder, 2), images, out, columns=columns, part=5, verbose=0)
     for model, X, along, word in (
-        (embedder, images, columns, "model"),
-        (Dies(embedder, 9), images + 1, columns, "objects"),
-        (Dies(embedder, 9), images, {}, "columns"),
+        (embedder, images, columns, "another model"),
+        (Dies(embedder, 9), images + 1, columns, "other objects"),
+        (Dies(embedder, 9), images, {}, "other columns"),
     ):
-        with pytest.raises(ValueError, match=f"was begun with another {word}: remove it"):
+        with pytest.raises(ValueError, match=f"was begun with {word}: remove it"):
             embed(model, X, out, columns=along, verbose=0)
     assert json.loads((tmp_path / "rows.npy.part.json").read_text())["done"] == 10
+
+
+def test_what_changes_no_answer_may_change_before_the_next_run(embedder, images, tmp_path):
+    out, other = tmp_path / "rows.npy", copy.deepcopy(embedder)
+    other.set_params(batch_size=3, device="cpu", training__threads=1)
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dies(embedder, 2), images, out, part=5, verbose=0)
+    again = Dies(other, 9)
+    embed(again, images, out, part=5, verbose=0)
+    assert again.left == 6
+    assert (other.batch_size, other.device, other.training.threads) == (3, "cpu", 1)
+    assert embedder.training is None
+
+
+@pytest.mark.parametrize("record", ["", '{"done": 1', "7"])
+def test_a_damaged_record_is_named(embedder, images, tmp_path, record):
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dies(embedder, 2), images, tmp_path / "rows.npy", part=5, verbose=0)
+    (tmp_path / "rows.npy.part.json").write_text(record)
+    with pytest.raises(ValueError, match=r"rows.npy.part.json is damaged: remove it and .*rows.npy.part\."):
+        embed(Dies(embedder, 2), images, tmp_path / "rows.npy", part=5, verbose=0)
+
+
+class Again(Dies):
+    """A model at whose n-th answer another is to write the same file."""
+
+    def end(self):
+        with pytest.raises(ValueError, match=r"Another process is writing .*rows.npy.part: wait for it"):
+            embed(self.embedder, np.zeros((4, 1, 32, 32)), self.out, verbose=0)
+
+
+@pytest.mark.skipif(resource is None, reason="locks files by POSIX")
+def test_two_do_not_write_one_file(embedder, images, tmp_path):
+    model = Again(embedder, 1)
+    model.out = tmp_path / "rows.npy"
+    (tmp_path / "rows.npy.part.lock").touch()  # as one that was killed leaves it
+    np.testing.assert_allclose(
+        np.load(embed(model, images, model.out, part=5, verbose=0)), embedder.transform(images), rtol=1e-4, atol=1e-5
+    )
+    assert [*tmp_path.iterdir()] == [model.out]
+
+
+def test_columns_are_whole_under_their_name(embedder, images, columns, tmp_path, monkeypatch):
+    def full(table, path, **options):
+        Path(path).write_text("object_id,ra\nJ00")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", full)
+        with pytest.raises(OSError, match=r"No space left .*: make room and run again, it goes on after 23 of 23"):
+            embed(embedder, images, tmp_path / "rows.npy", columns=columns, verbose=0)
+    assert not (tmp_path / "rows.csv").exists()
+    path = embed(embedder, images, tmp_path / "rows.npy", columns=columns, verbose=0)
+    assert list(read_columns(path)["object_id"]) == list(columns["object_id"])
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_objects_that_are_refused_become_nan(embedder, images, tmp_path, suffix):
+    if suffix == ".zarr":
+        pytest.importorskip("zarr", reason="needs the extra zarr")
+    broken, wrong, out = images.copy(), [0, 11, 12, 17], tmp_path / f"rows{suffix}"
+    broken[wrong, 0, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="first in image 0"):
+        embed(embedder, broken, out, part=5, verbose=0)
+    with pytest.warns(UserWarning, match=r"^4 of 23 rows are NaN, the first are 0, 11, 12, 17\. Row 0: .*NaN"):
+        rows = read(embed(embedder, broken, out, part=5, invalid="nan", verbose=0))
+    assert np.isnan(rows[wrong]).all()
+    right = np.setdiff1d(np.arange(23), wrong)
+    np.testing.assert_allclose(rows[right], embedder.transform(images[right]), rtol=1e-4, atol=1e-5)
+    broken[5:10] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        embed(embedder, broken, tmp_path / f"no{suffix}", part=5, invalid="nan", verbose=0)
+
+
+def test_a_broken_file_is_one_row(images, tmp_path):
+    folder = tmp_path / "cutouts"
+    folder.mkdir()
+    for row, image in enumerate((10 * images[:9, 0] + 128).clip(0, 255).astype(np.uint8)):
+        Image.fromarray(image).save(folder / f"{row}.png")
+    source = open_images(folder)
+    embedder = FixedImageEmbedder("test_resnet", random_state=0).fit(source)
+    whole = embedder.transform(source)
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    (folder / "7.png").unlink()
+    out = tmp_path / "rows.npy"
+    with pytest.raises((ValueError, FileNotFoundError)):
+        embed(embedder, source, out, verbose=0)
+    with pytest.warns(UserWarning, match=r"2 of 9 rows are NaN, the first are 3, 7\. Row 3: .*3\.png"):
+        rows = np.load(embed(embedder, source, out, invalid="nan", verbose=0))
+    assert np.flatnonzero(np.isnan(rows).any(axis=1)).tolist() == [3, 7]
+    np.testing.assert_allclose(rows[[0, 8]], whole[[0, 8]], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

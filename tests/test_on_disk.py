@@ -1,5 +1,7 @@
 """Images on disk go wherever images go, and give the numbers of those in memory."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -87,6 +89,23 @@ def test_rows_in_any_order_are_embedded_as_they_lie_and_few_blocks_are_held(sour
     rows = fitted.transform(source[order])
     np.testing.assert_allclose(rows, fitted.transform(IMAGES)[order], rtol=1e-4, atol=1e-5)
     assert max(held) <= 4  # of ten
+
+
+def test_little_is_noted_of_each_row(tmp_path, small_blocks):
+    n, given = 20_000, np.arange(20_000).reshape(-1, 1, 1, 1)
+    np.save(tmp_path / "sky.npy", given)
+    source = open_images(tmp_path / "sky.npy")
+    plan = np.split(np.random.default_rng(0).permutation(n), 100)
+    tracemalloc.start()
+    blocks = HeldBlocks(source, plan)
+    noted, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert noted / n < 50  # bytes
+    for number, batch in enumerate(plan[:3]):
+        assert np.array_equal(blocks[batch], given[batch])
+        assert len(blocks._blocks) == len(batch)
+        blocks.release(number)
+        assert not blocks._blocks
 
 
 def test_another_unit_is_told_from_disk_as_from_memory(tmp_path, fitted):

@@ -7,12 +7,13 @@ import sys
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
-from of_survey import Unlucky, drive
+from of_survey import Unlucky, drive, identities
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 import skastro
 from skastro import DirichletClassifier, FixedImageEmbedder, PhotoZRegressor, Survey
 from skastro.cli import main
-from skastro.datasets import open_images
+from skastro.datasets import open_images, open_spectra
 from skastro.survey import (
     EmbeddingIndex,
     embed_array,
@@ -30,6 +31,8 @@ from skastro.survey import (
     search_catalog,
     write_embeddings,
 )
+from skastro.survey import index as search_index
+from skastro.survey.cutouts import BesideRows
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pandas, about what lsdb calls
@@ -160,6 +163,91 @@ def test_images_beside_the_catalog(catalog, model, rows, tmp_path, ids):
         computed(embed_catalog(catalog, model, "row", images=images[:5]))
 
 
+def beside(path, identifiers, pixels=PIXELS):
+    group = zarr.open_group(str(path), mode="w")
+    for name, values in {"images": pixels, "object_id": np.asarray(identifiers)}.items():
+        group.create_array(name, shape=values.shape, chunks=(10, *values.shape[1:]), dtype=values.dtype)[:] = values
+    return open_images(path, "images")
+
+
+def test_images_beside_are_those_of_this_call(catalog, model, rows, tmp_path):
+    images = beside(tmp_path / "cutouts.zarr", 1000 + np.arange(N))
+    asked = {"ids": "object_id", "keep": ["object_id"]}
+    computed(embed_catalog(catalog, model, "object_id", images=images, **asked))
+    frame = computed(embed_catalog(catalog, model, "object_id", images=images[::-1], **asked))
+    np.testing.assert_allclose(embeddings(frame), rows[numbers(frame)], **CLOSE)
+    images = beside(tmp_path / "cutouts.zarr", 1000 + np.arange(N)[::-1])  # other identifiers, under the same name
+    frame = computed(embed_catalog(catalog, model, "object_id", images=images, **asked))
+    np.testing.assert_allclose(embeddings(frame), rows[::-1][numbers(frame)], **CLOSE)
+
+
+OBJECTS = 2**60 + 2 * np.arange(N)
+
+
+@pytest.mark.parametrize(
+    ("there", "kind"), [("i8", "u8"), ("u8", "i8"), ("S", "i8"), ("S", "U"), ("U", "O"), ("O", "U")]
+)
+def test_an_identifier_finds_its_image_whatever_type_it_has(there, kind):
+    def told(values):
+        return values.astype("U").astype(object) if kind == "O" else values.astype(kind)
+
+    column = np.array([b"%d" % value for value in OBJECTS], dtype=object) if there == "O" else OBJECTS.astype(there)
+    names = SimpleNamespace(column=lambda _: column, rows=range(N), reader=SimpleNamespace(where="sky.h5"))
+    found = BesideRows("object_id", names, there + kind, False)
+    assert found._find(told(OBJECTS[::-1])).tolist() == [*range(N)][::-1]
+    assert found._find(told(OBJECTS + 1)).tolist() == [-1] * N
+
+
+@pytest.mark.parametrize(
+    ("values", "ids", "sentence"),
+    [
+        (np.arange(N) + 0.5, None, r"There is no image for told \d+\.5 among the 90"),
+        ([f"J{row}" for row in range(N)], None, r"There is no image for told 'J\d+' among the 90"),
+        ([None, *range(1, N)], None, r"Column 'told' holds nothing in row 0"),
+        (np.arange(N), "object_id", r"'object_id' of .*cutouts.zarr .images. names two images 7"),
+    ],
+)
+def test_an_image_that_is_told_amiss_is_refused(model, tmp_path, values, ids, sentence):
+    told = np.arange(N)
+    told[8] = 7
+    images = beside(tmp_path / "cutouts.zarr", told)
+    catalog = catalog_of(tmp_path / "sky", told=pa.array(values))
+    with pytest.raises(RuntimeError, match=sentence):
+        computed(embed_catalog(catalog, model, "told", images=images, ids=ids))
+
+
+def test_bands_are_taken_by_the_names_of_each_row(model, rows, tmp_path):
+    other = structs(PIXELS[30:, [1, 0, 2]], "rgz")
+    catalog = catalog_of(tmp_path / "sky", image=pa.concat_arrays([structs(PIXELS[:30]), other]))
+    frame = computed(embed_catalog(catalog, model, "image"))
+    np.testing.assert_allclose(embeddings(frame), rows[numbers(frame)], **CLOSE)
+    strange = catalog_of(tmp_path / "two", image=pa.concat_arrays([structs(PIXELS[:30]), structs(PIXELS[30:], "giz")]))
+    with pytest.raises(RuntimeError, match=r"row \d+ has the bands .*; all must have the same"):
+        computed(embed_catalog(strange, model, "image"))
+
+
+def test_a_row_without_an_image_does_not_tell_the_shape(model, tmp_path):
+    gaps = pa.concat_arrays([pa.nulls(1, structs(PIXELS).type), structs(PIXELS[1:])])
+    catalog = catalog_of(tmp_path / "sky", image=gaps)
+    with pytest.raises(RuntimeError, match=r"'image.flux': row \d+ holds nothing, others lists of 3"):
+        computed(embed_catalog(catalog, model, "image"))
+
+
+def test_pixels_that_are_missing_are_filled_or_name_their_object(model, embedder, tmp_path):
+    gaps = PIXELS.copy()
+    gaps[50, 0, 8, 8], gaps[60, 0, 8, 8] = np.nan, -99
+    whole = np.where(np.isnan(gaps) | (gaps == -99), 0, gaps)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(gaps.ravel()), int(np.prod(SHAPE)))
+    catalog = catalog_of(tmp_path / "sky", image=flat)
+    with pytest.raises(RuntimeError, match=r"It is of _healpix_29 \d+, object_id 1050, ra .* fill= of embed_catalog"):
+        computed(embed_catalog(catalog, model, "image"))
+    options = {"fill": 0.0, "missing": -99, "keep": ["object_id"]}
+    images = beside(tmp_path / "cutouts.zarr", 1000 + np.arange(N), gaps)
+    for told in ({"column": "image"}, {"column": "object_id", "images": images, "ids": "object_id"}):
+        frame = computed(embed_catalog(catalog, model, **told, **options))
+        np.testing.assert_allclose(embeddings(frame), embedder.transform(whole)[numbers(frame)], **CLOSE)
+
+
 def test_the_schema_is_that_of_no_rows_and_of_what_is_read_back(catalog, model, tmp_path):
     embedded = embed_catalog(catalog, model, "cutout", keep=["object_id"])
     kind = "fixed_size_list<element: float>[736][pyarrow]"
@@ -211,12 +299,43 @@ def test_a_partition_that_fails_is_done_by_the_next_run(catalog, unlucky, rows, 
         write_embeddings(catalog, unlucky, "cutout", out=out, **options)
     assert not out.exists()
     (tmp_path / "fails").unlink()
-    with pytest.raises(ValueError, match="was begun with another options"):
+    with pytest.raises(ValueError, match="was begun with other options"):
         write_embeddings(catalog, unlucky, "image", out=out, **options)
     check_whole(write_embeddings(catalog, unlucky, "cutout", out=out, **options), rows)
     assert not [*tmp_path.glob("out.*")]
     with pytest.raises(FileExistsError, match="is there already"):
         write_embeddings(catalog, unlucky, "cutout", out=out, **options)
+
+
+def begun(folder, catalog, model, column, **options):
+    """Begin to write, and be cut off."""
+    with pytest.raises(RuntimeError, match="fails on purpose"):
+        write_embeddings(catalog, model, column, out=folder / "out", verbose=0, **options)
+
+
+def test_what_was_begun_of_other_rows_is_refused(catalog, unlucky, tmp_path):
+    images = beside(tmp_path / "cutouts.zarr", 1000 + np.arange(N))
+    options = {"trusted": {"of_survey.Unlucky"}, "keep": ["object_id"], "images": images, "ids": "object_id"}
+    (tmp_path / "fails").touch()
+    begun(tmp_path, catalog, unlucky, "object_id", **options)
+    begun(tmp_path, lsdb.open_catalog(catalog.hc_structure.catalog_path), unlucky, "object_id", **options)
+    for other, told, word in (
+        (catalog.query("object_id >= 1040"), {}, "another catalog"),
+        (catalog.cone_search(0, 0, 3600 * 60), {}, "another catalog"),
+        (catalog, {"images": images[::-1]}, "other images"),
+        (catalog, {"fill": 0.0}, "other images"),
+    ):
+        with pytest.raises(ValueError, match=f"out.part was begun with {word}: remove it"):
+            write_embeddings(other, unlucky, "object_id", out=tmp_path / "out", **options | told)
+
+
+def test_a_catalog_is_known_again_by_another_process(catalog, folder):
+    with ready().Pool(1) as pool:
+        assert pool.apply(identities, (folder / "sky",)) == identities(folder / "sky")
+    before = identities(folder / "sky")
+    assert len({str(about) for about in before}) == len(before)
+    (folder / "sky" / "hats.properties").touch()
+    assert not [about for about in identities(folder / "sky") if about in before]
 
 
 def test_a_partition_cut_off_between_its_two_marks_is_done_again(catalog, unlucky, rows, tmp_path):
@@ -344,8 +463,11 @@ def test_an_array_is_embedded_chunk_by_chunk(unlucky, rows, tmp_path, kind):
     done = {*(tmp_path / "rows.zarr.part.done").iterdir()}
     assert {mark.name for mark in done} <= {"0", "20", "60", "80"}
     (tmp_path / "fails").unlink()
-    with pytest.raises(ValueError, match="was begun with another objects"):
+    with pytest.raises(ValueError, match="was begun with other objects"):
         embed_array(X[20:], unlucky, tmp_path / "rows.zarr", **options)
+    other = X[::-1] if kind == "source" else da.from_array(PIXELS[::-1], chunks=X.chunks)
+    with pytest.raises(ValueError, match="was begun with other objects"):
+        embed_array(other, unlucky, tmp_path / "rows.zarr", **options)
     path = embed_array(X, unlucky, tmp_path / "rows.zarr", **options)
     np.testing.assert_allclose(zarr.open_group(str(path))["embedding"][:], rows, **CLOSE)
     assert not [*tmp_path.glob("rows.zarr.*")]
@@ -493,6 +615,36 @@ def test_the_index_knows_no_units(rows, scale):
     assert np.mean(found == EmbeddingIndex().fit(rows).kneighbors(rows, return_distance=False)) > 0.98
 
 
+@pytest.mark.parametrize("kind", ["catalog", "rows on disk"])
+def test_what_fails_halfway_leaves_the_index_as_it_was(embedded, rows, tmp_path, monkeypatch, kind):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    monkeypatch.setattr(search_index, "SPAN", 20)
+    last = int(computed(embedded.partitions[-1])["object_id"].iloc[0])
+    index = EmbeddingIndex(3).fit(rows[:11], ids=[*range(5000, 5010), last])
+    expected = index.kneighbors(rows[:10])
+    np.save(tmp_path / "rows.npy", np.where(np.arange(N)[:, np.newaxis] == 88, np.nan, rows))
+    add = {
+        "catalog": partial(index.add_catalog, embedded, "object_id"),
+        "rows on disk": partial(index.add, open_spectra(tmp_path / "rows.npy")),
+    }
+    with pytest.raises(ValueError, match=f"ids are repeated, {last} among them|Embeddings must be finite"):
+        add[kind]()
+    assert index.n_samples_fit_ == 11
+    for found, was in zip(index.kneighbors(rows[:10]), expected, strict=True):
+        np.testing.assert_array_equal(found, was)
+
+
+def test_rows_on_disk_are_indexed_some_at_a_time(rows, tmp_path, monkeypatch):
+    pytest.importorskip("usearch", reason="needs the extra search")
+    taken, directions = [], search_index._directions
+    monkeypatch.setattr(search_index, "SPAN", 20)
+    monkeypatch.setattr(search_index, "_directions", lambda some: taken.append(len(some)) or directions(some))
+    np.save(tmp_path / "rows.npy", rows)
+    index = EmbeddingIndex(1).fit(open_spectra(tmp_path / "rows.npy"))
+    assert taken == [20, 20, 20, 20, 10]
+    assert (index.kneighbors(rows, return_distance=False)[:, 0] == np.arange(N)).mean() > 0.98
+
+
 def test_what_the_index_cannot_take_is_refused(embedded, rows, tmp_path):
     pytest.importorskip("usearch", reason="needs the extra search")
     index = EmbeddingIndex().add(rows[:5]).add(rows[5:10])
@@ -589,7 +741,10 @@ def test_an_extra_that_is_absent_is_named(monkeypatch, call, extra):
 def test_the_command_line_embeds_a_catalog(catalog, folder, model, rows, tmp_path, capsys, prefix):
     out = tmp_path / "embedded"
     command = ["embed", str(model), f"{prefix}{folder / 'sky'}", "--key", "image", "--columns", "object_id"]
-    main([*command, "--out", str(out)])
+    with pytest.raises(SystemExit):
+        main([*command, "--out", str(out), "--invalid", "nan"])
+    assert "--fill replaces missing pixels" in capsys.readouterr().err
+    main([*command, "--out", str(out), "--fill", "0"])
     check_whole(out, rows)
     assert sorted(lsdb.open_catalog(out).columns) == ["dec", "embedding", "object_id", "ra"]
     assert "a HATS catalog" in capsys.readouterr().out

@@ -108,6 +108,9 @@ def add_embed(commands: Any) -> None:
     parser.add_argument("model", help=MODEL)
     parser.add_argument("--columns", **SEVERAL, default=[], help="arrays of the file that go along, such as ra dec")
     parser.add_argument("--method", default="transform", help="transform, predict or predict_proba")
+    parser.add_argument(
+        "--invalid", default="raise", choices=("raise", "nan"), help="what to do with images that cannot be read"
+    )
     parser.add_argument("--workers", type=int, help="processes for a HATS catalog, a thread each; else one process")
     add_images(parser, f"{IMAGES}; hats://PATH, or a HATS catalog's folder, embedded into another")
     parser.set_defaults(run=embed_files)

@@ -1,6 +1,7 @@
 """Commands over images on disk: pretrain, embed, and look around."""
 
 import ast
+import tempfile
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,9 +29,8 @@ def fit_files(chosen: Namespace) -> None:
     """
     import skastro
     from skastro import ranks
-    from skastro.unfinished import check_new
 
-    check_new(chosen.out)
+    _check_place(chosen.out)
     if wrong := [pair for pair in chosen.set if "=" not in pair]:
         raise ValueError(f"--set takes NAME=VALUE; got {wrong[0]!r}.")
     settings = {name: value(text) for name, _, text in (pair.partition("=") for pair in chosen.set)}
@@ -47,12 +47,48 @@ def fit_files(chosen: Namespace) -> None:
         embedder.set_params(**settings).fit(images)
     except KeyboardInterrupt:
         if ranks.rank() == 0 and hasattr(embedder, "encoder_") and not chosen.checkpoint:  # from which it would go on
-            skastro.save(embedder, chosen.out)
+            _save(embedder, chosen.out)
             print(f"\n{chosen.out}: what was learned until now.")
         raise
     if ranks.rank() == 0:
-        skastro.save(embedder, chosen.out)
+        _save(embedder, chosen.out, chosen.checkpoint)
         print(f"{chosen.out}: skastro info tells what it is, skastro embed uses it.")
+
+
+def _check_place(out: Path) -> None:
+    """Refuse a place where nothing can be written, before a fit of days."""
+    from skastro.unfinished import check_new
+
+    check_new(out)
+    folder = out.absolute().parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"Nothing can be written to {folder} ({error.strerror}): give another --out.") from error
+
+
+def _save(model: Any, out: Path, checkpoint: str | None = None) -> None:
+    """Save a model, and elsewhere if it cannot be there: the fit is over, and its checkpoints are gone."""
+    import skastro
+
+    try:
+        skastro.save(model, out)
+    except OSError as error:
+        places = [Path(folder, out.name) for folder in (checkpoint, tempfile.gettempdir()) if folder]
+        saved = next((place for place in places if _is_saved(model, place)), None)
+        if saved is None:
+            raise
+        raise OSError(f"{out} could not be written ({error}): the model is saved as {saved}.") from error
+
+
+def _is_saved(model: Any, place: Path) -> bool:
+    import skastro
+
+    try:
+        skastro.save(model, place)
+    except OSError:
+        return False
+    return True
 
 
 def embed_files(chosen: Namespace) -> None:
@@ -74,7 +110,7 @@ def embed_files(chosen: Namespace) -> None:
     images = opened(chosen)
     columns = {name: images.column(name) for name in chosen.columns}
     model = load(chosen.model)
-    embed(model, images, chosen.out, columns=columns, method=chosen.method)
+    embed(model, images, chosen.out, columns=columns, method=chosen.method, invalid=chosen.invalid)
     print(f"{chosen.out}: {len(images):,} rows.")
 
 
@@ -89,8 +125,8 @@ def embed_survey(chosen: Namespace) -> None:
     from skastro.survey import open_survey, write_embeddings
     from skastro.survey.models import CLUSTER, needs_survey
 
-    if chosen.fill is not None:
-        raise ValueError("--fill is not for a HATS catalog: pixels must be there.")
+    if chosen.invalid != "raise":
+        raise ValueError("--invalid is not for a HATS catalog: --fill replaces missing pixels.")
     if chosen.size is not None:
         raise ValueError("--size is not for a HATS catalog: the model cuts the center.")
     needs_survey("lsdb", "distributed")
@@ -104,7 +140,8 @@ def embed_survey(chosen: Namespace) -> None:
             stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
         keep = chosen.columns or None
         catalog = open_survey(chosen.file, chosen.key, keep=keep)
-        write_embeddings(catalog, chosen.model, chosen.key, out=chosen.out, method=chosen.method, keep=keep)
+        options = {} if chosen.fill is None else {"fill": value(chosen.fill)}
+        write_embeddings(catalog, chosen.model, chosen.key, out=chosen.out, method=chosen.method, keep=keep, **options)
     print(f"{chosen.out}: a HATS catalog; lsdb.open_catalog opens it, skastro.survey.search_catalog searches it.")
 
 

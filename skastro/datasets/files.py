@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions, valid
 
 from skastro.datasets.fits_images import read_fits
 from skastro.datasets.pictures import read_picture
-from skastro.datasets.pixels import Pixels, RefusedError, filled, narrowed, present
+from skastro.datasets.pixels import Pixels, RefusedError, exact_floats, filled, narrowed, present
 
-__all__ = ["list_files", "load_images", "load_one"]
+__all__ = ["count_cutouts", "list_files", "load_images", "load_one"]
 
 _FITS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -147,6 +147,22 @@ def list_files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> li
     return files
 
 
+def count_cutouts(path: str | PathLike[str]) -> int:
+    """Count the image files of a folder.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A folder, or what is none.
+
+    Returns
+    -------
+    int
+    """
+    place = Path(path)
+    return sum(file.name.lower().endswith(_FITS + _PICTURES) for file in place.iterdir()) if place.is_dir() else 0
+
+
 def load_one(
     file: Path,
     size: int | None,
@@ -154,6 +170,7 @@ def load_one(
     sentinels: Sequence[float] | np.ndarray,
     hdu: int | str | None,
     bands_axis: int | None,
+    steady: bool = False,
 ) -> np.ndarray:
     """Load one cutout.
 
@@ -167,6 +184,8 @@ def load_one(
         Numbers that stand for missing pixels.
     hdu, bands_axis : int, str or None
         As in `load_images`.
+    steady : bool, default=False
+        Whether integers of 32 and 64 bits become float64 whatever they are, as those of the next file may have to.
 
     Returns
     -------
@@ -185,7 +204,10 @@ def load_one(
         raise ValueError(f"{file} does not end in one of {', '.join(_FITS + _PICTURES)}.")
     try:
         pixels = _center(_read(file, hdu, bands_axis), size)
-        return narrowed(filled(pixels, present(pixels, np.asarray(sentinels)), fill), pixels.step)
+        whole = filled(pixels, present(pixels, np.asarray(sentinels)), fill)
+        if steady and pixels.values.dtype.kind in "iu" and pixels.values.dtype.itemsize >= 4:
+            return exact_floats(whole)
+        return narrowed(whole, pixels.step)
     except RefusedError as refusal:
         raise ValueError(f"{file} {refusal}") from refusal
 

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 
 from skastro.datasets.disk import ArrowFolder, Cutouts, HDF5Files, NpyFile, ParquetFiles, ZarrStore
 from skastro.datasets.disk.opened import absolute, is_plain, stamp
+from skastro.datasets.files import count_cutouts
 from skastro.datasets.pixels import Pixels, RefusedError, filled, find_axis, present
 from skastro.images import center_crop, fold
 from skastro.sources import Shelf, Source
@@ -364,7 +365,9 @@ def _open(shelf: Shelf, key: str | None, axes: tuple[int, ...], unit: str, besid
         alone = [name for name in fit if not any(word in name.lower() for word in beside)] or fit
         if len(alone) != 1:
             found = f"{len(alone)} arrays of {path} look" if alone else f"No array of {path} looks"
-            raise ValueError(f"{found} like {unit}: give key=, one of {', '.join(sorted(there))}.")
+            cutouts = count_cutouts(path) if not alone and unit == "images" else 0
+            told = f" For the {cutouts} images in files of their own give their list." if cutouts else ""
+            raise ValueError(f"{found} like {unit}: give key=, one of {', '.join(sorted(there))}.{told}")
         key = alone[0]
     if key not in there:
         raise KeyError(f"There is no {key!r} in {path}; there are {', '.join(sorted(there))}.")

@@ -28,6 +28,8 @@ from skastro.unfinished import Unfinished, as_written, sampled
 
 __all__ = ["Chunk", "embed_array"]
 
+LOOKED_AT = 8  # chunks of a Dask array, which may cost what computing them does
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -125,7 +127,7 @@ def embed_array(
         If `model` is no path, or `X` neither an array of Dask nor a source.
     ValueError
         If the images are not like those that the model was trained on, chunks are unequal, the answers are no numbers,
-        or what is unfinished was begun with another model or other objects.
+        what is unfinished was begun with another model or other objects, or another process writes it now.
 
     See Also
     --------
@@ -142,21 +144,21 @@ def embed_array(
     identity = {"model": saved.digest, "objects": _objects(X, starts), "method": method}
     blank = _blank(X, saved, method)
     check_workers(saved)
-    unfinished.claim(identity)
-    marks = unfinished.path.with_suffix(".part.done")
-    if not (unfinished.path.exists() and marks.exists()):
-        shutil.rmtree(marks, ignore_errors=True)
-        _begin(unfinished.path, len(X), starts, blank)
-        marks.mkdir()
-    done = {int(mark.name) for mark in marks.iterdir()}
-    tasks = [
-        dask.delayed(Chunk(saved, method, str(unfinished.path), str(marks), start), traverse=False)(block)
-        for start, block in zip(starts, blocks, strict=True)
-        if start not in done
-    ]
-    _compute(tasks, verbose)
-    out = unfinished.finish()
-    shutil.rmtree(marks)
+    with unfinished.claim(identity):
+        marks = unfinished.path.with_suffix(".part.done")
+        if not (unfinished.path.exists() and marks.exists()):
+            shutil.rmtree(marks, ignore_errors=True)
+            _begin(unfinished.path, len(X), starts, blank)
+            marks.mkdir()
+        done = {int(mark.name) for mark in marks.iterdir()}
+        tasks = [
+            dask.delayed(Chunk(saved, method, str(unfinished.path), str(marks), start), traverse=False)(block)
+            for start, block in zip(starts, blocks, strict=True)
+            if start not in done
+        ]
+        _compute(tasks, verbose)
+        out = unfinished.finish()
+        shutil.rmtree(marks)
     return out
 
 
@@ -195,10 +197,10 @@ def _blocks(X: Any, part: int) -> tuple[list[int], list[Any]]:
 
 
 def _objects(X: Any, starts: list[int]) -> str:
-    """Describe rows, so that others are told apart: those on disk by a sample."""
+    """Describe rows, so that others are told apart: by a sample, of a Dask array the first rows of some chunks."""
     about = sha256(repr((tuple(X.shape), str(X.dtype), starts)).encode())
-    if isinstance(X, Source):
-        about.update(sampled(X).tobytes())
+    some = sampled(X) if isinstance(X, Source) else np.asarray(X[starts[:: -(-len(starts) // LOOKED_AT)]])
+    about.update(np.ascontiguousarray(some).tobytes())
     return about.hexdigest()
 
 

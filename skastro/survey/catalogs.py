@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
-from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, plain_columns
+from skastro.datasets.disk.opened import stamp
+from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, open_beside, plain_columns
 from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, one_at_a_time, saved_model
 from skastro.unfinished import Unfinished
 
@@ -65,7 +67,24 @@ class Embed:
         )
 
     def _answers(self, frame: Any) -> dict[str, np.ndarray]:
-        return answers(self.model, self.methods, self.cutouts(frame))
+        images = self.cutouts(frame)
+        try:
+            return answers(self.model, self.methods, images)
+        except ValueError as error:
+            wrong = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
+            if not len(wrong):
+                raise
+            raise ValueError(
+                f"{error} It is of {_called(frame[[*self.keep]], int(wrong[0]))}. fill= of embed_catalog replaces such "
+                "pixels."
+            ) from error
+
+
+def _called(frame: Any, row: int) -> str:
+    """Tell which object a row is, by its index and its first columns."""
+    values = {str(frame.index.name or "index"): frame.index[row]} | {name: frame[name].iloc[row] for name in frame}
+    plain = [f"{name} {value}" for name, value in values.items() if np.ndim(value) == 0]
+    return ", ".join(plain[:4])
 
 
 def answers(model: SavedModel, methods: dict[str, str], X: Any) -> dict[str, np.ndarray]:
@@ -103,6 +122,8 @@ def embed_catalog(
     image_shape: tuple[int, int, int] | None = None,
     bands: Sequence[int | str] | None = None,
     bands_axis: int | None = None,
+    fill: float | str | None = None,
+    missing: float | Sequence[float] | None = None,
     trusted: Collection[str] = (),
 ) -> Any:
     """Add what a saved model says of each row to a catalog, lazily.
@@ -142,6 +163,11 @@ def embed_catalog(
         model was trained on by name where both know names, and else all.
     bands_axis : {1, -1} or None, default=None
         Where the bands are on disk; None goes by the shape, as `skastro.datasets.open_images` does.
+    fill : float, "median" or None, default=None
+        Value for pixels that are NaN, infinite or named by `missing`: a number, or the median of the other pixels of
+        the same image and band. None leaves them, and the model refuses such an image.
+    missing : float, sequence of float or None, default=None
+        Numbers that stand for missing pixels, such as -9999.
     trusted : collection of str, default=()
         As for `skastro.load`.
 
@@ -162,7 +188,8 @@ def embed_catalog(
         If `model` is no path.
     ValueError
         If the images are of other bands than those of the model, or smaller; if the model has no such method. In a
-        worker: if a row's image is of another size than the first row's.
+        worker: if a row's image is of another size or of other bands than the first row's, or has missing pixels; if
+        an identifier is that of no image, or of two.
 
     See Also
     --------
@@ -181,6 +208,8 @@ def embed_catalog(
         image_shape=image_shape,
         bands=bands,
         bands_axis=bands_axis,
+        fill=fill,
+        missing=missing,
     )
     along = _along(catalog, keep, found.taken)
     check_workers(saved)
@@ -230,28 +259,51 @@ def write_embeddings(
     FileNotFoundError
         If there is no folder to write to.
     ValueError
-        If what is unfinished was begun with another model, catalog or other options, and what `embed_catalog` refuses.
+        If what is unfinished was begun with another model, another catalog or cut of it, other images or other options,
+        if another process writes it now, and what `embed_catalog` refuses.
     """
-    unfinished = Unfinished(Path(out))
+    unfinished, images = Unfinished(Path(out)), None
+    if options.get("images") is not None:
+        told = {name: options.pop(name) for name in ("bands", "bands_axis", "fill", "missing") if name in options}
+        images = options["images"] = open_beside(options["images"], **told)
     embedded = embed_catalog(catalog, model, column, **options)
     identity = {
         "model": saved_model(model).digest,
-        "catalog": [str(catalog.hc_structure.catalog_path), catalog.hc_structure.catalog_name],
+        "catalog": _identity(catalog),
+        "images": images and joblib.hash((images.reader, images.rows, images.steps)),
         "columns": {name: str(kind) for name, kind in embedded.dtypes.items()},
-        "options": {name: str(value) for name, value in {"column": column, **options}.items()},
+        "options": {name: joblib.hash(value) for name, value in {**options, "column": column, "images": None}.items()},
     }
-    unfinished.claim(identity)
-    _mend(unfinished.path)
-    if not (unfinished.path / LAST).exists():
-        with one_at_a_time():
-            embedded.write_catalog(
-                unfinished.path,
-                resume=True,
-                as_collection=False,
-                progress_bar=bool(verbose),
-                write_table_kwargs=WRITING,
-            )
-    return unfinished.finish()
+    with unfinished.claim(identity):
+        _mend(unfinished.path)
+        if not (unfinished.path / LAST).exists():
+            with one_at_a_time():
+                embedded.write_catalog(
+                    unfinished.path,
+                    resume=True,
+                    as_collection=False,
+                    progress_bar=bool(verbose),
+                    write_table_kwargs=WRITING,
+                )
+        return unfinished.finish()
+
+
+def _identity(catalog: Any) -> list[Any]:
+    """Describe a catalog so that another process knows it again: its files, its pixels, what is done with them."""
+    from dask.tokenize import normalize_token
+    from hats.catalog import TableProperties
+
+    # It holds a set, whose order is another in each process; Dask would take it for another table then.
+    normalize_token.register(TableProperties, str)
+    about = catalog.hc_structure
+    files = [] if about.catalog_path is None else [about.catalog_path / name for name in (LAST, "dataset/_metadata")]
+    return [
+        str(about.catalog_path),
+        about.catalog_name,
+        [[*stamp(str(file))] for file in files if file.is_file() and "://" not in str(file)],
+        joblib.hash([str(pixel) for pixel in catalog.get_healpix_pixels()]),
+        *{str(part.key[0]) for part in catalog.to_delayed()},
+    ]
 
 
 def is_survey(path: Any) -> bool:

@@ -1,21 +1,36 @@
 """How the rows of a catalog's partition become images: from columns of lists, or from a file beside the catalog."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import joblib
 import numpy as np
 
 from skastro.datasets import open_images
-from skastro.datasets.disk.arrow import axes_of, flatten_lists, row_shape
-from skastro.datasets.sources import BESIDE, Arranged, find_bands_axis
+from skastro.datasets.disk.arrow import axes_of, band_names, first_there, flatten_lists, row_shape, take_bands
+from skastro.datasets.sources import BESIDE, Arranged, Filled, find_bands_axis
+from skastro.inputs import as_text
 from skastro.persistence import parts
 from skastro.sources import Source
 
-__all__ = ["BesideRows", "InRows", "check_images", "column_array", "find_column", "find_cutouts", "plain_columns"]
+__all__ = [
+    "BesideRows",
+    "InRows",
+    "check_images",
+    "column_array",
+    "find_column",
+    "find_cutouts",
+    "open_beside",
+    "plain_columns",
+]
 
-_orders: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+KEPT = 2  # lists of identifiers that a process keeps sorted
+
+_orders: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -33,12 +48,18 @@ class InRows:
         Puts them as the model takes them; None leaves rows of numbers.
     bands_last : bool
         Whether the model wants the bands last.
+    bands : tuple of str, default=None
+        Names of the bands in the first row, in whose order all rows are put; None if a row has no names.
+    filled : Filled, default=None
+        Replaces missing pixels; None leaves them.
     """
 
     column: str
     raw: tuple[int, ...]
     arranged: Arranged | None
     bands_last: bool
+    bands: tuple[str, ...] | None = None
+    filled: Filled | None = None
 
     @property
     def taken(self) -> str:
@@ -61,13 +82,15 @@ class InRows:
         Raises
         ------
         ValueError
-            If a row has none, or one of another size.
+            If a row has none, or one of another size or of other bands.
         """
+        array, path = column_array(frame[self.taken]), self.column.split(".")
         try:
-            flat = flatten_lists(column_array(frame[self.taken]), self.column.split("."), self.raw)
+            values = flatten_lists(array, path, self.raw).reshape(len(frame), *self.raw)
+            if self.bands is not None:
+                values = take_bands(values, array, path, self.bands)
         except ValueError as error:
             raise ValueError(f"Column {self.column!r}: {error}.") from error
-        values = flat.reshape(len(frame), *self.raw)
         return self.arrange(values)
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
@@ -83,6 +106,8 @@ class InRows:
         ndarray of shape (n, ...)
         """
         images = values if self.arranged is None else self.arranged(values)
+        if self.filled is not None:
+            images = self.filled(images)
         return np.moveaxis(images, 1, -1) if self.bands_last else images
 
 
@@ -124,16 +149,18 @@ class BesideRows:
         Raises
         ------
         ValueError
-            If a row has none, or one of another size.
+            If a row has none, or one of another size; if an identifier is that of two images.
         """
-        wanted = np.asarray(frame[self.column])
-        numbers = wanted.astype(np.int64) if self.ids is None else self._find(wanted)
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self.source):
-            row = int(np.flatnonzero((numbers < 0) | (numbers >= len(self.source)))[0])
+        told = frame[self.column]
+        if told.isna().any():
+            raise ValueError(f"Column {self.column!r} holds nothing in row {told.isna().argmax()} of a partition.")
+        wanted = np.asarray(told)
+        numbers = self._find(wanted)
+        absent = np.flatnonzero((numbers < 0) | (numbers >= len(self.source)))
+        if len(absent):
+            value = wanted[absent[:1]].tolist()[0]
             where = self.source.reader.where
-            raise ValueError(
-                f"There is no image for {self.column} {wanted[row]} among the {len(self.source)} of {where}."
-            )
+            raise ValueError(f"There is no image for {self.column} {value!r} among the {len(self.source)} of {where}.")
         return self.arrange(self.source.take(numbers))
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
@@ -151,16 +178,84 @@ class BesideRows:
         return np.moveaxis(values, 1, -1) if self.bands_last else values
 
     def _find(self, wanted: np.ndarray) -> np.ndarray:
-        """Look identifiers up, which are read and sorted once per process."""
-        key = (self.source.reader.where, str(self.ids))
+        """Find the numbers of images; of identifiers, which are read and sorted once per process. -1 is none."""
+        if self.ids is None:
+            numbers, same = _cast(wanted, np.dtype(np.int64))
+            return np.where(same, numbers, -1)
         with _lock:
-            if key not in _orders:
-                there = self.source.column(str(self.ids))
-                order = np.argsort(there, kind="stable")
-                _orders[key] = there[order], order
-        there, order = _orders[key]
+            if self._key not in _orders:
+                _orders[self._key] = self._sorted()
+                while len(_orders) > KEPT:
+                    _orders.popitem(last=False)
+            _orders.move_to_end(self._key)
+            there, order = _orders[self._key]
+        wanted, same = _cast(wanted, there.dtype)
         place = np.minimum(np.searchsorted(there, wanted), len(there) - 1)
-        return np.where(there[place] == wanted, order[place], -1)
+        return np.where(same & (there[place] == wanted), order[place], -1)
+
+    @cached_property
+    def _key(self) -> str:
+        return str(joblib.hash((self.source.reader, self.source.rows, self.ids)))
+
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Read the identifiers, sort them, and refuse those that name two images."""
+        there = as_text(self.source.column(str(self.ids)))
+        there = there.astype(str) if there.dtype.kind == "O" else there
+        order = np.argsort(there, kind="stable")
+        there = there[order]
+        if len(twice := np.flatnonzero(there[1:] == there[:-1])):
+            raise ValueError(f"{self.ids!r} of {self.source.reader.where} names two images {there[twice[0]]!s}.")
+        return there, order
+
+
+def _cast(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Make identifiers of the type of those that are searched, and tell which are still the same."""
+    if dtype.kind == "U":
+        return np.asarray(as_text(values), dtype=str), np.ones(len(values), bool)
+    if values.dtype.kind not in "iuf":
+        return np.zeros(len(values), dtype), np.zeros(len(values), bool)
+    with np.errstate(invalid="ignore"):
+        cast = values.astype(dtype)
+    same = (cast == values) & (cast.astype(values.dtype) == values)
+    return cast, same & (abs(values) <= 2**53) if values.dtype.kind == "f" else same
+
+
+def open_beside(
+    images: Any,
+    *,
+    bands: Sequence[int] | None = None,
+    bands_axis: int | None = None,
+    fill: float | str | None = None,
+    missing: Any = None,
+) -> Source:
+    """Open the images beside a catalog.
+
+    Parameters
+    ----------
+    images : str, path-like or Source
+        A file, or what was opened.
+    bands : sequence of int, default=None
+        Bands to take of a file.
+    bands_axis : {1, -1} or None, default=None
+        Where the bands of a file are.
+    fill : float, "median" or None, default=None
+        Value for missing pixels.
+    missing : float, sequence of float or None, default=None
+        Numbers that stand for missing pixels.
+
+    Returns
+    -------
+    Source
+    """
+    if not isinstance(images, Source):
+        return open_images(images, bands=bands, bands_axis=bands_axis, fill=fill, missing=missing)
+    filled = _filled(fill, missing)
+    return images if filled is None else images.then(filled)
+
+
+def _filled(fill: float | str | None, missing: Any) -> Filled | None:
+    sentinels = np.array([] if missing is None else missing, dtype=float, ndmin=1).tolist()
+    return Filled(fill, sentinels) if fill is not None or sentinels else None
 
 
 def find_cutouts(
@@ -173,6 +268,8 @@ def find_cutouts(
     image_shape: Sequence[int] | None = None,
     bands: Sequence[Any] | None = None,
     bands_axis: int | None = None,
+    fill: float | str | None = None,
+    missing: Any = None,
 ) -> InRows | BesideRows:
     """Find the images of a catalog, and refuse those that the model does not take.
 
@@ -194,6 +291,10 @@ def find_cutouts(
         Bands to take.
     bands_axis : {1, -1} or None, default=None
         Where the bands are.
+    fill : float, "median" or None, default=None
+        Value for missing pixels.
+    missing : float, sequence of float or None, default=None
+        Numbers that stand for missing pixels.
 
     Returns
     -------
@@ -211,23 +312,25 @@ def find_cutouts(
     if images is not None:
         if column not in catalog.columns:
             raise KeyError(f"The catalog has no column {column!r}; it has {', '.join(catalog.columns)}.")
-        source = images if isinstance(images, Source) else open_images(images, bands=bands, bands_axis=bands_axis)
+        source = open_beside(images, bands=bands, bands_axis=bands_axis, fill=fill, missing=missing)
         if ids is not None:
             source._sibling(ids)
         check_images(known, source.shape[1:], source.reader.where)
         return BesideRows(str(column), source, ids, last)
     column = find_column(catalog, column)
     raw, names = _look(catalog, column)
-    where = f"column {column!r}"
+    where, filled = f"column {column!r}", _filled(fill, missing)
     if known is None or (len(raw) == 1 and image_shape is None and known.image_shape_[1] == 1):
         width = getattr(model, "n_features_in_", None)
         if len(raw) == 1 and image_shape is None:
             if width not in (None, *raw):
                 raise ValueError(f"Rows of {where} have {raw[0]} values, the model was trained on rows of {width}.")
-            return InRows(column, raw, None, False)
+            if fill == "median":
+                raise ValueError(f'fill="median" is for images, and rows of {where} are none: give a number.')
+            return InRows(column, raw, None, False, None, filled)
     chosen = _choose(bands, names, known, where)
     arranged = _arrange(raw, image_shape, bands_axis, chosen, known, where)
-    found = InRows(column, raw, arranged, last)
+    found = InRows(column, raw, arranged, last, None if names is None else tuple(names), filled)
     check_images(known, arranged(np.zeros((1, *raw), np.float32)).shape[1:], where)
     return found
 
@@ -322,19 +425,11 @@ def _look(catalog: Any, column: str) -> tuple[tuple[int, ...], list[str] | None]
     alone = catalog[[top]]
     for number in range(catalog.npartitions):
         frame = alone.partitions[number].compute(progress_bar=False)
-        if len(frame):
-            array = column_array(frame[top].iloc[:1])
+        array = first_there(column_array(frame[top]), [top, *fields])
+        if len(array):
             raw = row_shape(array, [top, *fields])
-            return raw, _band_names(array, [top, *fields], raw) if fields else None
-    raise ValueError("The catalog has no rows.")
-
-
-def _band_names(array: Any, path: list[str], raw: tuple[int, ...]) -> list[str] | None:
-    """Read the names of the bands that Multimodal Universe has beside the flux."""
-    try:
-        return [str(name) for name in flatten_lists(array, [*path[:-1], "band"], raw[:1])]
-    except (KeyError, ValueError, IndexError):
-        return None
+            return raw, band_names(array, [top, *fields], raw)
+    raise ValueError(f"The catalog has no rows with {column!r}.")
 
 
 def _trained_bands(known: Any) -> list[str] | None:

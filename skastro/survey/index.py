@@ -1,6 +1,8 @@
 """Look-alikes by an approximate index that lies on disk: built part by part, mapped where it is asked."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -10,11 +12,13 @@ from sklearn.preprocessing import normalize
 
 from skastro.inputs import as_array, as_target, restored_on_failure
 from skastro.search.index import library, restored
+from skastro.sources import Source
 from skastro.survey.search import embeddings_of
 from skastro.unfinished import check_folder
 
 __all__ = ["EmbeddingIndex"]
 
+SPAN = 65_536  # rows that are added in one go
 LARGEST = 2**63 - 1  # identifier that int64 holds, in which -1 is none
 
 
@@ -63,7 +67,8 @@ class EmbeddingIndex:
         Parameters
         ----------
         X : array-like of shape (n, d) or lsdb.Catalog
-            Embeddings, or a catalog with a column ``"embedding"``, read partition by partition: see `add_catalog`.
+            Embeddings, also on disk, of which some are in memory at a time; or a catalog with a column ``"embedding"``,
+            read partition by partition: see `add_catalog`.
         ids : array-like of int of shape (n,) or str, default=None
             Identifiers from 0 to 2**63 - 1; None numbers the rows. Of a catalog, the name of their column.
 
@@ -104,18 +109,10 @@ class EmbeddingIndex:
             If usearch is not installed; the error names skastro's extra.
         ValueError
             If identifiers are no integers, beyond their limits or repeated, rows are not finite or of another length,
-            or the index is a mapped file.
+            or the index is a mapped file. The index is then what it was before.
         """
-        with restored_on_failure(self):
-            rows = _rows(X)
-            if not hasattr(self, "_index"):
-                self._index, self._mapped = self._empty(rows.shape[1]), False
-            if self._mapped:
-                raise ValueError("A loaded index is mapped from its file, and takes no more rows.")
-            self._check(rows)
-            keys = self._keys(ids, len(rows))
-            if len(keys):
-                self._index.add(keys, _directions(rows))
+        with self._all_or_none() as added:
+            self._add(X, ids, added)
         return self
 
     def add_catalog(self, catalog: Any, ids: str | None = None, column: str = "embedding") -> Self:
@@ -139,15 +136,18 @@ class EmbeddingIndex:
         ------
         KeyError
             If there is no such column; the error lists those that there are.
+        ValueError
+            As in `add`; the index is then what it was before.
         """
         wanted = [column] if ids is None else [column, ids]
         if absent := [name for name in wanted if name not in catalog.columns]:
             raise KeyError(f"The catalog has no column {absent[0]!r}; it has {', '.join(catalog.columns)}.")
         width = catalog.meta[column].dtype.pyarrow_dtype.list_size
         chosen = catalog[wanted]
-        for number in range(catalog.npartitions):
-            frame = chosen.partitions[number].compute(progress_bar=False)
-            self.add(embeddings_of(frame, column, width), None if ids is None else frame[ids])
+        with self._all_or_none() as added:
+            for number in range(catalog.npartitions):
+                frame = chosen.partitions[number].compute(progress_bar=False)
+                self._add(embeddings_of(frame, column, width), None if ids is None else frame[ids], added)
         return self
 
     def kneighbors(self, X: Any, n_neighbors: int | None = None, return_distance: bool = True) -> Any:
@@ -176,7 +176,8 @@ class EmbeddingIndex:
         """
         self._need_rows()
         rows = np.atleast_2d(_rows(X, axes=(1, 2)))
-        self._check(rows)
+        self._check_width(rows)
+        _check_finite(rows)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"n_neighbors must be an integer of 1 or more; got {k!r}.")
@@ -261,15 +262,42 @@ class EmbeddingIndex:
     def _empty(self, width: int) -> Any:
         return library().Index(ndim=width, metric="cos", dtype="f16", connectivity=self.connectivity)
 
+    @contextmanager
+    def _all_or_none(self) -> Iterator[list[np.ndarray]]:
+        """Take out again what was added in a block that fails, or is interrupted."""
+        added: list[np.ndarray] = []
+        with restored_on_failure(self):
+            before = getattr(self, "_index", None)
+            try:
+                yield added
+            except BaseException:
+                if before is not None:
+                    for keys in added:
+                        before.remove(keys)
+                raise
+
+    def _add(self, X: Any, ids: Any, added: list[np.ndarray]) -> None:
+        """Add rows, which may be on disk, some at a time, and note their keys."""
+        rows = X if isinstance(X, np.ndarray | Source) and X.ndim == 2 else _rows(X)
+        if not hasattr(self, "_index"):
+            self._index, self._mapped = self._empty(rows.shape[1]), False
+        if self._mapped:
+            raise ValueError("A loaded index is mapped from its file, and takes no more rows.")
+        self._check_width(rows)
+        keys = self._keys(ids, len(rows))
+        for start in range(0, len(rows), SPAN):
+            some = _rows(rows[start : start + SPAN])
+            _check_finite(some)
+            added.append(keys[start : start + SPAN])
+            self._index.add(added[-1], _directions(some))
+
     def _need_rows(self) -> None:
         if not hasattr(self, "_index"):
             raise ValueError("This EmbeddingIndex has no rows yet: call fit, add or load.")
 
-    def _check(self, rows: np.ndarray) -> None:
+    def _check_width(self, rows: Any) -> None:
         if rows.shape[1] != self.n_features_in_:
             raise ValueError(f"Rows of shape {rows.shape} do not go with embeddings of {self.n_features_in_} values.")
-        if not np.isfinite(rows).all():
-            raise ValueError("Embeddings must be finite.")
 
     def _keys(self, ids: Any, n: int) -> np.ndarray:
         keys = np.arange(n) + self.n_samples_fit_ if ids is None else as_target(ids, "ids")
@@ -278,8 +306,10 @@ class EmbeddingIndex:
                 f"ids must be {n} integers from 0 to 2**63 - 1, or None; got {keys.dtype} of shape {keys.shape}."
             )
         keys = keys.astype(np.uint64)
-        if len(np.unique(keys)) < len(keys) or np.any(self._index.contains(keys)):
-            raise ValueError("ids are repeated: each names one row.")
+        known, first = np.unique(keys, return_index=True)
+        again = keys[np.setdiff1d(np.arange(n), first)] if len(known) < n else keys[self._index.contains(keys)]
+        if len(again):
+            raise ValueError(f"ids are repeated, {again[0]} among them: each names one row.")
         return keys
 
 
@@ -289,6 +319,11 @@ def _rows(X: Any, axes: tuple[int, ...] = (2,)) -> np.ndarray:
     if rows.ndim not in axes:
         raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
     return rows
+
+
+def _check_finite(rows: np.ndarray) -> None:
+    if not np.isfinite(rows).all():
+        raise ValueError("Embeddings must be finite.")
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:

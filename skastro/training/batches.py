@@ -100,13 +100,13 @@ class HeldBlocks:
         rows, blocks = source.blocks(np.concatenate(batches))
         numbers, which = np.unique(blocks, return_inverse=True)
         order = np.argsort(which, kind="stable")
-        ends = np.cumsum(np.bincount(which, minlength=len(numbers)))
-        self._rows = dict(zip(numbers.tolist(), np.split(rows[order], ends[:-1]), strict=True))
+        # Arrays, where a dict of small ones would take some hundred bytes for each block, which may be a row.
+        self._numbers, self._rows = numbers, rows[order]
+        self._bounds = np.concatenate([[0], np.cumsum(np.bincount(which, minlength=len(numbers)))])
         last = np.empty(len(numbers), dtype=np.int64)
         last[which] = np.repeat(np.arange(len(batches)), [len(batch) for batch in batches])
-        self._done: dict[int, list[int]] = {}
-        for number, batch in zip(numbers.tolist(), last.tolist(), strict=True):
-            self._done.setdefault(batch, []).append(number)
+        self._leaving = numbers[np.argsort(last, kind="stable")]
+        self._left = np.searchsorted(np.sort(last), np.arange(len(batches) + 1))
         self._blocks: dict[int, Future] = {}
         self._lock = Lock()
 
@@ -132,7 +132,7 @@ class HeldBlocks:
         batch : int
             Number of a batch; all before it have been read.
         """
-        for number in self._done.pop(batch, []):
+        for number in self._leaving[self._left[batch] : self._left[batch + 1]].tolist():
             self._blocks.pop(number, None)
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +141,8 @@ class HeldBlocks:
             future = self._blocks.setdefault(number, Future())
         if mine:
             try:
-                rows = np.unique(self._rows[number])
+                place = int(np.searchsorted(self._numbers, number))
+                rows = np.unique(self._rows[self._bounds[place] : self._bounds[place + 1]])
                 future.set_result((rows, self.source.read_sorted(rows)))
             except BaseException as error:
                 future.set_exception(error)

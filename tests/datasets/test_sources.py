@@ -20,6 +20,8 @@ from PIL import Image
 
 from skastro.datasets import load_images, open_images, open_spectra
 from skastro.datasets.disk import HDF5Files, NpyFile, ParquetFiles, opened
+from skastro.datasets.disk.arrow import ParquetReader
+from skastro.datasets.disk.hdf5 import HDF5Reader
 from skastro.datasets.disk.npy import NpyReader
 from skastro.sources import Source
 
@@ -250,12 +252,14 @@ def test_companions_go_with_the_rows(made):
 def test_pickles_are_small_and_equal_where_the_rows_are(made):
     make, source, pixels = made
     few = source[3:9:2]
-    files = {multimodal_universe_1: 3, multimodal_universe_2: 2, astroclip: 11, zoobot_table: 10, hugging_face: 2}
+    files = {multimodal_universe_1: 3, multimodal_universe_2: 2, astroclip: 11, hugging_face: 2}
     assert len(pickle.dumps(few)) < 1000 * files.get(make, 1)
     again = pickle.loads(pickle.dumps(few))
     assert np.array_equal(again, pixels[3:9:2])
     assert joblib.hash(again) == joblib.hash(few) == joblib.hash(source[3:9:2])
     assert joblib.hash(source[3:10:2]) != joblib.hash(few)
+    twice = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(source[[9, 2, 9, 4]]))[[0, 3, 1, 2]]))
+    assert np.array_equal(twice, pixels[[9, 4, 2, 9]])
 
 
 def test_threads_read_the_same(made):
@@ -468,6 +472,117 @@ def test_a_reader_that_goes_while_another_comes_leaves_it_the_file(tmp_path, mon
 def test_a_list_without_files():
     with pytest.raises(ValueError, match="There are no files in the list"):
         open_images([])
+
+
+@pytest.mark.parametrize("kinds", [("i8", "u8"), ("i8", "f4"), ("u1", "f4")], ids=" ".join)
+@pytest.mark.parametrize("ending", ["h5", "parquet"])
+def test_parts_without_a_common_type_are_refused(tmp_path, kinds, ending):
+    for part, kind in enumerate(kinds):
+        values, path = np.arange(2**60, 2**60 + 4).astype(kind), tmp_path / f"{part}.{ending}"
+        if ending == "parquet":
+            pq.write_table(pa.table({"image": nested(PIXELS[:4]), "object_id": values}), path)
+            continue
+        with h5py.File(path, "w") as file:
+            file["image"], file["object_id"] = PIXELS[:4], values
+    with pytest.raises(ValueError, match=r"0\.\w+ .object_id. holds \w+, .*1\.\w+ .object_id. .*: open them apart"):
+        open_images(tmp_path).column("object_id")
+
+
+def bands_of(pixels, names):
+    return pa.StructArray.from_arrays([pa.array([list(names)] * len(pixels)), nested(pixels)], ["band", "flux"])
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_bands_are_put_in_one_order_by_their_names(tmp_path, files):
+    pieces = [bands_of(PIXELS[:10], "grz"), bands_of(PIXELS[10:, [1, 0, 2]], "rgz")]
+    for part, piece in enumerate([pa.concat_arrays(pieces)] if files == 1 else pieces):
+        pq.write_table(pa.table({"image": piece}), tmp_path / f"{part}.parquet", row_group_size=5)
+    np.testing.assert_array_equal(open_images(tmp_path, "image.flux"), PIXELS)
+    pq.write_table(pa.table({"image": bands_of(PIXELS, "giz")}), tmp_path / "2.parquet")
+    with pytest.raises(ValueError, match=r"row 0 has the bands g, i, z, the first row g, r, z; all must have the same"):
+        np.asarray(open_images(tmp_path, "image.flux"))
+
+
+def test_a_folder_is_opened_by_the_rows_of_one_file(tmp_path, monkeypatch):
+    multimodal_universe_2(tmp_path)
+    looked, column = [], ParquetReader.column
+    monkeypatch.setattr(ParquetReader, "column", lambda self, *rows: looked.append(self.path) or column(self, *rows))
+    assert open_images(tmp_path).shape == PIXELS.shape
+    assert len(looked) == 1
+
+
+def test_a_row_without_an_image_does_not_tell_the_shape(tmp_path):
+    images = pa.concat_arrays([pa.nulls(3, nested(PIXELS).type), nested(PIXELS)])
+    pq.write_table(pa.table({"image": images}), tmp_path / "sky.parquet", row_group_size=2)
+    source = open_images(tmp_path / "sky.parquet")
+    np.testing.assert_array_equal(source[3:], PIXELS)
+    with pytest.raises(ValueError, match="row 1 holds nothing, others lists of 3"):
+        source[1]
+
+
+def test_a_band_without_a_pixel_names_its_row(tmp_path):
+    pixels = PIXELS.copy()
+    pixels[7, 1] = np.nan
+    np.save(tmp_path / "sky.npy", pixels)
+    source = open_images(tmp_path / "sky.npy", fill="median")
+    for rows in (slice(None), [20, 7]):
+        with pytest.raises(ValueError, match=r"sky\.npy, row 7: An image has a band without one finite pixel"):
+            np.asarray(source[rows])
+
+
+def note_reads(reader, monkeypatch):
+    """Note from now on what is read."""
+    reads, read = [], reader.read
+    monkeypatch.setattr(reader, "read", lambda self, *rows: reads.append(rows) or read(self, *rows))
+    return reads
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rows_that_lie_close_are_read_in_one_go(tmp_path, monkeypatch, parts):
+    values = np.arange(3000.0)
+    for part, rows in enumerate(np.array_split(np.arange(3000), parts)):
+        with h5py.File(tmp_path / f"{part}.h5", "w") as file:
+            file["images"], file["z"] = np.zeros((len(rows), 1, 2, 2)), values[rows]
+    chosen = RNG.permutation(3000)[:800]
+    source = open_images(tmp_path)[chosen]
+    reads = note_reads(HDF5Reader, monkeypatch)
+    np.testing.assert_array_equal(source.column("z"), values[chosen])
+    assert len(reads) == parts
+
+
+def test_rows_are_gone_through_block_by_block(made, monkeypatch):
+    _, source, pixels = made
+    reads = note_reads(type(source.reader), monkeypatch)
+    np.testing.assert_array_equal([*source], pixels)
+    assert len(reads) == -(-N // source.reader.block)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_chunks_that_are_not_there_are_told(tmp_path, version):
+    zarr_of(version)(tmp_path)
+    chunk = [path for path in (tmp_path / "sky.zarr" / "images").rglob("*") if path.is_file() and path.name[0] != "."]
+    next(path for path in chunk if path.suffix != ".json").unlink()
+    with pytest.warns(UserWarning, match=r"sky.zarr .images. has 5 of 6 chunks, and the others read as 0.0: they hold"):
+        open_images(tmp_path / "sky.zarr")
+
+
+def test_images_in_files_beside_a_table_are_told(tmp_path):
+    zoobot(tmp_path)
+    pq.write_table(pa.table({"object_id": np.arange(N)}), tmp_path / "catalog.parquet")
+    with pytest.raises(ValueError, match=f"one of object_id. For the {N} images in files of their own give their list"):
+        open_images(tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "read"), [("u1", "u1"), ("i2", "f4"), ("i4", "f8"), ("f4", "f4"), ("f8", "f4")])
+def test_files_of_one_type_are_read_as_one_type(tmp_path, kind, read):
+    fits = pytest.importorskip("astropy.io.fits", reason="needs astropy")
+    values = np.arange(3 * 64).reshape(3, 8, 8).astype(kind)
+    values[1:] += np.array(20_000_001 if kind == "i4" else 3, kind)
+    for place, image in enumerate(values):
+        fits.writeto(tmp_path / f"{place}.fits", image)
+    source = open_images(tmp_path)
+    assert source.dtype == np.dtype(read)
+    np.testing.assert_array_equal(np.asarray(source)[:, 0], values)
 
 
 def test_integers_that_are_not_there(tmp_path):

@@ -1,6 +1,7 @@
 """Columns of arrays in Parquet (HATS among it) and in the Arrow files of the Hugging Face ``datasets``."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +11,20 @@ import numpy as np
 from skastro.datasets.disk.opened import FileReader, Parts, files_of, open_whole, opened
 from skastro.sources import Reader, Shelf
 
-__all__ = ["ArrowFolder", "ArrowReader", "ParquetFiles", "ParquetReader", "axes_of", "flatten_lists", "row_shape"]
+__all__ = [
+    "ArrowFolder",
+    "ArrowReader",
+    "ParquetFiles",
+    "ParquetReader",
+    "axes_of",
+    "band_names",
+    "first_there",
+    "flatten_lists",
+    "row_shape",
+    "take_bands",
+]
 
+BAND = "band"  # field that names the bands, in the struct that the images are in
 NEEDED = "Reading Parquet and Arrow needs pyarrow: pip install skastro[parquet]"
 
 
@@ -24,15 +37,24 @@ class ArrowReader(FileReader):
         The file.
     key : str
         Name of the column; a field of a struct follows a dot.
+    like : ArrowReader, default=None
+        Of the same column of another file: of a column of the same type no row is looked at.
     """
 
-    def __init__(self, path: str, key: str) -> None:
+    bands: list[str] | None  # their names in the first row, if it has any
+
+    def __init__(self, path: str, key: str, like: "ArrowReader | None" = None) -> None:
         super().__init__(path, key)
-        n = self.count(opened(self))
-        first = self.column(opened(self), 0, min(n, 1))
-        self.chunk = max(1, self.length(opened(self)))
-        self.shape = (n, *row_shape(first, self._fields()))
-        self.dtype = flatten_lists(first, self._fields(), self.shape[1:]).dtype
+        file = opened(self)
+        n = self.count(file)
+        self.chunk = max(1, self.length(file))
+        if like is not None and (not n or self.kind(file) == like.kind(opened(like))):
+            self.shape, self.dtype, self.bands = (n, *like.shape[1:]), like.dtype, like.bands
+            return
+        first, fields = self._first(file, n), self._fields()
+        self.shape = (n, *row_shape(first, fields))
+        self.dtype = flatten_lists(first, fields, self.shape[1:]).dtype
+        self.bands = like.bands if like is not None else band_names(first, fields, self.shape[1:])
 
     def open(self) -> Any:  # noqa: D102
         return open_arrow(self.path)
@@ -50,6 +72,20 @@ class ArrowReader(FileReader):
         int
         """
         return file.num_rows
+
+    def kind(self, file: Any) -> Any:
+        """Tell the type of the column.
+
+        Parameters
+        ----------
+        file : any
+            What `open` gave.
+
+        Returns
+        -------
+        pyarrow.DataType
+        """
+        return file.schema.field(self._fields()[0]).type
 
     def length(self, file: Any) -> int:
         """Count the rows that are read together.
@@ -82,11 +118,21 @@ class ArrowReader(FileReader):
         return _one(file.column(self._fields()[0]).slice(start, stop - start))
 
     def get(self, file: Any, start: int, stop: int) -> np.ndarray:  # noqa: D102
-        values = flatten_lists(self.column(file, start, stop), self._fields(), self.shape[1:], start)
-        return values.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
+        array = self.column(file, start, stop)
+        values = flatten_lists(array, self._fields(), self.shape[1:], start)
+        rows = values.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
+        return rows if self.bands is None else take_bands(rows, array, self._fields(), self.bands, start)
 
     def _fields(self) -> list[str]:
         return self.key.split(".")
+
+    def _first(self, file: Any, n: int) -> Any:
+        """Read the first row that holds something."""
+        for start in range(0, n, self.chunk):
+            rows = first_there(self.column(file, start, min(n, start + self.chunk)), self._fields())
+            if len(rows):
+                return rows
+        return self.column(file, 0, min(n, 1))
 
 
 class ParquetReader(ArrowReader):
@@ -98,6 +144,8 @@ class ParquetReader(ArrowReader):
         The file.
     key : str
         Name of the column; a field of a struct follows a dot.
+    like : ArrowReader, default=None
+        Of the same column of another file: of a column of the same type no row is looked at.
     """
 
     per_thread = True
@@ -108,6 +156,9 @@ class ParquetReader(ArrowReader):
     def count(self, file: Any) -> int:  # noqa: D102
         return file.metadata.num_rows
 
+    def kind(self, file: Any) -> Any:  # noqa: D102
+        return file.schema_arrow.field(self._fields()[0]).type
+
     def length(self, file: Any) -> int:  # noqa: D102
         return file.metadata.row_group(0).num_rows if file.metadata.num_row_groups else 1
 
@@ -116,7 +167,8 @@ class ParquetReader(ArrowReader):
         ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
         first, last = np.searchsorted(ends, [start, max(start, stop - 1)], side="right")
         begin = int(ends[first - 1]) if first else 0
-        table = file.read_row_groups(list(range(first, last + 1)), columns=[self.key], use_threads=False)
+        names = [self.key, *(f"{parent}.{BAND}" for parent in [self.key.rpartition(".")[0]] if parent)]
+        table = file.read_row_groups(list(range(first, last + 1)), columns=names, use_threads=False)
         return _one(table.column(0).slice(start - begin, stop - start))
 
 
@@ -137,8 +189,12 @@ class _Columns(Shelf):
         return found
 
     def open(self, name: str) -> Reader:
-        readers = [self.reader(file, name) for file in self._files()]
-        filled = [reader for reader in readers if len(reader)] or readers[:1]
+        filled: list[ArrowReader] = []
+        for file in self._files():
+            reader = self.reader(file, name, filled[0] if filled else None)
+            filled += [reader] if len(reader) else []
+        if not filled:
+            return self.reader(self._files()[0], name)
         return filled[0] if len(filled) == 1 else Parts(filled)
 
     def _files(self) -> list[str]:
@@ -314,6 +370,100 @@ def row_shape(array: Any, fields: list[str]) -> tuple[int, ...]:
     return (length or 0, *row_shape(array.flatten(), fields))
 
 
+def first_there(array: Any, fields: list[str]) -> Any:
+    """Take the first row that holds something.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        Nested lists and structs, in any order.
+    fields : list of str
+        Name of the column, then of the fields of the structs.
+
+    Returns
+    -------
+    pyarrow.Array
+        Of one row, or of none.
+    """
+    row = _there(array, fields).index(True).as_py()
+    return array[:0] if row < 0 else array[row : row + 1]
+
+
+def _there(array: Any, fields: list[str]) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_struct(array.type):
+        return array.is_valid()
+    return pc.and_(array.is_valid(), _there(array.field(fields[1]), fields[1:]))
+
+
+def band_names(array: Any, fields: list[str], shape: tuple[int, ...]) -> list[str] | None:
+    """Read the names of the bands that stand beside the images in a struct, as Multimodal Universe has them.
+
+    Parameters
+    ----------
+    array : pyarrow.Array
+        Of one row.
+    fields : list of str
+        Name of the column, then of the fields of the structs.
+    shape : tuple of int
+        Shape of a row.
+
+    Returns
+    -------
+    list of str or None
+        None if there are no names, or not as many as the first axis is long.
+    """
+    if len(fields) < 2 or not shape or not len(array):
+        return None
+    try:
+        return [str(name) for name in flatten_lists(array, [*fields[:-1], BAND], shape[:1])]
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def take_bands(values: np.ndarray, array: Any, fields: list[str], names: Sequence[str], first: int = 0) -> np.ndarray:
+    """Put the bands of each row in the order of those of the first row, by their names.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, bands, ...)
+        The rows.
+    array : pyarrow.Array
+        What they were taken out of.
+    fields : list of str
+        Name of the column, then of the fields of the structs.
+    names : sequence of str
+        The names in the first row.
+    first : int, default=0
+        Number of the first of these rows, for errors.
+
+    Returns
+    -------
+    ndarray of shape (n, bands, ...)
+
+    Raises
+    ------
+    ValueError
+        If a row has other bands.
+    """
+    there = flatten_lists(array, [*fields[:-1], BAND], (len(names),), first).reshape(len(values), -1)
+    wrong = np.flatnonzero((there != np.array(names, dtype=object)).any(axis=1))
+    if not len(wrong):
+        return values
+    values = values.copy()
+    for row in wrong:
+        here = [str(name) for name in there[row]]
+        if sorted(here) != sorted(names):
+            raise ValueError(
+                f"row {first + row} has the bands {', '.join(here)}, the first row {', '.join(names)}; all must have "
+                "the same"
+            )
+        values[row] = values[row, [here.index(name) for name in names]]
+    return values
+
+
 def flatten_lists(array: Any, fields: list[str], shape: tuple[int, ...], first: int = 0) -> np.ndarray:
     """Take the numbers out of nested lists that all have the same lengths.
 
@@ -353,7 +503,9 @@ def flatten_lists(array: Any, fields: list[str], shape: tuple[int, ...], first: 
         array, left = array.flatten(), left[1:]
     if array.null_count and (pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)):
         row = first + array.is_null().index(True).as_py() * rows // len(array)
-        raise ValueError(f"row {row} of {name!r} holds nothing, which {array.type} has no value for")
+        raise ValueError(
+            f"row {row} of {name!r} holds nothing, which {array.type} has no value for: write floats, and NaN there"
+        )
     return array.to_numpy(zero_copy_only=False)
 
 
@@ -370,5 +522,8 @@ def _check_lengths(array: Any, length: int, rows: int, first: int) -> None:
     wrong = np.flatnonzero(lengths != length)
     if len(wrong):
         row = first + int(wrong[0]) * rows // len(array)
-        came = "nothing" if lengths[wrong[0]] < 0 else f"lists of {lengths[wrong[0]]}"
-        raise ValueError(f"row {row} holds {came}, the first row lists of {length}; all must have one size")
+        if lengths[wrong[0]] < 0:
+            raise ValueError(f"row {row} holds nothing, others lists of {length}")
+        raise ValueError(
+            f"row {row} holds lists of {lengths[wrong[0]]}, the first row lists of {length}; all must have one size"
+        )

@@ -1,5 +1,6 @@
 """Cutouts in files of their own: FITS, JPEG, PNG and TIFF."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class CutoutReader(NameReader):
         super().__init__(path, files)
         self.key, self.options = "images", options
         self.where = path
-        first = load_one(Path(self.paths()[0]), **options)
+        first = load_one(Path(self.paths()[0]), **options, steady=True)
         self.shape, self.dtype = (*self.shape, *first.shape), first.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -101,7 +102,7 @@ class CutoutReader(NameReader):
         return np.stack([self._load(Path(path)) for path in self.paths()[start:stop]])
 
     def _load(self, file: Path) -> np.ndarray:
-        image = load_one(file, **self.options)
+        image = load_one(file, **self.options, steady=True)
         if image.shape != self.shape[1:]:
             raise ValueError(
                 f"{file} has shape {image.shape}, the first file {self.shape[1:]}: all must have the same bands, and "
@@ -139,3 +140,29 @@ class Cutouts(Shelf):
         if name == "images":
             return CutoutReader(self.path, self.files, self.options)
         return NameReader(self.path, self.files)
+
+    def narrowed(self, reader: Any, rows: range | np.ndarray) -> tuple[Shelf, Reader, range | np.ndarray]:
+        """Leave out the files of a list that some rows do not need.
+
+        Parameters
+        ----------
+        reader : NameReader
+            Of one of the arrays.
+        rows : range or ndarray of int
+            Rows of it.
+
+        Returns
+        -------
+        shelf : Cutouts
+        reader : NameReader
+        rows : range or ndarray of int
+            The same rows, as that reader counts them.
+        """
+        if self.files is None or (isinstance(rows, range) and rows == range(len(self.files))):
+            return self, reader, rows
+        needed, places = np.unique(np.asarray(rows), return_inverse=True)
+        files = [self.files[row] for row in needed]
+        few = copy.copy(reader)
+        few.files, few.shape = files, (len(files), *reader.shape[1:])
+        in_order = np.array_equal(places, np.arange(len(files)))
+        return Cutouts(self.path, files, self.options), few, range(len(files)) if in_order else places

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, Parts, files_of, opened
+from skastro.datasets.disk.opened import GAP, FileReader, Parts, files_of, opened
 from skastro.sources import Reader, Shelf
 
 __all__ = ["HDF5Files", "HDF5Reader"]
@@ -29,6 +29,7 @@ class HDF5Reader(FileReader):
         data = opened(self)[key]
         self.shape, self.dtype = data.shape, data.dtype
         self.chunk = data.chunks[0] if data.chunks else 1
+        self.gap = 0 if data.chunks else GAP
 
     def open(self) -> Any:  # noqa: D102
         return open_file(self.path)

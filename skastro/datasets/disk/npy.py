@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skastro.datasets.disk.opened import FileReader, opened
+from skastro.datasets.disk.opened import GAP, FileReader, opened
 from skastro.sources import Shelf
 
 __all__ = ["NpyFile", "NpyReader"]
@@ -20,6 +20,7 @@ class NpyReader(FileReader):
     """
 
     direct = True
+    gap = GAP
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "")

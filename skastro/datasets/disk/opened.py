@@ -14,8 +14,9 @@ import numpy as np
 
 from skastro.sources import Reader
 
-__all__ = ["FileReader", "Parts", "absolute", "files_of", "is_plain", "open_whole", "opened", "stamp"]
+__all__ = ["GAP", "FileReader", "Parts", "absolute", "files_of", "is_plain", "open_whole", "opened", "stamp"]
 
+GAP = 1 << 14  # bytes that cost less to read than a further call
 OPEN = 64  # files kept open, of a folder of many
 
 _files: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
@@ -229,7 +230,7 @@ class Parts(Reader):
     Raises
     ------
     ValueError
-        If rows have several shapes.
+        If rows have several shapes, or types without one that holds the values of all.
 
     Examples
     --------
@@ -259,8 +260,9 @@ class Parts(Reader):
         lengths = np.array([len(reader) for reader in readers])
         self.begins = np.concatenate([[0], np.cumsum(lengths)])
         self.shape = (int(self.begins[-1]), *first.shape[1:])
-        self.dtype = np.result_type(*(reader.dtype for reader in readers))
+        self.dtype = _common_type(readers)
         self.chunk = first.chunk
+        self.gap = min(reader.gap for reader in readers)
 
     def read(self, start: int, stop: int) -> np.ndarray:  # noqa: D102
         rows = []
@@ -269,7 +271,7 @@ class Parts(Reader):
             if begin >= stop:
                 break
             rows.append(reader.read(max(0, start - begin), min(len(reader), stop - begin)))
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return (rows[0] if len(rows) == 1 else np.concatenate(rows)).astype(self.dtype, copy=False)
 
     def place(self, rows: np.ndarray, length: int) -> np.ndarray:  # noqa: D102
         part = np.searchsorted(self.begins, rows, side="right") - 1
@@ -279,6 +281,18 @@ class Parts(Reader):
     def starts(self) -> np.ndarray:  # noqa: D102
         begins = self.begins[:-1].tolist()
         return np.concatenate([reader.starts() + begin for reader, begin in zip(self.readers, begins, strict=True)])
+
+
+def _common_type(readers: list[Any]) -> np.dtype:
+    """Find the type of all parts; integers would be rounded as floats, and counts are no fluxes."""
+    common, first = np.result_type(*(reader.dtype for reader in readers)), readers[0]
+    if common.kind == "f" and any(reader.dtype.kind != "f" for reader in readers):
+        other = next(reader for reader in readers if reader.dtype != first.dtype)
+        raise ValueError(
+            f"{first.where} holds {first.dtype}, {other.where} {other.dtype}, which have no common type: open them "
+            "apart."
+        )
+    return common
 
 
 def is_plain(file: Path) -> bool:

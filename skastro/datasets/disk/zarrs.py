@@ -1,5 +1,6 @@
 """Arrays in Zarr stores of versions 2 and 3."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,12 @@ class ZarrReader(FileReader):
         array = self._array(opened(self))
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         self.chunk = array.chunks[0] if array.chunks else 1
+        if (written := array.nchunks_initialized) < array.nchunks:
+            warnings.warn(
+                f"{self.where} has {written} of {array.nchunks} chunks, and the others read as {array.fill_value}: "
+                "they hold nothing else, or the store is not whole.",
+                stacklevel=2,
+            )
 
     def open(self) -> Any:  # noqa: D102
         return open_store(self.path)
