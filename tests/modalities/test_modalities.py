@@ -416,11 +416,21 @@ def test_the_type_of_the_same_numbers_changes_nothing(dtype, sky):
     np.testing.assert_array_equal(model.transform(bright.astype(dtype)), model.transform(bright.astype(np.float64)))
 
 
-def test_fractions_where_8_bits_were_learned_are_told(sky):
-    bright = np.clip(np.round(40 + 40 * np.abs(sky.images)), 0, 255).astype(np.uint8)
+@pytest.mark.parametrize(
+    ("convert", "words"),
+    [
+        (lambda pixels: pixels / 255, "between 0 and 1, and those learned from had 8 bits"),
+        (lambda pixels: pixels.astype("u2") * 257, "from 0 to 6.5.*, and those learned from had 8 bits, of 0 to 255"),
+        (lambda pixels: pixels * 4.0, "from 0 to 1020, and those learned from had 8 bits, of 0 to 255"),
+        (lambda pixels: pixels / 127.5 - 1, "from -1 to 1, and those learned from had 8 bits, of 0 to 255"),
+    ],
+)
+def test_another_unit_where_8_bits_were_learned_is_told(convert, words, sky):
+    bright = np.clip(np.round(40 + 80 * np.abs(sky.images)), 0, 255).astype(np.uint8)
+    bright[:, 0, 0, 0] = 0
     model = FixedImageEmbedder("test_resnet", random_state=0).fit(bright)
-    with pytest.warns(UserWarning, match="between 0 and 1, and those learned from had 8 bits"):
-        model.transform(bright / 255)
+    with pytest.warns(UserWarning, match=words):
+        model.transform(convert(bright))
     model.transform(bright.astype(float))
 
 
