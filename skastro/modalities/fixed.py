@@ -19,6 +19,7 @@ from skastro.encoders import (
     get_encoder,
     get_spectrum_encoder,
 )
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
 from skastro.modalities.spectra import SpectrumModality
@@ -219,7 +220,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
         X : array-like of shape (n, n_wavelengths)
             Flux; NaN is missing.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of shape (n, n_wavelengths), default=None
             Inverse variance; zero is missing.
 
@@ -233,6 +234,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
         ValueError
             If a parameter, the spectra or `ivar` cannot be used.
         """
+        refuse_ivar_as_y(y, X)
         return self._make(X, ivar=ivar)
 
 

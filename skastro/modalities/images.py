@@ -21,6 +21,7 @@ from skastro.base import BaseEmbedder, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
 from skastro.images import check_image_shape, check_shape, fold, fold_ivar
 from skastro.inputs import as_array, as_rows, check_rows
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
@@ -316,7 +317,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images, flux or 8-bit; a memory map or a source on disk is read batch by batch.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of the shape of X, default=None
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
@@ -331,6 +332,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         ValueError
             If a parameter or the images cannot be used; nothing has been trained then.
         """
+        refuse_ivar_as_y(y, X)
         return self._pretrain(X, ivar)
 
     def _views(self) -> list[tuple[Augment, tuple[int, int]]]:

@@ -1,6 +1,7 @@
 """The protocol of a modality: what alignment, pooling and fine-tuning build on, for every registered embedder."""
 
 import pickle
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from skastro import (
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
     Training,
+    VoteEmbedder,
     load,
     save,
 )
@@ -406,6 +408,32 @@ def test_spectra_of_another_unit_are_told(cls, sky):
     ):
         with pytest.warns(UserWarning, match=words):
             model.transform(sky.spectra * unit)
+
+
+TAKES_IVAR = [cls for cls in MODALITIES if "ivar" in signature(cls.fit).parameters]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in TAKES_IVAR if cls is not VoteEmbedder], ids=named)
+def test_an_inverse_variance_in_the_place_of_y_is_refused_unless_it_cannot_be_one(cls, sky, rows):
+    model = made(cls).set_params(**({"max_epochs": 0} if "max_epochs" in signature(cls).parameters else {}))
+    X = rows(model)
+    with pytest.raises(ValueError, match="y has the shape of X, and is ignored: give the inverse variance as ivar="):
+        model.fit(X, np.ones_like(X))
+    for y in (sky.y, sky.y[:, np.newaxis], np.full_like(X, -1.0), np.ones((24, 2))):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("cls", SPECTRA, ids=named)
+def test_spectra_without_the_inverse_variance_that_fit_had_are_told(cls, sky):
+    whole = np.nan_to_num(sky.spectra, nan=5.0)
+    model = made(cls).fit(whole, ivar=sky.ivar)
+    for fitted in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.warns(UserWarning, match="fit had ivar, and these spectra have none") as told:
+            fitted.transform(whole)
+        assert len(told) == 1
+        fitted.transform(whole, ivar=sky.ivar)
+        fitted.transform(sky.spectra)  # whose bad pixels are NaN
+    model.fit(whole).transform(whole)
 
 
 @pytest.mark.filterwarnings("ignore:.*have values more than 10 times as far out")

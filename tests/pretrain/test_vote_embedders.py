@@ -100,6 +100,14 @@ def test_without_votes_it_is_byol_bit_for_bit_and_warns(hybrid, byol, sky, how):
     assert hybrid.schema_ is None
 
 
+def test_votes_in_the_place_of_y_are_told(hybrid, sky):
+    hybrid.set_params(max_epochs=0)
+    with pytest.warns(UserWarning, match=r"No image has a vote: .*\. y is not read: give votes=\.$"):
+        hybrid.fit(sky.X, sky.votes)
+    with pytest.warns(UserWarning, match=r"learns as BYOLEmbedder does\.$"):
+        hybrid.fit(sky.X)
+
+
 def test_any_weight_moves_the_encoder(hybrid, byol, sky):
     hybrid.fit(sky.X, votes=sky.votes)
     assert not np.allclose(hybrid.transform(sky.X), byol.fit(sky.X).transform(sky.X))
