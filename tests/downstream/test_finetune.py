@@ -328,6 +328,15 @@ def test_a_probe_of_a_frozen_embedder_is_its_head_on_what_the_embedder_gives(emb
     np.testing.assert_allclose(model.predict_proba(X), softmax(rows, axis=1), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*validation")
+def test_a_bare_embedder_that_was_trained_is_told():
+    trained = BYOLEmbedder(**BYOL, max_epochs=1).fit(X)
+    with pytest.warns(UserWarning, match=r"^encoder is fitted, and is fitted anew .* FrozenEstimator\(encoder\) keeps"):
+        tiny(encoder=trained, n_layers=0).fit(X, LABELS)
+    for start in (clone(trained), FrozenEstimator(trained), FixedImageEmbedder("test_resnet").fit(X)):
+        tiny(encoder=start, n_layers=0).fit(X, LABELS)
+
+
 def test_a_bare_embedder_is_fitted_on_the_images_first():
     bare = BYOLEmbedder(**BYOL, max_epochs=1)
     model = tiny(encoder=bare, n_layers=0).fit(X, LABELS)
