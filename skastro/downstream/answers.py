@@ -25,6 +25,7 @@ __all__ = [
     "check_soft_labels",
     "known_truth",
     "learn_answers",
+    "refuse_several",
     "weigh_votes",
 ]
 
@@ -346,6 +347,49 @@ def check_soft_labels(y: Any) -> np.ndarray:
             f"the first is row {bad.argmax()}."
         )
     return shares / shares.sum(axis=1, keepdims=True)
+
+
+def refuse_several(shares: np.ndarray, columns: Sequence[Any]) -> None:
+    """Raise an error if rows that were given as shares of one whole are flags, or answers to several questions.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n, n_classes)
+        As they came, at any scale.
+    columns : sequence
+        Names of the columns, where there are any.
+
+    Raises
+    ------
+    ValueError
+        If values are 0 or 1 throughout and a row has several of them, or the columns are named ``question_answer`` for
+        more than one question and rows do not sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.downstream.answers import refuse_several
+    >>> refuse_several(np.array([[1, 1, 0], [0, 1, 0]]), ["ring", "bar", "dust"])
+    Traceback (most recent call last):
+    ...
+    ValueError: y has several classes in row 0, and is 0 or 1 throughout: ... fit one classifier for each flag.
+    """
+    sums = shares.sum(axis=1)
+    several = sums > 1
+    if several.any() and np.isin(shares, (0, 1)).all():
+        raise ValueError(
+            f"y has several classes in row {several.argmax()}, and is 0 or 1 throughout: soft labels are shares of one "
+            "whole; fit one classifier for each flag."
+        )
+    try:
+        questions = list(VoteSchema.from_columns(columns).questions)
+    except ValueError:  # names that tell no questions
+        return
+    if len(questions) > 1 and not np.allclose(sums, 1, atol=1e-3):
+        raise ValueError(
+            f"y has columns of {len(questions)} questions ({', '.join(questions[:3])} ...), and soft labels are shares "
+            'of one, whose rows sum to 1: head="dirichlet" takes votes.'
+        )
 
 
 class ValueRegressorMixin(RegressorMixin):
