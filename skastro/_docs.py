@@ -20,7 +20,8 @@ survey : str, Survey or None
 size : int
     Side in pixels of the central window that the encoder sees; None is the whole cutout.
 image_shape : tuple of int
-    ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line, and warns of rows that have as many
+    values as a square image.
 bands_axis : {1, -1} or None
     -1 if the bands are the last axis of the images, 1 if they come before height and width; None is 1, but refuses
     images whose last axis looks like the bands.

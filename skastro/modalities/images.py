@@ -19,7 +19,7 @@ from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import check_image_shape, check_shape, fold, fold_ivar
+from skastro.images import check_image_shape, check_shape, fold, fold_ivar, warn_of_unfolded
 from skastro.inputs import as_array, as_rows, check_rows
 from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, TrainedModality
@@ -247,6 +247,8 @@ class ImageModality(BaseEmbedder, Modality):
             ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
         )
+        if reset and array.ndim == 2 and self.image_shape is None:
+            warn_of_unfolded(array.shape[1], stacklevel=6)
         images = fold(array, self.image_shape if reset else self.image_shape_, self.bands_axis)
         if not reset:
             check_shape(images.shape, self.image_shape_[0], self.size_)

@@ -957,6 +957,7 @@ def test_a_refused_refit_loses_nothing(tuner, embedder):
 
 
 def test_a_state_of_another_kind_of_fit_is_not_mixed_in(embedder):
-    model = tiny(survey=None).fit(pd.DataFrame(X.reshape(12, -1)).rename(columns=str), LABELS)
+    model = tiny(survey=None, image_shape=X.shape[1:])
+    model.fit(pd.DataFrame(X.reshape(12, -1)).rename(columns=str), LABELS).set_params(image_shape=None)
     model.set_params(encoder=FrozenEstimator(embedder)).fit(X, LABELS)
     assert not hasattr(model, "feature_names_in_")

@@ -469,6 +469,21 @@ def test_a_shape_of_rows_with_its_bands_last_is_refused(bands_axis, sky):
         model.fit(np.moveaxis(sky.images, 1, -1).reshape(24, -1))
 
 
+@pytest.mark.parametrize(
+    ("length", "shape"), [(3072, "3, 32, 32"), (256, "1, 16, 16"), (1024, "1, 32, 32"), (5120, "5, 32, 32")]
+)
+def test_rows_as_long_as_a_square_image_are_told(length, shape, sky):
+    rows = np.random.default_rng(0).normal(size=(4, length))
+    model = FixedImageEmbedder("test_resnet", random_state=0)
+    with pytest.warns(UserWarning, match=rf"image_shape=\({shape}\) folds them, \(1, 1, {length}\) says") as told:
+        model.fit(rows)
+    assert told[0].filename == __file__
+    model.transform(rows)
+    model.set_params(image_shape=(1, 1, length)).fit(rows)
+    model.set_params(image_shape=None).fit(rows[:, :225])
+    model.fit(rows[:, : length - 1])
+
+
 def test_rows_of_pixels_pass_where_a_stack_was_learned(sky):
     model = FixedImageEmbedder("test_resnet", random_state=0).fit(sky.images)
     np.testing.assert_array_equal(model.transform(sky.images.reshape(24, -1)), model.transform(sky.images))
