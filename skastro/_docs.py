@@ -43,7 +43,8 @@ validation_fraction : float
 n_iter_no_change : int
     Epochs without a new lowest loss after which early stopping stops.
 max_epochs : int or "auto"
-    Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
+    Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least; 0 leaves the
+    encoder untrained.
 batch_size : int
     Largest batch, in training and at `transform`.
 lr : float
@@ -112,7 +113,8 @@ floor : float
     Smallest scale that a spectrum is divided by, in units of the median of the training spectra: what is nearly
     constant is not blown up to noise.
 max_epochs : int or "auto"
-    Passes over the spectra; ``"auto"`` shows about 32,000, 0 leaves the encoder untrained.
+    Passes over the spectra; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least; 0 leaves the
+    encoder untrained.
 """
 
 ATTRIBUTES = """\
