@@ -42,7 +42,7 @@ class Answers(BaseEstimator):
     schema : VoteSchema or None, default=None
         The questions; None for labels.
     table : bool, default=False
-        Whether votes came in a pandas DataFrame, so that answers are given in one.
+        Whether votes came in a table of any library, so that answers are given in a DataFrame of pandas.
 
     Examples
     --------
@@ -195,7 +195,7 @@ class Answers(BaseEstimator):
         return (gamma / per_question(gamma, self.sizes)).reshape(-1, n_samples, alpha.shape[1])
 
     def as_given(self, values: np.ndarray, X: Any, columns: Any = None) -> np.ndarray | pd.DataFrame:
-        """Convert to a DataFrame where votes came in one.
+        """Convert to a DataFrame where votes came in a table.
 
         Parameters
         ----------
@@ -255,7 +255,7 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
     votes, questions = read_votes(y, schema)
     table = as_table(given)
     names = questions.columns if schema is not None else range(y.shape[1]) if table is None else table.columns
-    return Answers(np.array([*map(str, names)]), schema=questions, table=isinstance(given, pd.DataFrame)), votes
+    return Answers(np.array([*map(str, names)]), schema=questions, table=table is not None), votes
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -434,8 +434,8 @@ class VoteClassifierMixin(ClassifierMixin):
 
     A concrete one has `answers_`, once fitted, and two methods of its own: `predict_proba`, and
     `predict_concentrations` where it knows the Dirichlet concentrations :math:`\alpha`. Without that there are no
-    intervals and no draws. Where votes came in a pandas DataFrame, answers are DataFrames; else they are arrays in the
-    order of `classes_`.
+    intervals and no draws. Where votes came in a table of any library, answers are DataFrames of pandas; else they are
+    arrays in the order of `classes_`.
     """
 
     @property
