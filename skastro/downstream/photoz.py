@@ -252,7 +252,7 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         What `predict` gives of the distribution.
     cv : int, cross-validation splitter, iterable or None, default=None
         How many folds recalibrate the distributions, drawn at random, or which; the classifier is fitted once more for
-        each. None leaves them as they are.
+        each. None leaves them as they are: too wide, if labels are few (of a thousand, intervals of 68 % held 77 %).
 
     Attributes
     ----------
