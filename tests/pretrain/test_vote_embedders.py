@@ -419,7 +419,7 @@ def test_bad_votes_are_one_sentence_before_training(embedder, sky, change, sente
         ({"schema": None}, np.arange(23), r"There must be a label for each of the 24 images; got 23"),
         ({"schema": None}, np.ones(24), r"All labels are of one class, .*1.0"),
         ({"schema": None}, np.full(24, np.nan), r"votes has 24 missing values, the first in row 0"),
-        ({"lr": -1.0}, np.ones((24, 5)), r"The 'lr' parameter"),
+        ({"lr": -1.0}, np.tile([1, 1, 1, 0, 0], (24, 1)), r"The 'lr' parameter"),
     ],
 )
 def test_bad_parameters_are_one_sentence(embedder, sky, params, votes, sentence):
