@@ -20,7 +20,8 @@ survey : str, Survey or None
 size : int
     Side in pixels of the central window that the encoder sees; None is the whole cutout.
 image_shape : tuple of int
-    ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line.
+    ``(bands, height, width)`` of 2-D rows; None makes a row an image of one line, and warns of rows that have as many
+    values as a square image.
 bands_axis : {1, -1} or None
     -1 if the bands are the last axis of the images, 1 if they come before height and width; None is 1, but refuses
     images whose last axis looks like the bands.
@@ -42,7 +43,8 @@ validation_fraction : float
 n_iter_no_change : int
     Epochs without a new lowest loss after which early stopping stops.
 max_epochs : int or "auto"
-    Passes over the images; ``"auto"`` shows about 32,000 images, 0 leaves the encoder untrained.
+    Passes over the images; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least; 0 leaves the
+    encoder untrained.
 batch_size : int
     Largest batch, in training and at `transform`.
 lr : float
@@ -111,7 +113,8 @@ floor : float
     Smallest scale that a spectrum is divided by, in units of the median of the training spectra: what is nearly
     constant is not blown up to noise.
 max_epochs : int or "auto"
-    Passes over the spectra; ``"auto"`` shows about 32,000, 0 leaves the encoder untrained.
+    Passes over the spectra; ``"auto"`` shows about 32,000, within 1,000 steps, in ten passes at least; 0 leaves the
+    encoder untrained.
 """
 
 ATTRIBUTES = """\

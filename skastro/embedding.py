@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from skastro import ranks
 from skastro.inputs import as_column, as_text
 from skastro.persistence import load, parts, without_callbacks
-from skastro.training.checkpoints import IGNORED
+from skastro.training.fingerprints import IGNORED
 from skastro.training.config import Training
 from skastro.unfinished import Unfinished, as_written, sampled
 

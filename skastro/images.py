@@ -1,6 +1,8 @@
 """Arrays of images: reshape rows, find the axis of the bands, cut windows, read in chunks. No torch."""
 
 import copy
+import math
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,10 +21,13 @@ __all__ = [
     "chunks",
     "fold",
     "fold_ivar",
+    "warn_of_unfolded",
 ]
 
 CHUNK_VALUES = 1 << 24  # pixels read at once: 64 MB as float32
 FEW_BANDS = 10  # as many as surveys have; a last axis so short beside longer ones is that of the bands
+LONG = 256  # values of a row that is no longer taken for a table's
+USUAL_BANDS = (1, 3, 4, 5)  # of images that are flattened
 
 
 def fold(X: Any, image_shape: tuple[int, ...] | None = None, bands_axis: int | None = None) -> Any:
@@ -283,6 +288,41 @@ def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
         raise ValueError(
             f"image_shape is (bands, height, width), and {tuple(shape)} looks to have its bands last: say {right}, "
             "and bands_axis=-1 if they are last in each row (or bands_axis=1, if it is right)."
+        )
+
+
+def warn_of_unfolded(length: int, stacklevel: int) -> None:
+    """Warn of rows that are to be images of one line, if they have as many values as square images of a few bands.
+
+    Parameters
+    ----------
+    length : int
+        Values of a row.
+    stacklevel : int
+        Frames up to the user's own.
+
+    Warns
+    -----
+    UserWarning
+        With the shape that the images may have had.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skastro.images import warn_of_unfolded
+    >>> with warnings.catch_warnings(record=True, action="always") as told:
+    ...     warn_of_unfolded(3072, stacklevel=2)
+    >>> print(told[0].message)
+    Rows of 3072 values are read as images of one line: image_shape=(3, 32, 32) folds them, (1, 1, 3072) says that ...
+    """
+    squares = {bands: math.isqrt(length // bands) for bands in USUAL_BANDS}
+    folded = [(bands, side, side) for bands, side in squares.items() if bands * side**2 == length]
+    if length >= LONG and folded:
+        warnings.warn(
+            f"Rows of {length} values are read as images of one line: image_shape={folded[0]} folds them, "
+            f"(1, 1, {length}) says that they are meant so.",
+            UserWarning,
+            stacklevel=stacklevel,
         )
 
 

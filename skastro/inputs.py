@@ -25,6 +25,7 @@ __all__ = [
     "check_rows",
     "column_names",
     "in_unit",
+    "refuse_repeated",
     "restored_on_failure",
 ]
 
@@ -90,7 +91,8 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     Raises
     ------
     ValueError
-        If the rows are of several shapes, or X is a quantity of astropy, whose unit would be lost.
+        If the rows are of several shapes, a table has a column of arrays among others, or X is a quantity of astropy,
+        whose unit would be lost.
 
     Examples
     --------
@@ -112,7 +114,7 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     if isinstance(X, list | tuple):
         return _of_objects(_stack([_row(row, name) for row in X], name, cure), name, cure)
     if (table := as_table(X)) is not None:
-        return _of_objects(_values(table), name, cure)
+        return _of_objects(_values(table, name), name, cure)
     return _of_objects(_plain(X), name, cure)
 
 
@@ -351,6 +353,34 @@ def check_rows(
     return array
 
 
+def refuse_repeated(names: Any, name: str) -> None:
+    """Raise an error if identifiers are not unlike each other.
+
+    Parameters
+    ----------
+    names : array-like of shape (n,)
+        Identifiers.
+    name : str
+        Name in the error.
+
+    Raises
+    ------
+    ValueError
+        With one that stands in several rows.
+
+    Examples
+    --------
+    >>> from skastro.inputs import refuse_repeated
+    >>> refuse_repeated(["M31", "M33", "M31"], "ids")
+    Traceback (most recent call last):
+    ...
+    ValueError: ids must be unlike each other; M31 stands in several rows.
+    """
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < len(names):
+        raise ValueError(f"{name} must be unlike each other; {unique[counts > 1][0]!s} stands in several rows.")
+
+
 @contextmanager
 def restored_on_failure(estimator: Any, unless: Callable[[BaseException], bool] | None = None) -> Iterator[None]:
     """Leave an estimator as it was if its fit, inside the block, fails or is interrupted: nothing is lost.
@@ -453,14 +483,26 @@ def _column(X: Any, name: str) -> Any:
     return list(values) if values.ndim > 1 else values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
+def _of_arrays(table: pd.DataFrame) -> list[Any]:
+    """List the columns of a table that hold arrays."""
+    places = [place for place, dtype in enumerate(table.dtypes) if dtype.kind == "O"]
+    return [table.columns[place] for place in places if any(map(np.ndim, table.iloc[:, place]))]
+
+
 def _is_stack(table: pd.DataFrame) -> bool:
     """Tell a table whose one column holds arrays."""
-    return table.shape[1] == 1 and table.dtypes.iloc[0].kind == "O" and any(map(np.ndim, table.iloc[:, 0]))
+    return table.shape[1] == 1 and bool(_of_arrays(table))
 
 
-def _values(table: pd.DataFrame) -> np.ndarray:
-    if _is_stack(table):
+def _values(table: pd.DataFrame, name: str) -> np.ndarray:
+    arrays = _of_arrays(table)
+    if arrays and table.shape[1] == 1:
         return table.iloc[:, 0].to_numpy()
+    if arrays:
+        raise ValueError(
+            f"{name} is a table of {table.shape[1]} columns, and {arrays[0]!r} holds arrays: give that column alone, "
+            f"{name}[{arrays[0]!r}], or np.stack those that are bands."
+        )
     numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
     if numbers and any(not isinstance(kind, np.dtype) for kind in table.dtypes):  # those of pandas know pd.NA
         return np.ascontiguousarray(table.to_numpy(dtype=np.float64, na_value=np.nan))

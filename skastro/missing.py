@@ -8,7 +8,7 @@ from sklearn.utils import check_array
 from skastro.inputs import as_array
 from skastro.sources import Source
 
-__all__ = ["RAGGED", "check_ivar", "filled_ivar", "present", "scatter"]
+__all__ = ["RAGGED", "check_ivar", "filled_ivar", "present", "refuse_ivar_as_y", "scatter"]
 
 
 RAGGED = "resample them onto one grid, or fill the shorter ones up with NaN"
@@ -79,6 +79,37 @@ def check_ivar(ivar: Any, shape: tuple[int, ...], first: int = 0) -> np.ndarray 
             f"{first + np.argwhere(wrong)[0, 0]}; 0 is a missing pixel."
         )
     return ivar
+
+
+def refuse_ivar_as_y(y: Any, X: Any) -> None:
+    """Raise an error if what is given as a target looks like the inverse variance, by its place after X.
+
+    Parameters
+    ----------
+    y : any
+        What a fit without a target ignores.
+    X : array-like of shape (n, ...)
+        Spectra or images.
+
+    Raises
+    ------
+    ValueError
+        If it has the shape of `X`, of several values a row, and no negative value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.missing import refuse_ivar_as_y
+    >>> refuse_ivar_as_y(np.array([[1.0, 0.0]]), np.array([[0.3, -0.2]]))
+    Traceback (most recent call last):
+    ...
+    ValueError: y has the shape of X, and is ignored: give the inverse variance as ivar=.
+    """
+    shape = tuple(getattr(y, "shape", ()))
+    if len(shape) < 2 or np.prod(shape[1:]) < 2 or shape != tuple(getattr(X, "shape", ())):
+        return
+    if isinstance(y, Source) or not (as_array(y, "y") < 0).any():
+        raise ValueError("y has the shape of X, and is ignored: give the inverse variance as ivar=.")
 
 
 def present(X: Any, ivar: Any = None, name: str = "X") -> np.ndarray:

@@ -30,7 +30,8 @@ SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
 RUNS = 256  # places of a source at which they are read
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
-FLAT = 1e-3  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
+FLAT = 1e-2  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
+BYTE = 255  # the largest of 8 bits
 LARGEST = 1e38  # what is said to be usual beyond this is not known
 # Beyond these, float32 loses squares and products of pixels: other units then.
 SMALL, LARGE = 1e-12, 1e12
@@ -156,32 +157,34 @@ class Pixels:
         return other
 
     def report(self) -> None:
-        """Warn once of the images read so far that are far outside what was learned, or if all are flat beside it.
+        """Warn once of the images read so far that are far outside what was learned, or in another unit as it seems.
 
         Warns
         -----
         UserWarning
-            With the number of images far outside and the first of them.
+            With the number of images far outside and the first of them. Or if all are flat beside those learned from,
+            or those had 8 bits and these are fractions, or beyond 0 to 255.
         """
         if self.told:
             return
         if self.far:
             warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
             self.told = True
-        elif self.of_bytes and self.ends[0] == 0 < self.ends[1] <= 1:
-            warnings.warn(
-                "All pixels are between 0 and 1, and those learned from had 8 bits: are these in another unit?",
-                UserWarning,
-                stacklevel=3,
-            )
+        elif self._strange is not None:
+            warnings.warn(f"{self._strange}: are these in another unit?", UserWarning, stacklevel=3)
             self.told = True
-        elif self.known.any() and 0 < self.widest[0] < FLAT:
-            warnings.warn(
-                "No image varies by a thousandth of what those learned from do: are these in another unit?",
-                UserWarning,
-                stacklevel=3,
-            )
-            self.told = True
+
+    @property
+    def _strange(self) -> str | None:
+        """What tells of another unit, though no image is far outside."""
+        if self.of_bytes and self.ends[0] == 0 < self.ends[1] <= 1:
+            return "All pixels are between 0 and 1, and those learned from had 8 bits"
+        if self.of_bytes and (self.ends[0] < 0 or self.ends[1] > BYTE):
+            low, high = self.ends
+            return f"Pixels reach from {low:.4g} to {high:.4g}, and those learned from had 8 bits, of 0 to {BYTE}"
+        if self.known.any() and 0 < self.widest[0] < FLAT:
+            return "No image varies by a hundredth of what those learned from do"
+        return None
 
 
 def report(arrays: Mapping[str, Any]) -> None:

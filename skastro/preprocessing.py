@@ -1,5 +1,6 @@
 """Transformers to apply before an embedder, which correct for effects between the object and the telescope."""
 
+import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +13,10 @@ from skastro.inputs import as_array, as_rows, check_rows
 from skastro.surveys import Survey, get_survey
 
 __all__ = ["Deredden"]
+
+MAGNITUDES = 8, 35  # between which those of galaxies are, in any band; fluxes of that many objects spread further
+FEWEST = 10  # objects without which nothing is said of that
+THICK = 5  # E(B-V) that only the plane of the Milky Way has, where no galaxy is seen
 
 
 def _gives_rows(estimator: Any) -> bool:
@@ -98,10 +103,17 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ------
         ValueError
             If the survey is unknown, lacks one coefficient per band, has other bands than `X`, or if `ebv` is invalid.
+
+        Warns
+        -----
+        UserWarning
+            If a table of ten objects or more holds nothing but values that magnitudes have.
         """
         self._validate_params()
         extinction = _coefficients(get_survey(self.survey))
         X = self._check_fluxes(X, extinction, reset=True)
+        if extinction is not None:
+            _warn_of_magnitudes(X, len(extinction))
         if ebv is not None:
             _check_ebv(ebv, len(X), extinction)
         self.extinction_ = extinction
@@ -129,12 +141,18 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If the bands are not the survey's, or if `ebv` is missing, is given without a survey, is not one value for
             each row, or has values that are NaN, infinite or negative.
+
+        Warns
+        -----
+        UserWarning
+            If `ebv` is above 5, as an extinction may be.
         """
         check_is_fitted(self)
         X = self._check_fluxes(X, self.extinction_, reset=False)
         _check_ebv(ebv, len(X), self.extinction_)
         if self.extinction_ is None:
             return X
+        _warn_of_thick(as_array(ebv))
         factor = 10 ** (np.outer(as_array(ebv), self.extinction_) / 2.5)
         bands = X.reshape(*factor.shape, -1)
         return (bands * factor[:, :, np.newaxis].astype(X.dtype)).reshape(X.shape)
@@ -248,4 +266,26 @@ def _check_ebv(ebv: Any, n: int, extinction: np.ndarray | None) -> None:
         raise ValueError(
             f"ebv must be finite and not negative; {np.sum(~valid)} of {n} values are not, the first in row "
             f"{np.argmin(valid)}."
+        )
+
+
+def _warn_of_magnitudes(X: np.ndarray, bands: int) -> None:
+    if X.shape[1:] != (bands,) or len(X) < FEWEST:
+        return
+    low, high = MAGNITUDES
+    if (np.isnan(X) | (low <= X) & (high >= X)).all() and not np.isnan(X).all():
+        warnings.warn(
+            "X looks like magnitudes, and Deredden takes flux: of magnitudes subtract extinction x ebv, band by band.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_thick(ebv: np.ndarray) -> None:
+    if (ebv > THICK).any():
+        warnings.warn(
+            f"ebv is {ebv.max():.3g} in row {ebv.argmax()}, more than galaxies are seen through: is it an extinction "
+            "in magnitudes? Deredden takes E(B-V).",
+            UserWarning,
+            stacklevel=3,
         )

@@ -278,6 +278,8 @@ def test_images_on_disk_are_explored(tmp_path, capsys):
         ),
         (["info", "."], "is a folder, and no file that skastro.save wrote"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--set", "colour=blue"], "Invalid parameter 'colour'"),
+        (["fit", "nowhere", "--out", "new.skastro", "--set", "avrage=dihedral"], "Invalid parameter 'avrage'"),
+        (["fit", "nowhere", "--out", "new.skastro", "--set", "lr=-1"], "The 'lr' parameter"),
         (["fit", "{cutouts}", "--out", "new.skastro", "--method", "simclear"], "invalid choice: 'simclear'"),
         (["embed", "nowhere.skastro", "{cutouts}", "--out", "rows.npy"], "nowhere.skastro"),
         (["embed", "{there}", "{cutouts}", "--out", "rows.npy"], "{there}"),

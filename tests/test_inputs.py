@@ -11,6 +11,8 @@ from astropy.table import Column, MaskedColumn, QTable
 from kinds import COLUMNS, TABLES, gap
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
+from sklearn.compose import ColumnTransformer
+from sklearn.preprocessing import FunctionTransformer
 
 from skastro.inputs import as_array, as_column, as_rows, as_table, as_target, as_weight, column_names, in_unit
 
@@ -155,6 +157,18 @@ def test_a_row_that_a_column_of_arrays_lacks_is_nan():
 def test_rows_of_several_shapes_are_told(make):
     with pytest.raises(ValueError, match=r"^X has rows of several shapes, such as \(2, 8\) and \(2, 9\): cut them\.$"):
         as_array(make([np.ones((2, 8)), np.ones((2, 9))]), cure="cut them")
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, QTable])
+@pytest.mark.parametrize("other", [np.ones((3, 8)), np.arange(3), np.array(["a", "b", "c"])])
+def test_a_column_of_arrays_among_others_is_refused_and_alone_it_passes(make, other):
+    table = make({"img": list(np.ones((3, 8))) if make is pd.DataFrame else np.ones((3, 8)), "other": list(other)})
+    with pytest.raises(ValueError, match=r"^X is a table of 2 columns, and 'img' holds arrays: .*, X\['img'\], or np"):
+        as_array(table)
+    assert_array_equal(as_array(table["img"]), np.ones((3, 8)))
+    chosen = ColumnTransformer([("i", FunctionTransformer(as_array), ["img"])])
+    if make is not QTable:
+        assert_array_equal(chosen.fit_transform(table), np.ones((3, 8)))
 
 
 def test_arrays_beside_numbers_are_told():

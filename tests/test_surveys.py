@@ -222,6 +222,25 @@ def test_ebv_that_says_nothing_is_refused(ebv, sentence):
         Deredden("sdss").fit(X).transform(X, ebv=ebv)
 
 
+def test_magnitudes_in_place_of_fluxes_are_told():
+    magnitudes = np.random.default_rng(0).uniform(15, 24, size=(40, 5))
+    magnitudes[3, 0] = np.nan
+    with pytest.warns(UserWarning, match="X looks like magnitudes, and Deredden takes flux") as told:
+        step = Deredden("sdss").fit(magnitudes)
+    assert len(told) == 1
+    step.transform(magnitudes, ebv=np.zeros(40))  # told at fit
+    images, nothing = magnitudes[:, :, np.newaxis, np.newaxis], np.full((40, 5), np.nan)
+    for other in (10 ** (0.4 * (22.5 - magnitudes)), magnitudes[:9], nothing, images):
+        Deredden("sdss").fit(other)
+    Deredden().fit(magnitudes)
+
+
+def test_an_extinction_in_place_of_its_color_is_told():
+    step = Deredden("sdss").fit(fluxes("sdss"))
+    with pytest.warns(UserWarning, match=r"ebv is 7 in row 2, more than .* is it an extinction in magnitudes\?"):
+        step.transform(fluxes("sdss"), ebv=[0.1, 0.2, 7, 0.0])
+
+
 def test_ebv_without_a_survey_is_refused():
     for call in (Deredden().fit, Deredden().fit_transform, Deredden().fit(fluxes("sdss")).transform):
         with pytest.raises(ValueError, match="ebv was given, but there is no survey"):

@@ -39,12 +39,13 @@ def fit_files(chosen: Namespace) -> None:
     embedder = getattr(skastro, METHODS[chosen.method])(
         size=chosen.size, device=chosen.device, random_state=0, verbose=1
     )
+    embedder.set_params(**settings)._check_params()  # a folder of many files is long to open
     images = opened(chosen)
     ranks.join()
     if ranks.rank() == 0:
         print(f"Learning from {len(images):,} images of shape {images.shape[1:]} ...")
     try:
-        embedder.set_params(**settings).fit(images)
+        embedder.fit(images)
     except KeyboardInterrupt:
         if ranks.rank() == 0 and hasattr(embedder, "encoder_") and not chosen.checkpoint:  # from which it would go on
             _save(embedder, chosen.out)

@@ -141,7 +141,13 @@ def list_files(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> li
     """
     files = [Path(paths)] if isinstance(paths, str | PathLike) else [Path(path) for path in paths]
     if isinstance(paths, str | PathLike) and files[0].is_dir():
-        files = sorted(file for file in files[0].iterdir() if file.name.lower().endswith(_FITS + _PICTURES))
+        folder = files[0]
+        files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(_FITS + _PICTURES))
+        if not files and any(part.is_dir() for part in folder.iterdir()):
+            raise ValueError(
+                f"paths={paths!r} holds no image, and folders inside are not looked into: give the files, such as "
+                'sorted(Path(folder).rglob("*.jpg")), whose .parent.name is then the class.'
+            )
     if not files:
         raise ValueError(f"paths={paths!r} holds no image: nothing ends in {', '.join(_FITS + _PICTURES)}.")
     return files

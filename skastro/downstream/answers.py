@@ -25,6 +25,7 @@ __all__ = [
     "check_soft_labels",
     "known_truth",
     "learn_answers",
+    "refuse_several",
     "weigh_votes",
 ]
 
@@ -41,7 +42,7 @@ class Answers(BaseEstimator):
     schema : VoteSchema or None, default=None
         The questions; None for labels.
     table : bool, default=False
-        Whether votes came in a pandas DataFrame, so that answers are given in one.
+        Whether votes came in a table of any library, so that answers are given in a DataFrame of pandas.
 
     Examples
     --------
@@ -194,7 +195,7 @@ class Answers(BaseEstimator):
         return (gamma / per_question(gamma, self.sizes)).reshape(-1, n_samples, alpha.shape[1])
 
     def as_given(self, values: np.ndarray, X: Any, columns: Any = None) -> np.ndarray | pd.DataFrame:
-        """Convert to a DataFrame where votes came in one.
+        """Convert to a DataFrame where votes came in a table.
 
         Parameters
         ----------
@@ -254,7 +255,7 @@ def learn_answers(y: Any, schema: str | VoteSchema | None = None) -> tuple[Answe
     votes, questions = read_votes(y, schema)
     table = as_table(given)
     names = questions.columns if schema is not None else range(y.shape[1]) if table is None else table.columns
-    return Answers(np.array([*map(str, names)]), schema=questions, table=isinstance(given, pd.DataFrame)), votes
+    return Answers(np.array([*map(str, names)]), schema=questions, table=table is not None), votes
 
 
 def weigh_votes(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -348,6 +349,49 @@ def check_soft_labels(y: Any) -> np.ndarray:
     return shares / shares.sum(axis=1, keepdims=True)
 
 
+def refuse_several(shares: np.ndarray, columns: Sequence[Any]) -> None:
+    """Raise an error if rows that were given as shares of one whole are flags, or answers to several questions.
+
+    Parameters
+    ----------
+    shares : ndarray of shape (n, n_classes)
+        As they came, at any scale.
+    columns : sequence
+        Names of the columns, where there are any.
+
+    Raises
+    ------
+    ValueError
+        If values are 0 or 1 throughout and a row has several of them, or the columns are named ``question_answer`` for
+        more than one question and rows do not sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.downstream.answers import refuse_several
+    >>> refuse_several(np.array([[1, 1, 0], [0, 1, 0]]), ["ring", "bar", "dust"])
+    Traceback (most recent call last):
+    ...
+    ValueError: y has several classes in row 0, and is 0 or 1 throughout: ... fit one classifier for each flag.
+    """
+    sums = shares.sum(axis=1)
+    several = sums > 1
+    if several.any() and np.isin(shares, (0, 1)).all():
+        raise ValueError(
+            f"y has several classes in row {several.argmax()}, and is 0 or 1 throughout: soft labels are shares of one "
+            "whole; fit one classifier for each flag."
+        )
+    try:
+        questions = list(VoteSchema.from_columns(columns).questions)
+    except ValueError:  # names that tell no questions
+        return
+    if len(questions) > 1 and not np.allclose(sums, 1, atol=1e-3):
+        raise ValueError(
+            f"y has columns of {len(questions)} questions ({', '.join(questions[:3])} ...), and soft labels are shares "
+            'of one, whose rows sum to 1: head="dirichlet" takes votes.'
+        )
+
+
 class ValueRegressorMixin(RegressorMixin):
     """The score of regressors: refused where the truth is missing, with the columns of a table found by name."""
 
@@ -390,8 +434,8 @@ class VoteClassifierMixin(ClassifierMixin):
 
     A concrete one has `answers_`, once fitted, and two methods of its own: `predict_proba`, and
     `predict_concentrations` where it knows the Dirichlet concentrations :math:`\alpha`. Without that there are no
-    intervals and no draws. Where votes came in a pandas DataFrame, answers are DataFrames; else they are arrays in the
-    order of `classes_`.
+    intervals and no draws. Where votes came in a table of any library, answers are DataFrames of pandas; else they are
+    arrays in the order of `classes_`.
     """
 
     @property

@@ -213,9 +213,10 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images, or the flux of spectra.
         y : array-like of shape (n,) or (n, n_classes)
-            Labels, or soft labels: rows of shares, which are scaled to sum to 1. For ``head="dirichlet"`` labels, or
-            how many volunteers gave each answer: an array with the columns of the schema in its order, or a table
-            with these columns in any order, and zeros where nobody was asked. Images without any vote are ignored.
+            Labels, or soft labels: rows of shares of one whole, which are scaled to sum to 1. For
+            ``head="dirichlet"`` labels, or how many volunteers gave each answer: an array with the columns of the
+            schema in its order, or a table with these columns in any order, and zeros where nobody was asked. Images
+            without any vote are ignored.
         sample_weight : array-like of shape (n,), default=None
             Weight of each image in the loss, such as its number of votes for soft labels; counts of votes count by
             themselves.
@@ -232,14 +233,15 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         Raises
         ------
         ValueError
-            If a parameter, the images or the labels cannot be used (missing or continuous labels in one column, votes
-            that are negative, fractional or under other columns, more layers than the encoder has, an embedder of other
-            bands); nothing has been trained then.
+            If a parameter, the images or the labels cannot be used (missing or continuous labels in one column, several
+            classes or questions in a row of soft labels, votes that are negative, fractional or under other columns,
+            more layers than the encoder has, an embedder of other bands); nothing has been trained then.
 
         Warns
         -----
         UserWarning
-            If there are votes for a question whose parent nobody answered so: how many.
+            If an embedder has been trained already and is not frozen, so that it is trained anew. If there are votes
+            for a question whose parent nobody answered so: how many.
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 
@@ -452,6 +454,11 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
         ValueError
             If a parameter, the images or the values cannot be used (missing ones, more layers than the encoder has, an
             embedder of other bands); nothing has been trained then.
+
+        Warns
+        -----
+        UserWarning
+            If an embedder has been trained already and is not frozen, so that it is trained anew.
         """
         return self._fit(X, y, sample_weight, ivar=ivar, votes=votes)
 

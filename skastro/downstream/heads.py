@@ -15,10 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from skastro.downstream.answers import Answers, check_soft_labels, learn_answers, weigh_votes
+from skastro.downstream.answers import Answers, check_soft_labels, learn_answers, refuse_several, weigh_votes
 from skastro.downstream.photoz import RedshiftBins
 from skastro.encoders import VoteHead
-from skastro.inputs import as_table, as_target
+from skastro.inputs import as_table, as_target, column_names
 from skastro.losses import dirichlet_multinomial_nll
 from skastro.outliers import warn_of_far_targets
 from skastro.votes import VoteSchema
@@ -212,6 +212,7 @@ class SoftmaxHead(ClassHead):
         labels = check_array(as_target(y), ensure_2d=False, dtype=None, input_name="y")
         if labels.ndim == 2 and labels.shape[1] > 1:
             shares = check_soft_labels(labels)
+            refuse_several(labels, column_names(y))
             classes = np.asarray(range(shares.shape[1]) if table is None else table.columns)
         else:
             labels = column_or_1d(labels, warn=True)

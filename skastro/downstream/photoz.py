@@ -121,7 +121,7 @@ class RedshiftBins(BaseEstimator):
         Warns
         -----
         UserWarning
-            If redshifts are outside the bins: how many.
+            If redshifts are outside the bins: how many, and how far they reach.
         """
         inner = self.edges[1:-1]
         z = column_or_1d(as_array(z, "redshifts"), dtype=np.float64, warn=True)
@@ -134,7 +134,7 @@ class RedshiftBins(BaseEstimator):
         if outside:
             warnings.warn(
                 f"{outside} of {len(z)} redshifts lie outside [{self.low}, {self.high}] and are put into the first "
-                "or the last bin.",
+                f"or the last bin: they reach from {z.min():.4g} to {z.max():.4g}; set low= and high= of the bins.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -252,7 +252,7 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         What `predict` gives of the distribution.
     cv : int, cross-validation splitter, iterable or None, default=None
         How many folds recalibrate the distributions, drawn at random, or which; the classifier is fitted once more for
-        each. None leaves them as they are.
+        each. None leaves them as they are: too wide, if labels are few (of a thousand, intervals of 68 % held 77 %).
 
     Attributes
     ----------
@@ -340,7 +340,8 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If redshifts are outside the bins, how many: they are put into the first or the last.
+            If redshifts are outside the bins, how many, and how far they reach: they are put into the first or the
+            last.
         """
         self._validate_params()
         bins = RedshiftBins(self.n_bins, low=self.low, high=self.high, point=self.point)

@@ -28,6 +28,7 @@ from skastro.modalities import (
     as_specification,
     feature_width,
     is_specification,
+    warn_of_fitted,
 )
 from skastro.ranks import gather
 from skastro.surveys import get_survey
@@ -279,6 +280,7 @@ class FineTuner(BaseModel, ABC):
             check_is_fitted(embedder)
             self._refuse_metadata(metadata, embedder.metadata)
             return copy_fitted(embedder), False
+        warn_of_fitted(self.encoder, "encoder", stacklevel=5)
         taken = [name for name in metadata if has_fit_parameter(embedder, name)]
         self._refuse_metadata(metadata, (*taken, *embedder.metadata))
         if self.n_layers != "all":

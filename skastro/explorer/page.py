@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from skastro.datasets import open_spectra
 from skastro.embedding import WRITERS
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
-from skastro.inputs import as_array, as_column, as_table, in_unit
+from skastro.inputs import as_array, as_column, as_table, in_unit, refuse_repeated
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_bands, check_images
@@ -112,8 +112,8 @@ def explore(
     Raises
     ------
     ValueError
-        If the arrays differ in length, have other shapes, values that are missing where none may be, or positions that
-        are not on the sky.
+        If the arrays differ in length, have other shapes, values that are missing where none may be, two objects one
+        name, or positions that are not on the sky.
     FileNotFoundError
         If its folder is not there.
     ImportError
@@ -287,7 +287,9 @@ def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndar
 
 def _names(values: Any) -> list[str]:
     missing = pd.isna(values)
-    return ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
+    names = ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
+    refuse_repeated([name for name in names if name], "ids")
+    return names
 
 
 def _positions(positions: Any, n: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from skastro.modalities.fixed import (
     as_embedder,
     as_specification,
     is_specification,
+    warn_of_fitted,
 )
 from skastro.modalities.images import IMAGE_CONSTRAINTS, ImageEmbedder, ImageModality
 from skastro.modalities.spectra import FluxView, SpectrumModality, SpectrumView
@@ -31,4 +32,5 @@ __all__ = [
     "check_all",
     "feature_width",
     "is_specification",
+    "warn_of_fitted",
 ]

@@ -1,5 +1,6 @@
 """Embedders whose encoder is used as it is, with random or published weights, behind the same door as all others."""
 
+import warnings
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -20,6 +21,7 @@ from skastro.encoders import (
     get_encoder,
     get_spectrum_encoder,
 )
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, feature_width
 from skastro.modalities.images import ImageModality
 from skastro.modalities.spectra import SpectrumModality
@@ -33,6 +35,7 @@ __all__ = [
     "as_embedder",
     "as_specification",
     "is_specification",
+    "warn_of_fitted",
 ]
 
 SPECTRUM_ENCODERS = (SpectrumEncoder, ConvSpectrumEncoder, SpecFormer)
@@ -220,7 +223,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
         X : array-like of shape (n, n_wavelengths)
             Flux; NaN is missing.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of shape (n, n_wavelengths), default=None
             Inverse variance; zero is missing.
 
@@ -234,6 +237,7 @@ class FixedSpectrumEmbedder(Fixed, SpectrumModality):
         ValueError
             If a parameter, the spectra or `ivar` cannot be used.
         """
+        refuse_ivar_as_y(y, X)
         return self._make(X, ivar=ivar)
 
 
@@ -307,3 +311,34 @@ def as_embedder(encoder: Any, **params: Any) -> Any:
     if "random_state" in known and known["random_state"] is None:
         own.set_params(random_state=params.get("random_state"))
     return own
+
+
+def warn_of_fitted(encoder: Any, name: str, stacklevel: int) -> None:
+    """Warn of an embedder that has been trained, and is to be trained anew because it is not frozen.
+
+    Parameters
+    ----------
+    encoder : any
+        What the user gave.
+    name : str
+        Of the parameter.
+    stacklevel : int
+        Frames up to the user's own.
+
+    Warns
+    -----
+    UserWarning
+        With how to keep what it learned.
+
+    Examples
+    --------
+    >>> from skastro import BYOLEmbedder
+    >>> from skastro.modalities import warn_of_fitted
+    >>> warn_of_fitted(BYOLEmbedder(), "encoder", stacklevel=2)  # a recipe
+    """
+    if hasattr(encoder, "fit") and hasattr(encoder, "history_") and not isinstance(encoder, FrozenEstimator):
+        warnings.warn(
+            f"{name} is fitted, and is fitted anew on these rows: FrozenEstimator({name}) keeps what it learned.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )

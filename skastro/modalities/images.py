@@ -21,8 +21,9 @@ from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, constructed, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import check_image_shape, check_shape, fold, fold_ivar
+from skastro.images import check_image_shape, check_shape, fold, fold_ivar, warn_of_unfolded
 from skastro.inputs import as_array, as_rows, check_rows
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, TrainedModality
 from skastro.pixels import Pixels, check_pixels, learn_pixels
 from skastro.sources import Source
@@ -249,6 +250,8 @@ class ImageModality(BaseEmbedder, Modality):
             ensure_all_finite=False,
             ensure_min_samples=2 if reset else 1,
         )
+        if reset and array.ndim == 2 and self.image_shape is None:
+            warn_of_unfolded(array.shape[1], stacklevel=6)
         images = fold(array, self.image_shape if reset else self.image_shape_, self.bands_axis)
         if not reset:
             check_shape(images.shape, self.image_shape_[0], self.size_)
@@ -337,7 +340,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images, flux or 8-bit; a memory map or a source on disk is read batch by batch.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of the shape of X, default=None
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
@@ -352,6 +355,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         ValueError
             If a parameter or the images cannot be used; nothing has been trained then.
         """
+        refuse_ivar_as_y(y, X)
         return self._pretrain(X, ivar)
 
     def _views(self) -> list[tuple[Augment, tuple[int, int]]]:

@@ -164,6 +164,7 @@ class SpectrumModality(BaseEmbedder, Modality):
 
     encoder: Any
     floor: float
+    _had_ivar: bool = False
 
     def transform(self, X: Any, ivar: Any = None) -> np.ndarray:
         """Embed spectra, each on its own.
@@ -183,6 +184,12 @@ class SpectrumModality(BaseEmbedder, Modality):
         ------
         ValueError
             If the spectra have another length than those learned, or have no pixel, or `ivar` does not suit them.
+
+        Warns
+        -----
+        UserWarning
+            If `fit` had an inverse variance, and these spectra have neither one nor NaN. If all are flat beside those
+            learned from, or some far outside.
         """
         check_is_fitted(self)
         flux, ivar = self._check_spectra(X, ivar, reset=False)
@@ -329,6 +336,15 @@ class SpectrumModality(BaseEmbedder, Modality):
             ensure_min_samples=2 if reset else 1,
         )
         ivar = check_ivar(ivar, flux.shape)
+        if reset:
+            self._had_ivar = ivar is not None
+        elif ivar is None and self._had_ivar and not np.isnan(flux).any():
+            warnings.warn(
+                "fit had ivar, and these spectra have none: bad pixels count as data. Give ivar=, or NaN where a pixel "
+                "is bad.",
+                UserWarning,
+                stacklevel=3,
+            )
         if ivar is not None:
             flux = np.where(ivar > 0, flux, np.nan)
         assert_all_finite(flux, allow_nan=True, estimator_name=type(self).__name__, input_name="X")

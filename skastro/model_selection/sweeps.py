@@ -1,15 +1,17 @@
 """Label sweeps: scores of a representation with few labels."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from time import perf_counter
 from typing import Any, NamedTuple
-from warnings import warn
+from warnings import catch_warnings, warn
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 from sklearn.pipeline import Pipeline
@@ -104,8 +106,9 @@ def label_sweep(
     ------
     ValueError
         Before any fit, if `methods` is empty, if a count is not a whole number, less than 1 or larger than
-        the training set of a fold, if lengths differ, if a target is missing, if `scoring` is empty, unknown, or
-        names a metric twice or like another column, or if `params` are given while metadata routing is off.
+        the training set of a fold, if lengths differ, if a target is missing, if `scoring` is empty, unknown, names
+        a metric twice or like another column, or cannot score these classes, as ``"roc_auc"`` cannot three, or if
+        `params` are given while metadata routing is off.
     TypeError
         Before any fit, if `methods` is not a mapping, if a method is not an estimator or has no score, or if
         no method requested one of the `params`.
@@ -165,6 +168,8 @@ def label_sweep(
     parts = _route(_check_methods(methods, scorers), params)
 
     stratify = any(map(is_classifier, methods.values())) and has_classes(y)
+    if stratify:
+        _try_scorers(scorers.values(), np.ravel(y))
     splits = make_splits(X, y, groups, cv, stratify)
     _check_folds(counts, splits)
     draws = _draw(y, splits, counts, n_repeats, stratify, check_random_state(random_state))
@@ -239,6 +244,24 @@ def _check_methods(methods: Any, scorers: dict[str, Any]) -> dict[str, _Method]:
             if step != "passthrough":
                 check_is_fitted(step)
     return parts
+
+
+def _try_scorers(scorers: Iterable[Any], y: np.ndarray) -> None:
+    """Refuse metrics of scikit-learn that cannot score these classes, before anything is fitted."""
+    rows = np.zeros((len(y), 1))
+    constant = DummyClassifier().fit(rows, y)
+    for scorer in scorers:
+        metric: Any = getattr(scorer, "_score_func", None)
+        if not getattr(metric, "__module__", "").startswith("sklearn."):
+            continue
+        try:
+            with catch_warnings(action="ignore"), suppress(AttributeError):  # of what a constant model never says
+                scorer(constant, rows, y)
+        except ValueError as error:
+            raise ValueError(
+                f"{metric.__name__} cannot score the {len(constant.classes_)} classes of y: {error}. Take a metric of "
+                'several classes, such as "roc_auc_ovr" or "f1_macro".'
+            ) from error
 
 
 def _check_folds(counts: np.ndarray, splits: list) -> None:

@@ -24,7 +24,14 @@ from skastro.base import BaseEmbedder, fitting, take_names
 from skastro.devices import draw_seed, resolve_device
 from skastro.encoders import ImageEncoder
 from skastro.losses import clip_loss
-from skastro.modalities import SPECTRUM_ENCODERS, as_embedder, as_modality, as_specification, is_specification
+from skastro.modalities import (
+    SPECTRUM_ENCODERS,
+    as_embedder,
+    as_modality,
+    as_specification,
+    is_specification,
+    warn_of_fitted,
+)
 from skastro.pretrain.pooled import PooledEmbedder, published_pool
 from skastro.pretrain.sides import (
     Side,
@@ -151,8 +158,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
 
     Each modality has an embedder, whose tokens a learned query pools by attention; all are trained so that the rows of
     one object point the same way, and those of different objects do not. As with scikit-learn's canonical correlation
-    analysis, ``fit(images, spectra)`` takes both, and `transform` one or both. With `others` there are more:
-    ``fit(images, [spectra, magnitudes])``.
+    analysis, ``fit(images, spectra)`` takes both, and `transform` one or both; `fit_transform` gives the rows of the
+    first alone, as a step of a pipeline has to. With `others` there are more: ``fit(images, [spectra, magnitudes])``.
 
     Parameters
     ----------
@@ -340,6 +347,11 @@ class AstroCLIPEmbedder(BaseEmbedder):
         ValueError
             If a parameter or the data cannot be used (two lengths, fewer than two objects with two modalities, images
             that are NaN in part, a frozen embedder of other bands or wavelengths); nothing has been trained then.
+
+        Warns
+        -----
+        UserWarning
+            If an embedder has been trained already and is not frozen, so that it is trained anew.
         """
         self._check_params()
         if y is None:
@@ -347,6 +359,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
         with fitting(self):
             seed = draw_seed(self.random_state)
             sides = as_sides(self._recipes(seed), X, y, ivar)
+            self._tell_fitted()
             masks = np.column_stack([side.mask for side in sides])
             aligned = np.flatnonzero(masks.sum(axis=1) > 1)
             check_pairs(masks, type(self).__name__)
@@ -435,6 +448,11 @@ class AstroCLIPEmbedder(BaseEmbedder):
         if self.weights is not None and not any(published_pool(embedder_of(recipe)) for recipe in recipes):
             raise ValueError(f"weights={self.weights!r} has pools for images and for spectra, and there are neither.")
         return recipes
+
+    def _tell_fitted(self) -> None:
+        others = {f"others[{place}]": side for place, side in enumerate(self.others)}
+        for name, side in {"first": self.first, "second": self.second, **others}.items():
+            warn_of_fitted(side, name, stacklevel=4)
 
     def _start(self, sides: list[Side], seed: int) -> list[PooledEmbedder]:
         """Fit all embedders and make their pools; first all untrained, which refuses what cannot be used."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skastro._docs import documented
 from skastro.base import constructed, fitting
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities import ImageEmbedder
 from skastro.pretrain.byol import BYOL, BYOLEmbedder
 from skastro.pretrain.votes import as_votes, make_vote_head
@@ -182,7 +183,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         X : array-like of shape (n, bands, height, width), (n, height, width) or (n, n_pixels)
             Raw images, flux or 8-bit; a memory map is read batch by batch.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of the shape of X, default=None
             Inverse variance of each pixel, in the inverse square of the flux's unit; 0 is a missing pixel. For the
             `skastro.augment.InverseVarianceNoise` of a recipe.
@@ -207,6 +208,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
         UserWarning
             If there are no votes, or none that is not zero: this is then BYOL, bit for bit.
         """
+        refuse_ivar_as_y(y, X)
         with fitting(self):
             self.schema_ = None
             if votes is not None:
@@ -214,7 +216,8 @@ class HybridBYOLEmbedder(ImageEmbedder):
                 if counts.any():
                     self.schema_ = schema
                     return self._pretrain(X, ivar, votes=counts)
-            warnings.warn("No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.", stacklevel=2)
+            why = " y is not read: give votes=." if votes is None and y is not None else ""
+            warnings.warn(f"No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.{why}", stacklevel=2)
             return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:

@@ -16,6 +16,7 @@ from skastro.augment.spectra import segments
 from skastro.base import fitting
 from skastro.encoders import SpectrumEncoder, SpectrumTransformer, Tokens
 from skastro.losses import masked_mse
+from skastro.missing import refuse_ivar_as_y
 from skastro.modalities import SpectrumModality, TrainedModality
 from skastro.spectra import pixel_weights
 from skastro.training import Objective, Training, own_state
@@ -197,7 +198,7 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
         X : array-like of shape (n, n_wavelengths)
             Flux on one grid of wavelengths, in any unit; NaN is missing.
         y : ignored
-            Present for scikit-learn.
+            Present for scikit-learn; refused if it looks like an inverse variance.
         ivar : array-like of shape (n, n_wavelengths), default=None
             Inverse variance in the inverse square of the flux's unit; zero is missing. It weighs pixels against others
             of the same spectrum, in the loss and in the spectrum's mean and scale. None weighs all alike.
@@ -213,6 +214,7 @@ class MaskedSpectrumEmbedder(SpectrumModality, TrainedModality):
             If a parameter, the spectra or `ivar` cannot be used; nothing has been trained then.
         """
         self._check_params()
+        refuse_ivar_as_y(y, X)
         with fitting(self):
             arrays = self.inputs(X, reset=True, ivar=ivar)
             arrays.pop("precision", None)  # which only a recipe would ask for

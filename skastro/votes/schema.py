@@ -17,6 +17,9 @@ from skastro.inputs import as_array, as_table
 
 __all__ = ["VoteSchema"]
 
+# In Galaxy Zoo 2, 0.6 % of the rows have more votes for a question than led to it.
+SWOLLEN, FEWEST = 0.1, 20  # share of the rows that were asked, and how many these have to be
+
 Pair = tuple[str, str]
 Branch = tuple[str, list["Branch"]]
 
@@ -227,6 +230,7 @@ class VoteSchema(BaseEstimator):
         -----
         UserWarning
             If questions have votes where none of the answers that lead to them has any: one warning, with their number.
+            Or if a question has more votes than the answers that lead to it, in more than a tenth of the rows.
 
         Examples
         --------
@@ -240,7 +244,7 @@ class VoteSchema(BaseEstimator):
         ValueError: votes must be whole numbers; 2 of 2 are not, the first in row 0, column 'bar_yes'.
         """
         counts = self._counts(votes, n)
-        self._warn_of_orphans(counts)
+        self._warn_of_mismatch(counts)
         return counts
 
     def totals(self, votes: Any) -> np.ndarray | pd.DataFrame:
@@ -486,21 +490,33 @@ class VoteSchema(BaseEstimator):
         totals = np.repeat(self._totals(counts), self.sizes, axis=1)
         return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
 
-    def _warn_of_orphans(self, counts: np.ndarray) -> None:
+    def _warn_of_mismatch(self, counts: np.ndarray) -> None:
+        """Warn of questions with votes, or with more of them, than the answers that lead to them."""
         column, total = (
             dict(zip(names, values.T, strict=True))
             for names, values in ((self.columns, counts), (self.questions, self._totals(counts)))
         )
-        orphans = {}
+        orphans, swollen = {}, {}
         for question, pairs in self.parents.items():
-            led = [column[f"{parent}_{answer}"] > 0 for parent, answer in pairs]
-            if pairs and len(rows := np.flatnonzero((total[question] > 0) & ~np.any(led, axis=0))):
+            if not pairs:
+                continue
+            led, asked = sum(column[f"{parent}_{answer}"] for parent, answer in pairs), total[question] > 0
+            if len(rows := np.flatnonzero(asked & (led == 0))):
                 orphans[question] = rows
+            if asked.sum() >= FEWEST and np.mean(total[question][asked] > led[asked]) > SWOLLEN:
+                swollen[question] = np.flatnonzero(total[question] > led)
         if orphans:
             question, rows = next(iter(orphans.items()))
             warnings.warn(
                 f"{sum(map(len, orphans.values()))} times a question has votes though none of the answers that lead to "
                 f"it has any; the first is {question!r} in row {rows[0]}. Do dependencies and columns match?",
+                stacklevel=3,
+            )
+        elif swollen:
+            question, rows = next(iter(swollen.items()))
+            warnings.warn(
+                f"{question!r} has more votes than the answers that lead to it in {len(rows)} rows, the first is row "
+                f"{rows[0]}. Do dependencies and columns match?",
                 stacklevel=3,
             )
 

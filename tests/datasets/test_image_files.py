@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from skastro.datasets import load_images
+from skastro.datasets import load_images, open_images
 
 
 def _fits(file, pixels, **header):
@@ -168,6 +168,16 @@ def test_mixed_bands_are_refused(tmp_path):
     _picture(tmp_path / "b.png", np.zeros((4, 4)))
     with pytest.raises(ValueError, match=r"a\.png has 3 bands and .*b\.png 1: load them apart"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize("read", [load_images, open_images])
+def test_a_folder_of_folders_is_told_how_to_list_them(read, tmp_path):
+    for name in ("disc", "smooth"):
+        (tmp_path / name).mkdir()
+        _picture(tmp_path / name / "a.png", np.zeros((4, 4)))
+    with pytest.raises(ValueError, match=r"holds no image, and folders inside are not looked into: .* sorted"):
+        read(tmp_path)
+    assert read(sorted(tmp_path.rglob("*.png")))
 
 
 def test_nothing_to_load_is_refused(tmp_path):

@@ -329,6 +329,15 @@ def test_a_probe_of_a_frozen_embedder_is_its_head_on_what_the_embedder_gives(emb
     np.testing.assert_allclose(model.predict_proba(X), softmax(rows, axis=1), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*validation")
+def test_a_bare_embedder_that_was_trained_is_told():
+    trained = BYOLEmbedder(**BYOL, max_epochs=1).fit(X)
+    with pytest.warns(UserWarning, match=r"^encoder is fitted, and is fitted anew .* FrozenEstimator\(encoder\) keeps"):
+        tiny(encoder=trained, n_layers=0).fit(X, LABELS)
+    for start in (clone(trained), FrozenEstimator(trained), FixedImageEmbedder("test_resnet").fit(X)):
+        tiny(encoder=start, n_layers=0).fit(X, LABELS)
+
+
 def test_a_bare_embedder_is_fitted_on_the_images_first():
     bare = BYOLEmbedder(**BYOL, max_epochs=1)
     model = tiny(encoder=bare, n_layers=0).fit(X, LABELS)
@@ -949,6 +958,7 @@ def test_a_refused_refit_loses_nothing(tuner, embedder):
 
 
 def test_a_state_of_another_kind_of_fit_is_not_mixed_in(embedder):
-    model = tiny(survey=None).fit(pd.DataFrame(X.reshape(12, -1)).rename(columns=str), LABELS)
+    model = tiny(survey=None, image_shape=X.shape[1:])
+    model.fit(pd.DataFrame(X.reshape(12, -1)).rename(columns=str), LABELS).set_params(image_shape=None)
     model.set_params(encoder=FrozenEstimator(embedder)).fit(X, LABELS)
     assert not hasattr(model, "feature_names_in_")

@@ -35,6 +35,7 @@ PLACE = np.arange(12) % 3
 LABELS = np.array(["FRI", "FRII", "ring"])[PLACE]
 SHARES = RNG.dirichlet([1, 1, 1], size=12)
 DISC = RNG.integers(5, 20, 12)
+FLAGS = np.arange(36).reshape(12, 3) % 4 % 2
 VOTES = np.stack([30 - DISC, DISC, DISC // 2, DISC - DISC // 2], axis=1)
 Z = np.linspace(0.01, 0.39, 12)
 VALUES = np.column_stack([Z, 1e3 * Z**2 - 7])
@@ -186,6 +187,16 @@ def test_fractions_are_those_of_the_answers(name):
     assert_allclose(per_question(fractions, head.answers_.sizes), 1, rtol=1e-5)
 
 
+def votes_of(*questions):
+    """A table of votes on questions of two answers each."""
+    return pd.DataFrame(VOTES[:, : 2 * len(questions)], columns=[f"{q}_{a}" for q in questions for a in ("yes", "no")])
+
+
+@pytest.mark.parametrize("y", [votes_of("shape"), votes_of("a", "b").pipe(lambda t: t.div(t.sum(axis=1), axis=0))])
+def test_shares_of_one_question_are_soft_labels_whatever_the_names(y):
+    assert_allclose(SoftmaxHead().encode(y, np.ones(12))[0].sum(axis=1), 1)
+
+
 @pytest.mark.parametrize(
     ("name", "y", "sentence"),
     [
@@ -193,6 +204,12 @@ def test_fractions_are_those_of_the_answers(name):
         ("labels", np.array([*LABELS[:-1], np.nan], dtype=object), "y has 1 missing values, the first in row 11"),
         ("soft labels", np.full_like(SHARES, np.nan), "y has 36 missing values, the first in row 0"),
         ("soft labels", SHARES - SHARES[:1], r"\d+ rows of y are not, the first is row 0"),
+        ("soft labels", FLAGS, "several classes in row 1, .* one classifier for each flag"),
+        (
+            "soft labels",
+            votes_of("shape", "bar"),
+            r"of 2 questions \(shape, bar .*head=.dirichlet. takes votes",
+        ),
         ("votes", VOTES - 20, "votes must (not be negative|be at least 0)"),
         ("votes", VOTES / 3, "votes must be whole numbers"),
         ("votes", VOTES[:, 1:], "votes must have 4 columns"),

@@ -141,6 +141,10 @@ def test_votes_in_any_table_are_found_by_name(name, kind):
     expected = clone(model).fit(X, np.column_stack(list(VOTES.values())))
     found = clone(model).fit(X, TABLES[kind](DISORDERED))
     assert_array_equal(np.asarray(found.predict_proba(X)), expected.predict_proba(X))
+    assert isinstance(expected.predict_proba(X), np.ndarray)
+    for answers in (found.predict_proba(X), found.predict_concentrations(X)):
+        assert list(answers.columns) == SCHEMA.columns
+    assert list(found.predict(X).columns) == list(SCHEMA.questions)
     score = expected.score(X, np.column_stack(list(VOTES.values())))
     assert expected.score(X, TABLES[kind](DISORDERED)) == found.score(X, TABLES[kind](VOTES)) == score
 

@@ -1,6 +1,7 @@
 """The protocol of a modality: what alignment, pooling and fine-tuning build on, for every registered embedder."""
 
 import pickle
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from skastro import (
     MaskedSpectrumEmbedder,
     SpectrumEncoder,
     Training,
+    VoteEmbedder,
     load,
     save,
 )
@@ -408,6 +410,32 @@ def test_spectra_of_another_unit_are_told(cls, sky):
             model.transform(sky.spectra * unit)
 
 
+TAKES_IVAR = [cls for cls in MODALITIES if "ivar" in signature(cls.fit).parameters]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in TAKES_IVAR if cls is not VoteEmbedder], ids=named)
+def test_an_inverse_variance_in_the_place_of_y_is_refused_unless_it_cannot_be_one(cls, sky, rows):
+    model = made(cls).set_params(**({"max_epochs": 0} if "max_epochs" in signature(cls).parameters else {}))
+    X = rows(model)
+    with pytest.raises(ValueError, match="y has the shape of X, and is ignored: give the inverse variance as ivar="):
+        model.fit(X, np.ones_like(X))
+    for y in (sky.y, sky.y[:, np.newaxis], np.full_like(X, -1.0), np.ones((24, 2))):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("cls", SPECTRA, ids=named)
+def test_spectra_without_the_inverse_variance_that_fit_had_are_told(cls, sky):
+    whole = np.nan_to_num(sky.spectra, nan=5.0)
+    model = made(cls).fit(whole, ivar=sky.ivar)
+    for fitted in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.warns(UserWarning, match="fit had ivar, and these spectra have none") as told:
+            fitted.transform(whole)
+        assert len(told) == 1
+        fitted.transform(whole, ivar=sky.ivar)
+        fitted.transform(sky.spectra)  # whose bad pixels are NaN
+    model.fit(whole).transform(whole)
+
+
 @pytest.mark.filterwarnings("ignore:.*have values more than 10 times as far out")
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_the_type_of_the_same_numbers_changes_nothing(dtype, sky):
@@ -416,11 +444,21 @@ def test_the_type_of_the_same_numbers_changes_nothing(dtype, sky):
     np.testing.assert_array_equal(model.transform(bright.astype(dtype)), model.transform(bright.astype(np.float64)))
 
 
-def test_fractions_where_8_bits_were_learned_are_told(sky):
-    bright = np.clip(np.round(40 + 40 * np.abs(sky.images)), 0, 255).astype(np.uint8)
+@pytest.mark.parametrize(
+    ("convert", "words"),
+    [
+        (lambda pixels: pixels / 255, "between 0 and 1, and those learned from had 8 bits"),
+        (lambda pixels: pixels.astype("u2") * 257, "from 0 to 6.5.*, and those learned from had 8 bits, of 0 to 255"),
+        (lambda pixels: pixels * 4.0, "from 0 to 1020, and those learned from had 8 bits, of 0 to 255"),
+        (lambda pixels: pixels / 127.5 - 1, "from -1 to 1, and those learned from had 8 bits, of 0 to 255"),
+    ],
+)
+def test_another_unit_where_8_bits_were_learned_is_told(convert, words, sky):
+    bright = np.clip(np.round(40 + 80 * np.abs(sky.images)), 0, 255).astype(np.uint8)
+    bright[:, 0, 0, 0] = 0
     model = FixedImageEmbedder("test_resnet", random_state=0).fit(bright)
-    with pytest.warns(UserWarning, match="between 0 and 1, and those learned from had 8 bits"):
-        model.transform(bright / 255)
+    with pytest.warns(UserWarning, match=words):
+        model.transform(convert(bright))
     model.transform(bright.astype(float))
 
 
@@ -429,6 +467,21 @@ def test_a_shape_of_rows_with_its_bands_last_is_refused(bands_axis, sky):
     model = FixedImageEmbedder("test_resnet", image_shape=(32, 32, 3), bands_axis=bands_axis)
     with pytest.raises(ValueError, match=r"looks to have its bands last: say \(3, 32, 32\)"):
         model.fit(np.moveaxis(sky.images, 1, -1).reshape(24, -1))
+
+
+@pytest.mark.parametrize(
+    ("length", "shape"), [(3072, "3, 32, 32"), (256, "1, 16, 16"), (1024, "1, 32, 32"), (5120, "5, 32, 32")]
+)
+def test_rows_as_long_as_a_square_image_are_told(length, shape, sky):
+    rows = np.random.default_rng(0).normal(size=(4, length))
+    model = FixedImageEmbedder("test_resnet", random_state=0)
+    with pytest.warns(UserWarning, match=rf"image_shape=\({shape}\) folds them, \(1, 1, {length}\) says") as told:
+        model.fit(rows)
+    assert told[0].filename == __file__
+    model.transform(rows)
+    model.set_params(image_shape=(1, 1, length)).fit(rows)
+    model.set_params(image_shape=None).fit(rows[:, :225])
+    model.fit(rows[:, : length - 1])
 
 
 def test_rows_of_pixels_pass_where_a_stack_was_learned(sky):

@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.metrics import accuracy_score, make_scorer, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
@@ -570,6 +570,9 @@ def test_metadata_that_nobody_requested_is_refused_before_any_fit(method, messag
         ({"scoring": "beauty"}, ValueError, "no scorer 'beauty'"),
         ({"scoring": ["accuracy", "beauty"]}, ValueError, "no scorer 'beauty'"),
         ({"scoring": {"truth": accuracy_score}}, ValueError, "scoring value.*looks like it is a metric"),
+        ({"scoring": "roc_auc"}, ValueError, 'roc_auc_score cannot score the 3 classes of y: .*such as "roc_auc_ovr"'),
+        ({"scoring": ["accuracy", "f1"]}, ValueError, "f1_score cannot score the 3 classes of y: .*"),
+        ({"scoring": "f1", "y": np.where(Y == "c", "b", Y)}, ValueError, "cannot score the 2 classes .* pos_label=1"),
         ({"params": {"votes": X}}, ValueError, r"votes.*set_config\(enable_metadata_routing=True\)"),
     ],
 )
@@ -596,6 +599,15 @@ def test_a_count_larger_than_the_smallest_fold_names_it():
 def test_neither_module_imports_torch():
     code = "import sys, skastro.model_selection, skastro.plotting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("response", ["predict_proba", "decision_function", "predict"])
+def test_metrics_of_several_classes_are_not_refused(response):
+    y, scorer = (Y == "a").astype(int), make_scorer(roc_auc_score, response_method=response)
+    scoring = {"own": scorer, "f1": "f1", "worst": lambda model, X, y: 0.0, "proba": "neg_log_loss"}
+    assert sweep({"line": LogisticRegression()}, y=y, scoring=scoring).notna().all(axis=None)
+    scoring = ["roc_auc_ovr", "f1_macro", "top_k_accuracy", "matthews_corrcoef", "precision_weighted"]
+    assert list(sweep({"line": LogisticRegression()}, label_counts=[30], scoring=scoring)[scoring]) == scoring
 
 
 def test_without_a_class_there_is_no_score_and_the_sweep_goes_on():

@@ -283,6 +283,15 @@ def test_backbones_learn_only_where_they_should(sky, fitted, frozen, named):
     assert (joblib.hash(fitted.image), joblib.hash(fitted.spectrum)) == before  # given, and never changed
 
 
+@pytest.mark.parametrize(("place", "name"), [(0, "first"), (1, "second"), (2, r"others\[0\]")])
+def test_a_bare_embedder_that_was_trained_is_told(place, name, sky, fitted):
+    sides = [FrozenEstimator(fitted.image), FrozenEstimator(fitted.spectrum), FrozenEstimator(fitted.spectrum)]
+    sides[place] = sides[place].estimator
+    clip = AstroCLIPEmbedder(*sides[:2], others=sides[2:], **FAST).set_params(max_epochs=0)
+    with pytest.warns(UserWarning, match=f"^{name} is fitted, and is fitted anew"):
+        clip.fit(sky.images, [sky.spectra, sky.spectra])
+
+
 def test_bare_embedders_are_cloned_and_fitted_to_their_modality(sky, fitted):
     recipes = clone(fitted.image).set_params(random_state=3), clone(fitted.spectrum).set_params(random_state=4)
     images, spectra, ivar = sky.images.copy(), sky.spectra.copy(), sky.ivar
@@ -294,7 +303,8 @@ def test_bare_embedders_are_cloned_and_fitted_to_their_modality(sky, fitted):
     masked = clone(recipes[1]).fit(spectra[there], ivar=ivar[there])
     inner = clip.embedders_[0].embedder.estimator, clip.embedders_[1].embedder.estimator
     np.testing.assert_array_equal(inner[0].transform(sky.images), alone.transform(sky.images))
-    np.testing.assert_array_equal(inner[1].transform(sky.spectra), masked.transform(sky.spectra))
+    embedded = (model.transform(sky.spectra, ivar=ivar) for model in (inner[1], masked))
+    np.testing.assert_array_equal(*embedded)
 
 
 def test_tokens_are_computed_once_or_anew_with_the_same_result(sky, frozen, monkeypatch):

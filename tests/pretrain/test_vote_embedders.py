@@ -100,6 +100,14 @@ def test_without_votes_it_is_byol_bit_for_bit_and_warns(hybrid, byol, sky, how):
     assert hybrid.schema_ is None
 
 
+def test_votes_in_the_place_of_y_are_told(hybrid, sky):
+    hybrid.set_params(max_epochs=0)
+    with pytest.warns(UserWarning, match=r"No image has a vote: .*\. y is not read: give votes=\.$"):
+        hybrid.fit(sky.X, sky.votes)
+    with pytest.warns(UserWarning, match=r"learns as BYOLEmbedder does\.$"):
+        hybrid.fit(sky.X)
+
+
 def test_any_weight_moves_the_encoder(hybrid, byol, sky):
     hybrid.fit(sky.X, votes=sky.votes)
     assert not np.allclose(hybrid.transform(sky.X), byol.fit(sky.X).transform(sky.X))
@@ -411,7 +419,7 @@ def test_bad_votes_are_one_sentence_before_training(embedder, sky, change, sente
         ({"schema": None}, np.arange(23), r"There must be a label for each of the 24 images; got 23"),
         ({"schema": None}, np.ones(24), r"All labels are of one class, .*1.0"),
         ({"schema": None}, np.full(24, np.nan), r"votes has 24 missing values, the first in row 0"),
-        ({"lr": -1.0}, np.ones((24, 5)), r"The 'lr' parameter"),
+        ({"lr": -1.0}, np.tile([1, 1, 1, 0, 0], (24, 1)), r"The 'lr' parameter"),
     ],
 )
 def test_bad_parameters_are_one_sentence(embedder, sky, params, votes, sentence):

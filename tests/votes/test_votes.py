@@ -482,5 +482,19 @@ def test_answers_to_questions_that_nobody_came_to_are_one_warning():
     assert found[0].filename == __file__
 
 
+def test_more_votes_than_led_to_a_question_are_told_unless_few_rows_have_them():
+    disc = np.arange(2, 42)
+    votes = np.stack([45 - disc, disc, disc // 2, disc - disc // 2], axis=1)
+    schema = VoteSchema({"shape": ["smooth", "disc"], "bar": ["yes", "no"]}, {"bar": ("shape", "disc")})
+    schema.validate(votes)
+    few, many = votes.copy(), votes.copy()
+    few[:4, 2] += 1
+    schema.validate(few)
+    schema.validate(few[:5])
+    many[3:, [0, 1]] = votes[3:, [1, 0]]  # swapped
+    with pytest.warns(UserWarning, match=r"^'bar' has more votes than .* lead to it in 19 rows, the first is row 21\."):
+        schema.validate(many)
+
+
 def test_schemas_ask_for_no_metadata():
     assert not hasattr(VoteSchema, "set_split_request")
