@@ -23,7 +23,7 @@ from skastro.inputs import as_column, as_text
 from skastro.persistence import load, parts, without_callbacks
 from skastro.training.fingerprints import IGNORED
 from skastro.training.config import Training
-from skastro.unfinished import Unfinished, as_written, sampled
+from skastro.unfinished import HASHED, Unfinished, as_written, sampled
 
 __all__ = ["embed"]
 
@@ -151,12 +151,19 @@ def _without_settings(model: Any) -> Iterator[None]:
 def _known(X: Any, invalid: str) -> str:
     """Describe objects, so that others are told apart."""
     try:
-        some = sampled(X)
+        some: Any = sampled(X)
     except UNREADABLE:
         if invalid == "raise":
             raise
-        some = None  # by the shape alone
+        some = [_read(X, row) for row in range(0, len(X), -(-len(X) // HASHED))]
     return str(joblib.hash((np.shape(X), some)))
+
+
+def _read(X: Any, row: int) -> np.ndarray | None:
+    try:
+        return np.asarray(X[row : row + 1])
+    except UNREADABLE:
+        return None
 
 
 def _rows(

@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Unfinished", "as_written", "check_folder", "check_new", "sampled"]
+__all__ = ["HASHED", "Unfinished", "as_written", "check_folder", "check_new", "sampled"]
 
 HASHED = 64  # rows by which objects are recognized
 

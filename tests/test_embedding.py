@@ -243,6 +243,10 @@ def test_a_broken_file_is_one_row(images, tmp_path):
     with pytest.warns(UserWarning, match=r"2 of 9 rows are NaN, the first are 3, 7\. Row 3: .*3\.png"):
         rows = np.load(embed(embedder, source, out, invalid="nan", verbose=0))
     assert np.flatnonzero(np.isnan(rows).any(axis=1)).tolist() == [3, 7]
+    with pytest.raises(KeyboardInterrupt):
+        embed(Dies(embedder, 1), source, tmp_path / "again.npy", part=2, invalid="nan", verbose=0)
+    with pytest.raises(ValueError, match="was begun with other objects"):
+        embed(Dies(embedder, 9), source[::-1], tmp_path / "again.npy", part=2, invalid="nan", verbose=0)
     np.testing.assert_allclose(rows[[0, 8]], whole[[0, 8]], rtol=1e-4, atol=1e-5)
 
 

@@ -1,5 +1,7 @@
 """Arrays in Zarr stores of versions 2 and 3."""
 
+import math
+import os
 import warnings
 from functools import partial
 from pathlib import Path
@@ -29,9 +31,10 @@ class ZarrReader(FileReader):
         array = self._array(opened(self))
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         self.chunk = array.chunks[0] if array.chunks else 1
-        if (written := array.nchunks_initialized) < array.nchunks:
+        written, all_of_them = _count_chunks(array, Path(path, key))
+        if written < all_of_them:
             warnings.warn(
-                f"{self.where} has {written} of {array.nchunks} chunks, and the others read as {array.fill_value}: "
+                f"{self.where} has {written} of {all_of_them} chunks, and the others read as {array.fill_value}: "
                 "they hold nothing else, or the store is not whole.",
                 stacklevel=2,
             )
@@ -103,6 +106,14 @@ def _arrays(node: Any, key: str = "") -> dict[str, Any]:
     for name in sorted(node.keys()):
         found |= _arrays(node[name], f"{key}/{name}" if key else name)
     return found
+
+
+def _count_chunks(array: Any, folder: Path) -> tuple[int, int]:
+    """Count the files of chunks, or of shards, that are there, and that there are to be; zarr takes minutes for it."""
+    sides = getattr(array, "shards", None) or array.chunks
+    names = (name for _, _, files in os.walk(folder) for name in files)
+    written = sum(not name.startswith(".") and name not in ZarrStore.described for name in names)
+    return written, math.prod(-(-length // side) for length, side in zip(array.shape, sides, strict=True))
 
 
 def _metadata(folder: Path) -> str | None:
