@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 from skastro import ranks
 from skastro.inputs import as_column, as_text
 from skastro.persistence import load, parts, without_callbacks
-from skastro.training.fingerprints import IGNORED
 from skastro.training.config import Training
+from skastro.training.fingerprints import IGNORED
 from skastro.unfinished import HASHED, Unfinished, as_written, sampled
 
 __all__ = ["embed"]
