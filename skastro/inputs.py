@@ -25,7 +25,6 @@ __all__ = [
     "check_rows",
     "column_names",
     "in_unit",
-    "refuse_repeated",
     "restored_on_failure",
 ]
 
@@ -351,34 +350,6 @@ def check_rows(
     if array.ndim == 2:
         validate_data(estimator, rows, reset=reset, skip_check_array=True)
     return array
-
-
-def refuse_repeated(names: Any, name: str) -> None:
-    """Raise an error if identifiers are not unlike each other.
-
-    Parameters
-    ----------
-    names : array-like of shape (n,)
-        Identifiers.
-    name : str
-        Name in the error.
-
-    Raises
-    ------
-    ValueError
-        With one that stands in several rows.
-
-    Examples
-    --------
-    >>> from skastro.inputs import refuse_repeated
-    >>> refuse_repeated(["M31", "M33", "M31"], "ids")
-    Traceback (most recent call last):
-    ...
-    ValueError: ids must be unlike each other; M31 stands in several rows.
-    """
-    unique, counts = np.unique(names, return_counts=True)
-    if len(unique) < len(names):
-        raise ValueError(f"{name} must be unlike each other; {unique[counts > 1][0]!s} stands in several rows.")
 
 
 @contextmanager

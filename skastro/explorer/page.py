@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from skastro.datasets import open_spectra
 from skastro.embedding import WRITERS
 from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
-from skastro.inputs import as_array, as_column, as_table, in_unit, refuse_repeated
+from skastro.inputs import as_array, as_column, as_table, in_unit
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
 from skastro.plotting.pictures import check_bands, check_images
@@ -74,7 +74,8 @@ def explore(
         Thumbnails: images of shape (n, height, width) or (n, bands, height, width), 8-bit or flux; or spectra or light
         curves of shape (n, n_points), shown as lines, NaN where missing.
     ids : array-like of shape (n,), default=None
-        Names of the objects, to search for; ``None`` takes the numbers of the rows.
+        Names of the objects, to search for; ``None`` takes the numbers of the rows. Several objects may have one name:
+        labels are saved with the row beside it.
     ra, dec : array-like of shape (n,), default=None
         Positions on the sky in degrees, or angles with a unit of astropy, to search for by cone; NaN is found by none.
     columns : mapping of str to array-like of shape (n,), or table, default=None
@@ -112,8 +113,8 @@ def explore(
     Raises
     ------
     ValueError
-        If the arrays differ in length, have other shapes, values that are missing where none may be, two objects one
-        name, or positions that are not on the sky.
+        If the arrays differ in length, have other shapes, values that are missing where none may be, or positions that
+        are not on the sky.
     FileNotFoundError
         If its folder is not there.
     ImportError
@@ -287,9 +288,7 @@ def _degrees(name: str, values: Any, n: int, limits: tuple[int, int]) -> np.ndar
 
 def _names(values: Any) -> list[str]:
     missing = pd.isna(values)
-    names = ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
-    refuse_repeated([name for name in names if name], "ids")
-    return names
+    return ["" if gone else str(value) for value, gone in zip(values.tolist(), missing, strict=True)]
 
 
 def _positions(positions: Any, n: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.devices import resolve_device
-from skastro.inputs import as_target, check_rows, refuse_repeated, restored_on_failure
+from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
 from skastro.search.sky import check_positions, check_radius, cone
@@ -525,7 +525,9 @@ def _check_ids(ids: Any, n: int) -> np.ndarray | None:
         raise ValueError(
             f"ids must be strings or integers, one per row, ({n},); got shape {names.shape} of {names.dtype}."
         )
-    refuse_repeated(names, "ids")
+    unique, counts = np.unique(names, return_counts=True)
+    if len(unique) < n:
+        raise ValueError(f"ids must be unlike each other; {unique[counts > 1][0]!s} stands in several rows.")
     return names
 
 

@@ -210,7 +210,7 @@ def test_no_word_of_the_data_becomes_part_of_the_page(made, tmp_path):
     about, _ = made(
         ROWS,
         positions=PLACES,
-        ids=[EVIL, *range(1, N)],
+        ids=[EVIL] * N,
         title=EVIL,
         labels=[EVIL],
         columns={EVIL: np.where(np.arange(N) % 2, EVIL, "\u2028")},
@@ -245,7 +245,6 @@ def test_the_same_seed_makes_the_same_page(tmp_path):
         ({"ra": np.zeros(N), "dec": np.full(N, 91.0)}, ValueError, "dec must lie from -90 to 90 degrees; row 0 has 91"),
         ({"ra": ["10h"] * N, "dec": np.zeros(N)}, ValueError, "ra must be numbers, in degrees"),
         ({"ra": np.zeros(N) * u.m, "dec": np.zeros(N)}, ValueError, "ra has the unit m, which cannot be converted"),
-        ({"ids": ["M31"] * N}, ValueError, "ids must be unlike each other; M31 stands in several rows"),
         ({"ids": [1, 2]}, ValueError, r"ids must have one value for each of the 70 objects; its shape is \(2,\)"),
         ({"columns": {"z": [0.1]}}, ValueError, "z must have one value for each of the 70 objects"),
         ({"columns": 3}, ValueError, "columns must be a table, or a mapping of names to values"),
