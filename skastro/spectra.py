@@ -135,7 +135,7 @@ def pixel_noise(flux: np.ndarray, weights: np.ndarray) -> float:
     there = weights > 0
     whole = there[:, 2:-2] & there[:, :-4] & there[:, 4:]
     bends = np.abs(2 * flux[:, 2:-2] - flux[:, :-4] - flux[:, 4:])[whole]
-    return 1.4826 / np.sqrt(6) * float(np.median(bends)) if len(bends) else 0.0
+    return float(1.4826 / np.sqrt(6) * np.median(bends)) if len(bends) else 0.0
 
 
 def standardize(flux: np.ndarray, weights: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

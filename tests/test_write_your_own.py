@@ -22,7 +22,7 @@ def own(tmp_path_factory):
     """A module of the page's imports and classes."""
     folder = tmp_path_factory.mktemp("own")
     blocks = [example.source for example in doctest.DocTestParser().get_examples(PAGE.read_text())]
-    kept = [block for block in blocks if block.startswith(("class ", "from ", "import "))]
+    kept = [block for block in blocks if block.startswith(("@", "class ", "from ", "import "))]
     (folder / "mine.py").write_text("\n".join(kept))
     sys.path.insert(0, str(folder))
     yield import_module("mine")

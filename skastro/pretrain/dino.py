@@ -110,6 +110,8 @@ class DINO(Objective):
         for module in self.target.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = 0.0
+        # Put back after each step, as under a rate of zero, so that the optimizer knows their gradients from the start.
+        self.still: list[Tensor] = []
         self.centering = centering
         self.temperatures = temperatures
         self.weights = {"dino_loss": 1.0, "ibot_loss": ibot, "koleo_loss": koleo}
@@ -182,18 +184,19 @@ class DINO(Objective):
         """
         start, end = self.temperatures
         self.temperature.fill_(start + (end - start) * min(1.0, step / (WARM * steps)))
-        heads: Any = self.online[1:]
-        for head in heads:  # without a gradient, rather than with one of zero, which an optimizer would remember
-            head.prototypes.requires_grad_(step >= FROZEN * steps)
+        heads: Any = self.online[1:] if step < FROZEN * steps else []
+        self.still = [head.prototypes.detach().clone() for head in heads]
 
     def update(self, rate: float) -> None:
-        """After a step, move the teacher, and the centers towards the means of its logits.
+        """After a step, put back what stands still, move the teacher, and the centers towards the means of its logits.
 
         Parameters
         ----------
         rate : float
             Fraction of the teacher that stays.
         """
+        for head, prototypes in zip(self.online[1:], self.still, strict=False):
+            head.prototypes.data.copy_(prototypes)  # type: ignore[operator]
         ema_update(self.target, self.online, rate)
         self.centers.lerp_(torch.stack(self.means), 1 - CENTER)
 

@@ -399,7 +399,7 @@ def test_the_teachers_temperature_rises_linearly_and_the_prototypes_wait():
     seen = {}
     for step in range(200):
         dino.schedule(step, 200)
-        seen[step] = dino.temperature.item(), dino.online[1].prototypes.requires_grad
+        seen[step] = dino.temperature.item(), not dino.still
     assert [seen[step][0] for step in (0, 15, 30, 199)] == pytest.approx([0.02, 0.05, 0.08, 0.08])
     assert [step for step in seen if not seen[step][1]] == [0, 1]
 
@@ -408,15 +408,15 @@ def test_the_teachers_temperature_rises_linearly_and_the_prototypes_wait():
 def test_prototypes_that_wait_keep_their_directions(optimizer):
     dino, seen = make(), views(5)
     step = optimizer(dino.online.parameters(), lr=0.1, weight_decay=0.1)
-    start = nn.functional.normalize(dino.online[1].prototypes.detach(), dim=1)
+    start = dino.online[1].prototypes.detach().clone()
     for number in (0, 50):
         dino.schedule(number, 100)
         step.zero_grad()
         dino(*seen).backward()
         step.step()
-        now = nn.functional.normalize(dino.online[1].prototypes.detach(), dim=1)
-        assert torch.allclose(now, start, atol=1e-5) == (number == 0)
-        assert (dino.online[1].prototypes.grad is None) == (number == 0)  # a gradient of zero would be remembered
+        dino.update(0.9)
+        assert torch.equal(dino.online[1].prototypes, start) == (number == 0)
+        assert dino.online[1].prototypes.grad.any()  # which an optimizer that averages would miss when they are let go
 
 
 # ---------------------------------------------------------------- learning
@@ -436,7 +436,7 @@ class NoisyAndLocal(nn.Module):
 def test_the_objective_is_learned(centering):
     images = draw(120, 1, 6, 6).numpy()
     learned, still = (
-        learn(make(centering=centering), NoisyAndLocal(), images, 8, lr)["dino_loss"][-1] for lr in (0.01, 1e-12)
+        learn(make(centering=centering), NoisyAndLocal(), images, 6, lr)["dino_loss"][-1] for lr in (0.01, 1e-12)
     )
     assert learned < 0.95 * still
 
