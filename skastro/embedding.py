@@ -177,7 +177,8 @@ def _rows(
     found = dict(_readable(ask, X, start, stop, wrong))
     first = next(iter(found.values()), None)
     if first is None or (wrong and first.dtype.kind != "f"):
-        raise wrong[min(wrong)]
+        with _counted_from(min(wrong)):
+            raise wrong[min(wrong)]
     rows = np.full((stop - start, first.shape[1]), np.nan if wrong else 0, first.dtype)
     for begin, some in found.items():
         rows[begin - start : begin - start + len(some)] = some
@@ -189,7 +190,7 @@ def _readable(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Find the stretches of objects that have answers by halving those that do not, and note the others."""
     try:
-        with _counted_from(start):
+        with _counted_from(start, errors=False):
             rows = as_written(ask(X[start:stop]))
     except UNREADABLE as error:
         if stop - start == 1:
@@ -249,13 +250,13 @@ def _check_answers(model: Any, X: Any, method: str) -> None:
 
 
 @contextmanager
-def _counted_from(start: int) -> Iterator[None]:
-    """Say in errors and warnings, which count the rows of a part, where it starts."""
+def _counted_from(start: int, errors: bool = True) -> Iterator[None]:
+    """Say in warnings and errors, which count the rows of a part, where it starts."""
     with warnings.catch_warnings(record=True, action="always") as told:
         try:
             yield
         except ValueError as error:
-            if not start:
+            if not (start and errors):
                 raise
             raise ValueError(f"{error} Rows are counted from row {start}.") from error
     for warning in told:
