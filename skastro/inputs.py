@@ -457,7 +457,11 @@ def _column(X: Any, name: str) -> Any:
 def _of_arrays(table: pd.DataFrame) -> list[Any]:
     """List the columns of a table that hold arrays."""
     places = [place for place, dtype in enumerate(table.dtypes) if dtype.kind == "O"]
-    return [table.columns[place] for place in places if any(map(np.ndim, table.iloc[:, place]))]
+    return [table.columns[place] for place in places if any(map(_is_array, table.iloc[:, place]))]
+
+
+def _is_array(cell: Any) -> bool:
+    return not isinstance(cell, str | bytes) and np.ndim(cell) > 0  # names first: they may be many
 
 
 def _is_stack(table: pd.DataFrame) -> bool:

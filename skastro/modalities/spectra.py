@@ -20,6 +20,7 @@ from skastro.inputs import as_rows, check_rows
 from skastro.missing import RAGGED, check_ivar, filled_ivar, scatter
 from skastro.modalities.base import Modality
 from skastro.outliers import limits, warn_of_far
+from skastro.pixels import SAMPLE_VALUES
 from skastro.spectra import peak_shares, pixel_noise, pixel_weights, spectrum_levels, standardize
 
 __all__ = ["FluxView", "SpectrumModality", "SpectrumView"]
@@ -296,7 +297,8 @@ class SpectrumModality(BaseEmbedder, Modality):
         if not isinstance(augment, Augment):
             return super().fit_recipe(augment, arrays)
         flux = arrays["flux"] / arrays["scale"] if self._spec.standardizes else arrays["flux"]
-        noise = pixel_noise(flux, arrays["pixel_weights"])
+        some = slice(None, None, -(-flux.size // SAMPLE_VALUES))
+        noise = pixel_noise(flux[some], arrays["pixel_weights"][some])
         return clone(augment).fit(flux[:, np.newaxis, np.newaxis], noise=np.array([noise]))
 
     def build_encoder(self) -> nn.Module:

@@ -167,7 +167,8 @@ class ParquetReader(ArrowReader):
         ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)])
         first, last = np.searchsorted(ends, [start, max(start, stop - 1)], side="right")
         begin = int(ends[first - 1]) if first else 0
-        names = [self.key, *(f"{parent}.{BAND}" for parent in [self.key.rpartition(".")[0]] if parent)]
+        parent = self.key.rpartition(".")[0]
+        names = [self.key, f"{parent}.{BAND}"] if parent else [self.key]
         table = file.read_row_groups(list(range(first, last + 1)), columns=names, use_threads=False)
         return _one(table.column(0).slice(start - begin, stop - start))
 
