@@ -14,13 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skastro._docs import FINE_TUNING, documented
-from skastro.augment import Augment
+from skastro.base import constructed
 from skastro.downstream.answers import Answers, ValueRegressorMixin, VoteClassifierMixin
 from skastro.downstream.heads import ClassHead, DirichletHead, Head, SoftmaxHead, ValueHead, as_head, get_head
 from skastro.downstream.photoz import RedshiftBins
 from skastro.downstream.tuning import FineTuner
-from skastro.surveys import Survey
-from skastro.training import Training
 from skastro.votes import VoteSchema
 
 __all__ = ["FineTuneClassifier", "FineTuneRegressor"]
@@ -35,6 +33,7 @@ def _head_has(name: str) -> Callable[[FineTuner], bool]:
 
 
 @partial(documented, words=FINE_TUNING)
+@constructed
 class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     r"""Classify images or spectra, or predict how volunteers vote, with an encoder and a head, trained together.
 
@@ -135,6 +134,12 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
     (8, 2, 2)
     """
 
+    head: str | ClassHead = "softmax"
+    schema: str | VoteSchema | None = None
+    dropout: float = 0.2
+    class_weight: dict[Any, float] | str | None = None
+    label_smoothing: float = 0.0
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
         "head": [StrOptions({"softmax", "dirichlet"}), ClassHead],
         "schema": [str, VoteSchema, None],
@@ -143,67 +148,6 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = FineTuner._shorthand | {"head": get_head}
-
-    def __init__(
-        self,
-        encoder: Any = "resnet18",
-        *,
-        head: str | ClassHead = "softmax",
-        head_norm: str | None = "layer",
-        schema: str | VoteSchema | None = None,
-        dropout: float = 0.2,
-        n_layers: int | str = "all",
-        layer_decay: float = 1.0,
-        encoder_lr: float | None = None,
-        batch_norm: str = "eval",
-        augment: str | Augment | None = "auto",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        class_weight: dict[Any, float] | str | None = None,
-        label_smoothing: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        max_epochs: int | str = "auto",
-        batch_size: int = 64,
-        lr: float = 2.5e-4,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.head = head
-        self.head_norm = head_norm
-        self.schema = schema
-        self.dropout = dropout
-        self.n_layers = n_layers
-        self.layer_decay = layer_decay
-        self.encoder_lr = encoder_lr
-        self.batch_norm = batch_norm
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Train on rows with labels or votes.
@@ -313,6 +257,7 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
 
 
 @partial(documented, words=FINE_TUNING)
+@constructed
 class FineTuneRegressor(ValueRegressorMixin, FineTuner):
     r"""Estimate values from images or spectra with an encoder and a head, trained together.
 
@@ -369,63 +314,12 @@ class FineTuneRegressor(ValueRegressorMixin, FineTuner):
     ((16, 180), (181,))
     """
 
+    head: str | RedshiftBins | ValueHead = "linear"
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = FineTuner._parameter_constraints | {
         "head": [StrOptions({"linear", "redshift-bins"}), RedshiftBins, ValueHead],
     }
     _shorthand: ClassVar[dict[str, Callable[[Any], Any]]] = FineTuner._shorthand | {"head": get_head}
-
-    def __init__(
-        self,
-        encoder: Any = "resnet18",
-        *,
-        head: str | RedshiftBins | ValueHead = "linear",
-        head_norm: str | None = "layer",
-        n_layers: int | str = "all",
-        layer_decay: float = 1.0,
-        encoder_lr: float | None = None,
-        batch_norm: str = "eval",
-        augment: str | Augment | None = "auto",
-        survey: str | Survey | None = None,
-        size: int | None = None,
-        image_shape: tuple[int, int, int] | None = None,
-        bands_axis: int | None = None,
-        normalize: str | None = "standard",
-        average: str | int | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        max_epochs: int | str = "auto",
-        batch_size: int = 64,
-        lr: float = 2.5e-4,
-        training: Training | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-        random_state: Any = None,
-    ) -> None:
-        self.encoder = encoder
-        self.head = head
-        self.head_norm = head_norm
-        self.n_layers = n_layers
-        self.layer_decay = layer_decay
-        self.encoder_lr = encoder_lr
-        self.batch_norm = batch_norm
-        self.augment = augment
-        self.survey = survey
-        self.size = size
-        self.image_shape = image_shape
-        self.bands_axis = bands_axis
-        self.normalize = normalize
-        self.average = average
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.training = training
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, ivar: Any = None, votes: Any = None) -> Self:
         """Train on rows with known values.

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from functools import partial
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -15,8 +17,9 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted, has_fit_parameter
 from torch import Tensor, nn
 
+from skastro._docs import FINE_TUNING, documented
 from skastro.augment import Augment, one_recipe
-from skastro.base import BaseModel, fitting, take_names
+from skastro.base import BaseModel, constructed, fitting, take_names
 from skastro.devices import draw_seed, resolve_device
 from skastro.downstream.heads import Head
 from skastro.encoders import blocks, split
@@ -31,13 +34,14 @@ from skastro.modalities import (
     warn_of_fitted,
 )
 from skastro.ranks import gather
-from skastro.surveys import get_survey
+from skastro.surveys import Survey, get_survey
 from skastro.training import (
     AsGiven,
     HeldOut,
     Monitor,
     Objective,
     Randomness,
+    Training,
     as_batch,
     copy_fitted,
     describe_arrays,
@@ -176,11 +180,43 @@ class Outputs(nn.Module):
         return self.parts(self.encoder(*view))
 
 
+@partial(documented, words=FINE_TUNING)
+@constructed
 class FineTuner(BaseModel, ABC):
     """Base of both fine-tuners: where the encoder comes from, what of it is trained, and how fast.
 
-    A concrete one has a constructor that only stores, and the hook `_make_head`.
+    A concrete one has the parameters of its head, and the hook `_make_head`.
+
+    Parameters
+    ----------
+    head : str or Head
+        What the network ends in.
     """
+
+    encoder: Any = field(default="resnet18", kw_only=False)
+    head: Any
+    head_norm: str | None = "layer"
+    n_layers: int | str = "all"
+    layer_decay: float = 1.0
+    encoder_lr: float | None = None
+    batch_norm: str = "eval"
+    augment: str | Augment | None = "auto"
+    survey: str | Survey | None = None
+    size: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    bands_axis: int | None = None
+    normalize: str | None = "standard"
+    average: str | int | None = None
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    max_epochs: int | str = "auto"
+    batch_size: int = 64
+    lr: float = 2.5e-4
+    training: Training | None = None
+    device: str = "auto"
+    verbose: int = 0
+    random_state: Any = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseModel._parameter_constraints,
@@ -213,9 +249,8 @@ class FineTuner(BaseModel, ABC):
     __metadata_request__predict_proba: ClassVar[dict[str, bool]] = {"ivar": True}
     __metadata_request__score: ClassVar[dict[str, bool]] = {"ivar": True}
 
-    embedder_: Any
-    fitted_head_: Any
-    _target_names: Sequence[Any] = ()  # of a table in fit
+    embedder_: Any = field(init=False)
+    fitted_head_: Any = field(init=False)
 
     @abstractmethod
     def _make_head(self) -> Head:
@@ -236,7 +271,7 @@ class FineTuner(BaseModel, ABC):
             weight = as_weight(sample_weight, _num_samples(y))
             if not weight.any():
                 raise ValueError("All rows have sample_weight 0: there is nothing to learn from.")
-            self._target_names = column_names(y)
+            self._target_names: Sequence[Any] = column_names(y)
             self.fitted_head_ = self._make_head()
             target, weight = self.fitted_head_.encode(y, weight)
             if np.count_nonzero(weight) < 2:  # a batch norm learns nothing from one
@@ -362,7 +397,7 @@ class FineTuner(BaseModel, ABC):
     def _trained(self, encoder: nn.Module) -> dict[str, float]:
         """List the blocks that are trained, from the head down, and their learning rates."""
         names = list(blocks(encoder))[::-1]
-        count = len(names) if self.n_layers == "all" else self.n_layers
+        count = len(names) if isinstance(self.n_layers, str) else self.n_layers
         if count > len(names):
             raise ValueError(f"n_layers={count}, but the encoder has {len(names)} blocks ({', '.join(names[::-1])}).")
         first = self.lr if self.encoder_lr is None else self.encoder_lr
