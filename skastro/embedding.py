@@ -5,7 +5,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from skastro import ranks
+from skastro._extras import require
 from skastro.inputs import as_column, as_text
 from skastro.persistence import load, parts, without_callbacks
 from skastro.training.config import Training
@@ -217,9 +217,8 @@ def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int
         raise ValueError(f"out must end in {', '.join(WRITERS)}; got {out.name!r}.")
     if columns and out.suffix == ".npy" and out.with_suffix(".csv").exists():
         raise FileExistsError(f"{out.with_suffix('.csv')} is there already, where the columns go: remove it or rename.")
-    if (library := WRITERS[out.suffix].library) and find_spec(library) is None:
-        extra = out.suffix.removeprefix(".")
-        raise ImportError(f"Writing {out.suffix} needs {library}: pip install skastro[{extra}].")
+    if library := WRITERS[out.suffix].library:
+        require(f"Writing {out.suffix}", library, extra=out.suffix.removeprefix("."))
     if method not in METHODS:
         raise ValueError(f"method must be 'transform', 'predict' or 'predict_proba'; got {method!r}.")
     if part < 1:

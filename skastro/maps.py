@@ -15,6 +15,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skastro._extras import require
 from skastro.inputs import check_rows, restored_on_failure
 
 __all__ = ["EmbeddingMap"]
@@ -283,11 +284,10 @@ def method_of(method: str) -> str:
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
-    installed = find_spec("umap") is not None
     if method == "auto":
-        return "umap" if installed else "pca"
-    if method == "umap" and not installed:
-        raise ImportError('EmbeddingMap(method="umap") needs umap-learn: pip install skastro[maps].')
+        return "umap" if find_spec("umap") else "pca"
+    if method == "umap":
+        require('EmbeddingMap(method="umap")', "umap", extra="maps")
     return method
 
 

@@ -37,7 +37,7 @@ from sklearn.utils._metadata_requests import MetadataRequest, MethodMetadataRequ
 from skastro import __version__, _registry
 from skastro._contents import ABOUT, Headers, check_built, check_nodes, items, nodes, read
 from skastro.hub import local_path
-from skastro.unfinished import check_folder
+from skastro.unfinished import check_folder, replacing
 
 __all__ = ["describe", "load", "save"]
 
@@ -182,12 +182,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str], *, trusted: Col
     if foreign := _foreign(schema, allowed):
         raise TypeError(f"save cannot keep {foreign}: load would not trust it ({ADMIT}; pickle keeps anything).")
     _construct(file, schema, headers, allowed)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(file.getbuffer())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> Any:

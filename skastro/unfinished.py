@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["HASHED", "Unfinished", "as_written", "check_folder", "check_new", "sampled"]
+__all__ = ["HASHED", "Unfinished", "as_written", "check_folder", "check_new", "replacing", "sampled"]
 
 HASHED = 64  # rows by which objects are recognized
 
@@ -54,6 +55,49 @@ def check_new(out: Path) -> None:
     if out.exists():
         raise FileExistsError(f"{out} is there already: remove it, or give another name.")
     check_folder(out)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file in one step: at any moment there is the former or the new one.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Yields
+    ------
+    Path
+        Where to write meanwhile, of this process and thread alone; what is there at the end takes the file's name, and
+        is gone after an error.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from skastro.unfinished import replacing
+    >>> with TemporaryDirectory() as folder:
+    ...     notes = Path(folder, "notes.txt")
+    ...     with replacing(notes) as partial:
+    ...         size = partial.write_text("whole")
+    ...     notes.read_text()
+    'whole'
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield partial
+        with open(partial, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if os.name == "posix":  # the new name is on the disk only with its folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 class Unfinished:

@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -340,7 +341,7 @@ def test_a_bar_shows_how_far_it_is(embedder, images, tmp_path, capsys):
 
 @pytest.mark.parametrize(("suffix", "library"), [(".parquet", "pyarrow"), (".zarr", "zarr")])
 def test_a_library_that_is_missing_is_named_with_its_extra(embedder, images, tmp_path, monkeypatch, suffix, library):
-    monkeypatch.setattr("skastro.embedding.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=rf"needs {library}: pip install skastro\[{suffix[1:]}\]"):
         embed(Dies(embedder, 0), images, tmp_path / f"rows{suffix}", verbose=0)
 

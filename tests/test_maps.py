@@ -1,5 +1,7 @@
 """Maps: what they keep, where new rows fall, and what they refuse."""
 
+import sys
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -83,7 +85,7 @@ def test_lines_and_volumes(method, n_components):
 
 
 def test_without_umap_auto_is_components_and_umap_says_what_it_needs(monkeypatch):
-    monkeypatch.setattr("skastro.maps.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "umap", None)
     assert EmbeddingMap().fit(X[:30]).method_ == "pca"
     with pytest.raises(ImportError, match=r"needs umap-learn: pip install skastro\[maps\]"):
         EmbeddingMap("umap").fit(X[:30])

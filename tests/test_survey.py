@@ -731,8 +731,8 @@ def test_an_index_is_pickled_whole_and_takes_further_rows(rows, tmp_path):
     ],
 )
 def test_an_extra_that_is_absent_is_named(monkeypatch, call, extra):
-    monkeypatch.setattr("skastro.survey.models.find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    for module in ("lsdb", "dask", "usearch"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"pip install skastro\[{extra}\]"):
         call()
 

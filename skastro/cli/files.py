@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from skastro._extras import require
+
 __all__ = ["METHODS", "embed_files", "explore_files", "fit_files", "value"]
 
 METHODS = {
@@ -124,13 +126,13 @@ def embed_survey(chosen: Namespace) -> None:
         Arguments of the command.
     """
     from skastro.survey import open_survey, write_embeddings
-    from skastro.survey.models import CLUSTER, needs_survey
+    from skastro.survey.models import CLUSTER
 
     if chosen.invalid != "raise":
         raise ValueError("--invalid is not for a HATS catalog: --fill replaces missing pixels.")
     if chosen.size is not None:
         raise ValueError("--size is not for a HATS catalog: the model cuts the center.")
-    needs_survey("lsdb", "distributed")
+    require("Embedding a HATS catalog", "lsdb", "distributed", extra="survey")
     import dask
     from distributed import Client, LocalCluster
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.pixels import Pixels, bands_first, exact_floats
 
 __all__ = ["read_fits"]
@@ -49,11 +50,10 @@ def read_fits(file: Path, hdu: int | str | None, bands_axis: int | None) -> Pixe
     >>> pixels.values, pixels.missing
     (array([[[0, 5]]], dtype=int16), array([[[ True, False]]]))
     """
-    try:
-        from astropy.io import fits
-        from astropy.io.fits.verify import VerifyWarning
-    except ImportError as error:
-        raise ImportError("Reading FITS needs astropy: pip install skastro[files]") from error
+    require("Reading FITS", "astropy", extra="files")
+    from astropy.io import fits
+    from astropy.io.fits.verify import VerifyWarning
+
     with warnings.catch_warnings():
         # Only the pixels matter, not the text of the header; if pixels are missing, reading them fails.
         warnings.simplefilter("ignore", VerifyWarning)

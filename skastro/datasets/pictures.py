@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.pixels import Pixels, RefusedError, bands_first
 
 __all__ = ["read_picture"]
@@ -60,19 +61,17 @@ def read_picture(file: Path, bands_axis: int | None) -> Pixels | None:
 
 def _read_shallow(file: Path) -> Pixels:
     """Read up to 8 bits per sample, all that Pillow does not cut."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError("Reading pictures needs pillow: pip install skastro[files]") from error
+    require("Reading pictures", "PIL", extra="files")
+    from PIL import Image
+
     with Image.open(file, formats=("JPEG", "PNG", "TIFF")) as opened:
         return _opaque(np.asarray(opened.convert(_COLORS.get(opened.mode, "RGBA"))))
 
 
 def _read_deep_png(file: Path) -> Pixels:
-    try:
-        from imagecodecs import png_decode
-    except ImportError as error:
-        raise ImportError("Reading 16-bit PNG needs imagecodecs: pip install skastro[files]") from error
+    require("Reading 16-bit PNG", "imagecodecs", extra="files")
+    from imagecodecs import png_decode
+
     samples = np.atleast_3d(png_decode(file.read_bytes()))
     if samples.shape[-1] in (2, 4):
         return _opaque(samples)
@@ -80,11 +79,9 @@ def _read_deep_png(file: Path) -> Pixels:
 
 
 def _read_tiff(file: Path, bands_axis: int | None) -> Pixels | None:
-    try:
-        import imagecodecs  # noqa: F401 - most compressed TIFF files need it
-        from tifffile import TiffFile
-    except ImportError as error:
-        raise ImportError("Reading TIFF needs tifffile and imagecodecs: pip install skastro[files]") from error
+    require("Reading TIFF", "tifffile", "imagecodecs", extra="files")  # most compressed files need both
+    from tifffile import TiffFile
+
     with TiffFile(file) as tiff:
         page: Any = tiff.pages[0]
         if page.photometric.name not in ("MINISBLACK", "RGB") or page.bitspersample < 8:

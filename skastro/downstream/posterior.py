@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor, nn
 
+from skastro._extras import require
 from skastro.base import BaseModel, fitting
 from skastro.devices import draw_seed, resolve_device
 from skastro.inputs import as_rows, as_target, column_names
@@ -71,10 +72,9 @@ def build_flow(
     ImportError
         If zuko is not installed, with the extra that brings it.
     """
-    try:
-        from zuko.flows import NSF
-    except ImportError as error:
-        raise ImportError("FlowPosterior needs zuko: pip install skastro[flows]") from error
+    require("FlowPosterior", "zuko", extra="flows")
+    from zuko.flows import NSF
+
     passes = 2 if kind == "coupling" else None  # of the inverse: as many as there are steps of dependence
     flow = NSF(
         n_outputs,

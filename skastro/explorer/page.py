@@ -18,9 +18,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skastro._extras import require
 from skastro.datasets import open_spectra
 from skastro.embedding import WRITERS
-from skastro.explorer.thumbnails import PER_SIDE, check_pillow, lines, pictured, sheets, side_of
+from skastro.explorer.thumbnails import PER_SIDE, lines, pictured, sheets, side_of
 from skastro.inputs import as_array, as_column, as_table, in_unit
 from skastro.maps import EmbeddingMap, method_of
 from skastro.persistence import load
@@ -191,7 +192,7 @@ def _checked_images(images: Any, times: Any) -> Any:
         return None
     images = images if isinstance(images, Source) else as_array(images, "images", cure="cut them to one size")
     if images.ndim != 2:
-        check_pillow()
+        require("Thumbnails of images", "PIL", extra="files")
         check_images(images.shape)
         if times is not None:
             raise ValueError("times go with spectra or light curves, and these are images.")

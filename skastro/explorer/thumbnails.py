@@ -1,7 +1,6 @@
 """Thumbnails for a page: pictures on a few large sheets, spectra and light curves as lines of 64 points."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -10,7 +9,7 @@ from tqdm.auto import tqdm
 
 from skastro.plotting.pictures import picture, small_line
 
-__all__ = ["check_pillow", "lines", "pictured", "sheets", "side_of"]
+__all__ = ["lines", "pictured", "sheets", "side_of"]
 
 PER_SIDE = 64  # thumbnails along a side of a sheet: one sheet is decoded in a moment, and few fit into memory
 QUALITY = 75
@@ -121,18 +120,6 @@ def lines(spectra: Any, rows: np.ndarray, times: np.ndarray | None) -> np.ndarra
         reduced = [small_line(*pair) for pair in zip(np.asarray(spectra[rows]), times[rows], strict=True)]
     levels = np.array(reduced)
     return np.where(np.isnan(levels), MISSING, np.round(254 * np.nan_to_num(levels))).astype(np.uint8)
-
-
-def check_pillow() -> None:
-    """Refuse to begin without the library that writes thumbnails.
-
-    Raises
-    ------
-    ImportError
-        If Pillow is not installed.
-    """
-    if find_spec("PIL") is None:
-        raise ImportError("Thumbnails of images need pillow: pip install skastro[files].")
 
 
 def _fitted(shown: np.ndarray, side: int) -> Any:

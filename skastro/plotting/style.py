@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from skastro._extras import require
+
 __all__ = ["are_classes", "new_figure", "pyplot", "score_label"]
 
 # Colors of Okabe and Ito, distinguishable for color-blind readers; the markers serve black-and-white prints.
@@ -47,10 +49,9 @@ def pyplot() -> Any:
     ImportError
         If matplotlib is not installed; the message names the extra that installs it.
     """
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("Drawing needs matplotlib: pip install skastro[plot]") from error
+    require("Drawing", "matplotlib", extra="plot")
+    import matplotlib.pyplot as plt
+
     return plt
 
 

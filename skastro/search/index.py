@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skastro._extras import require
 from skastro.search.exact import SPARE
 
 __all__ = ["build_index", "candidates", "library", "open_index", "restored"]
@@ -29,10 +30,9 @@ def library() -> Any:
     ImportError
         If it is not installed; the error names skastro's extra.
     """
-    try:
-        import usearch.index
-    except ImportError as error:
-        raise ImportError("This needs usearch: pip install skastro[search].") from error
+    require("Searching by usearch", "usearch", extra="search")
+    import usearch.index
+
     return usearch.index
 
 

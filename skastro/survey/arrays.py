@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from skastro._extras import require
 from skastro.datasets.disk.opened import absolute
 from skastro.persistence import parts
 from skastro.sources import Source
@@ -20,7 +21,6 @@ from skastro.survey.models import (
     SavedModel,
     check_workers,
     current_client,
-    needs_survey,
     one_at_a_time,
     saved_model,
 )
@@ -133,7 +133,7 @@ def embed_array(
     --------
     embed_catalog : The same for a catalog of LSDB.
     """
-    needs_survey("dask", "zarr")
+    require("embed_array", "dask", "zarr", extra="survey")
     import dask
 
     unfinished = Unfinished(Path(absolute(out)))

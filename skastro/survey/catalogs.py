@@ -11,9 +11,10 @@ from typing import Any
 import joblib
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.disk.opened import stamp
 from skastro.survey.cutouts import BesideRows, InRows, find_column, find_cutouts, open_beside, plain_columns
-from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, needs_survey, one_at_a_time, saved_model
+from skastro.survey.models import METHODS, SavedModel, check_workers, labeled, one_at_a_time, saved_model
 from skastro.unfinished import Unfinished
 
 __all__ = ["Embed", "embed_catalog", "is_survey", "open_survey", "write_embeddings"]
@@ -196,7 +197,7 @@ def embed_catalog(
     write_embeddings : Write it under its name once it is whole.
     skastro.embedding.embed : Embed images of one machine.
     """
-    needs_survey("lsdb", "distributed")
+    require("embed_catalog", "lsdb", "distributed", extra="survey")
     methods = _methods(method, name)
     saved = saved_model(model, trusted)
     found = find_cutouts(
@@ -356,7 +357,7 @@ def open_survey(
     KeyError
         If there is no such column; the error lists those that there are.
     """
-    needs_survey("lsdb")
+    require("open_survey", "lsdb", extra="survey")
     import lsdb
 
     place = str(path).removeprefix(PREFIX)

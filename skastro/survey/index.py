@@ -14,7 +14,7 @@ from skastro.inputs import as_array, as_target, restored_on_failure
 from skastro.search.index import library, restored
 from skastro.sources import Source
 from skastro.survey.search import embeddings_of
-from skastro.unfinished import check_folder
+from skastro.unfinished import check_folder, replacing
 
 __all__ = ["EmbeddingIndex"]
 
@@ -207,9 +207,8 @@ class EmbeddingIndex:
         """
         self._need_rows()
         check_folder(Path(path))
-        partial = Path(f"{path}.part")
-        self._index.save(str(partial))
-        os.replace(partial, path)
+        with replacing(Path(path)) as partial:
+            self._index.save(str(partial))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **params: Any) -> Self:

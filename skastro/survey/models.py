@@ -25,7 +25,6 @@ __all__ = [
     "check_workers",
     "current_client",
     "labeled",
-    "needs_survey",
     "one_at_a_time",
     "saved_model",
     "settle",
@@ -246,23 +245,6 @@ def labeled(method: str, name: str, values: Any, model: Any) -> dict[str, np.nda
         for i, label in enumerate(middle)
         for j, end in enumerate(ends)
     }
-
-
-def needs_survey(*libraries: str) -> None:
-    """Refuse, naming the extra, where libraries are not installed.
-
-    Parameters
-    ----------
-    *libraries : str
-        Names of packages.
-
-    Raises
-    ------
-    ImportError
-        If one is not installed.
-    """
-    if missing := [library for library in libraries if find_spec(library) is None]:
-        raise ImportError(f"This needs {' and '.join(missing)}: pip install skastro[survey].")
 
 
 def check_workers(model: SavedModel) -> None:

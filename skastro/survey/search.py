@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.disk.arrow import flatten_lists
 from skastro.inputs import as_array
 from skastro.survey.cutouts import column_array, plain_columns
-from skastro.survey.models import needs_survey
 
 __all__ = ["Search", "embeddings_of", "search_catalog"]
 
@@ -101,7 +101,7 @@ def search_catalog(
     --------
     EmbeddingIndex : Approximate, for repeated queries.
     """
-    needs_survey("lsdb")
+    require("search_catalog", "lsdb", extra="survey")
     import pandas as pd
 
     if absent := [name for name in (column, *(keep or ())) if name not in catalog.columns]:

@@ -27,6 +27,7 @@ from skastro.training.batches import BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
 from skastro.training.fingerprints import describe, differences, digest
+from skastro.unfinished import replacing
 
 __all__ = ["Checkpoint", "Run", "current_run", "is_compared", "resumable"]
 
@@ -190,25 +191,6 @@ def _is_alive(process: list[Any], path: Path) -> bool:
         return False
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
-    """Write a file in one step: at any moment there is the former or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name is on the disk only with its folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def _read(path: Path) -> dict[str, Any]:
     """Read a checkpoint, running no code of it."""
     try:
@@ -370,7 +352,8 @@ class Checkpoint(Callback):
         start = time.monotonic()
         try:
             if ranks.rank() == 0:
-                _write(self.path, self._state(net, ended))
+                with replacing(self.path) as partial, open(partial, "wb") as file:
+                    torch.save(self._state(net, ended), file)
         except (OSError, RuntimeError) as error:  # the latter is what torch makes of a file that takes no more
             if not self.warned:
                 warnings.warn(

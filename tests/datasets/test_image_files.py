@@ -202,7 +202,7 @@ def test_cut_files_are_refused(tmp_path, name, kept):
         load_images(tmp_path)
 
 
-@pytest.mark.parametrize(("module", "name", "thing"), [("PIL", "a.png", "pillow"), ("astropy.io", "a.fits", "astropy")])
+@pytest.mark.parametrize(("module", "name", "thing"), [("PIL", "a.png", "pillow"), ("astropy", "a.fits", "astropy")])
 def test_missing_library_is_named(tmp_path, monkeypatch, module, name, thing):
     (tmp_path / name).write_bytes(b"")
     monkeypatch.setitem(__import__("sys").modules, module, None)

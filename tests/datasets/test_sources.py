@@ -601,7 +601,6 @@ def test_a_library_that_is_missing(make, module, extra, tmp_path, monkeypatch):
     path = next(tmp_path.iterdir())
     path.touch()
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setitem(sys.modules, f"{module}.parquet", None)
     with pytest.raises(ImportError, match=rf"needs {module}: pip install skastro\[{extra}\]"):
         open_images(path)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -280,7 +281,6 @@ def test_what_cannot_be_shown_is_refused_before_work_starts(given, error, messag
 
 @pytest.mark.parametrize(("library", "extra"), [("umap", "maps"), ("PIL", "files")])
 def test_a_missing_library_is_named_with_its_extra(library, extra, monkeypatch, tmp_path):
-    monkeypatch.setattr("skastro.maps.find_spec", lambda name: None if name == library else name)
-    monkeypatch.setattr("skastro.explorer.thumbnails.find_spec", lambda name: None if name == library else name)
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ImportError, match=rf"pip install skastro\[{extra}\]"):
         explore(ROWS, IMAGES, method="umap", path=tmp_path / "page.html")

@@ -505,6 +505,6 @@ def test_drawing_leaves_pyplot_and_the_settings_as_they_were(draw, part):
 
 
 def test_without_matplotlib_the_extra_is_named(frame, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install skastro\[plot\]"):
         LabelSweepDisplay.from_frame(frame)

@@ -184,7 +184,7 @@ def test_an_index_knows_no_units_and_no_metric_of_before(scale):
 
 
 def test_without_usearch_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    monkeypatch.setitem(sys.modules, "usearch", None)
     with pytest.raises(ImportError, match=r"skastro\[search\]"):
         fitted(backend="usearch")
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.disk.opened import FileReader, Parts, files_of, open_whole, opened
 from skastro.sources import Reader, Shelf
 
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 BAND = "band"  # field that names the bands, in the struct that the images are in
-NEEDED = "Reading Parquet and Arrow needs pyarrow: pip install skastro[parquet]"
 
 
 class ArrowReader(FileReader):
@@ -261,10 +261,9 @@ def open_parquet(path: str) -> Any:
     ImportError
         If pyarrow is not installed.
     """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(NEEDED) from error
+    require("Reading Parquet", "pyarrow", extra="parquet")
+    import pyarrow.parquet
+
     return pyarrow.parquet.ParquetFile(path)
 
 
@@ -285,10 +284,9 @@ def open_arrow(path: str) -> Any:
     ImportError
         If pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise ImportError(NEEDED) from error
+    require("Reading Arrow", "pyarrow", extra="parquet")
+    import pyarrow as pa
+
     return pa.ipc.open_stream(pa.memory_map(path)).read_all()
 
 

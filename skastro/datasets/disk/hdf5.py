@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.disk.opened import GAP, FileReader, Parts, files_of, opened
 from skastro.sources import Reader, Shelf
 
@@ -107,10 +108,9 @@ def open_file(path: str) -> Any:
     ImportError
         If h5py is not installed.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("Reading HDF5 needs h5py: pip install skastro[hdf5]") from error
+    require("Reading HDF5", "h5py", extra="hdf5")
+    import h5py
+
     return h5py.File(path, "r")
 
 

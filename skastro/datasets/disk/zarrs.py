@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from skastro._extras import require
 from skastro.datasets.disk.opened import FileReader, open_whole, opened
 from skastro.sources import Shelf
 
@@ -92,10 +93,9 @@ def open_store(path: str) -> Any:
     ImportError
         If zarr is not installed.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImportError("Reading Zarr needs zarr: pip install skastro[zarr]") from error
+    require("Reading Zarr", "zarr", extra="zarr")
+    import zarr
+
     return zarr.open(path, mode="r")
 
 
