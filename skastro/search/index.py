@@ -11,7 +11,7 @@ import torch
 from skastro._extras import require
 from skastro.search.exact import SPARE
 
-__all__ = ["build_index", "candidates", "library", "open_index", "restored"]
+__all__ = ["build_index", "candidates", "library", "open_index", "restored", "search_graph"]
 
 KINDS = {"cosine": "cos", "euclidean": "l2sq"}
 ROUNDING = 2.0**-9  # of half precision, on whatever machine
@@ -159,11 +159,33 @@ def candidates(index: Any, queries: np.ndarray, k: int, own: np.ndarray | None) 
     ndarray of shape (m, c), int64
         Some more than k; -1 where the graph knew no more.
     """
-    count = min(k + SPARE + 1, len(index))
-    found = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, threads=torch.get_num_threads())
-    keys = np.atleast_2d(found.keys).astype(np.int64)
-    counts: Any = getattr(found, "counts", keys.shape[1])  # a single query is answered by another class
-    known = np.arange(keys.shape[1]) < np.atleast_1d(counts)[:, np.newaxis]
-    if own is not None:
-        known &= keys != own[:, np.newaxis]
-    return np.where(known, keys, -1)
+    keys, _ = search_graph(index, queries, min(k + SPARE + 1, len(index)))
+    return keys if own is None else np.where(keys == own[:, np.newaxis], -1, keys)
+
+
+def search_graph(index: Any, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Search the graph for the keys of what is nearest, and how far it is.
+
+    Parameters
+    ----------
+    index : usearch.index.Index
+        Of the rows.
+    queries : ndarray of shape (m, d)
+        What is looked for.
+    k : int
+        Neighbors of each.
+
+    Returns
+    -------
+    keys : ndarray of shape (m, k), int64
+        The nearest first; -1 where the graph knew no more.
+    distance : ndarray of shape (m, k), float32
+        There infinite.
+    """
+    found = index.search(np.ascontiguousarray(queries, dtype=np.float32), k, threads=torch.get_num_threads())
+    count: Any = getattr(found, "counts", len(found))  # one query is answered by another class, and not filled up to k
+    there = np.arange(k) < np.reshape(count, (-1, 1))
+    keys, distance = np.full(there.shape, -1), np.full(there.shape, np.inf, dtype=np.float32)
+    for whole, given in ((keys, np.atleast_2d(found.keys)), (distance, np.atleast_2d(found.distances))):
+        whole[there] = given[there[:, : given.shape[1]]]
+    return keys, distance

@@ -18,7 +18,7 @@ from skastro.inputs import as_target, check_rows, restored_on_failure
 from skastro.search.exact import nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
 from skastro.search.sky import check_positions, check_radius, cone
-from skastro.unfinished import check_folder
+from skastro.unfinished import check_folder, replacing
 
 __all__ = ["LookAlikes"]
 
@@ -349,7 +349,7 @@ class LookAlikes(BaseEstimator):
         return np.concatenate(scores)
 
     def write_index(self, path: str | os.PathLike[str]) -> None:
-        """Write the index of ``backend="usearch"`` to a file, for `open_index`.
+        """Write the index of ``backend="usearch"`` to a file, in one step, for `open_index`.
 
         Parameters
         ----------
@@ -366,7 +366,8 @@ class LookAlikes(BaseEstimator):
         check_is_fitted(self)
         self._need_index()
         check_folder(Path(path))
-        self._built().save(os.fspath(path))
+        with replacing(Path(path)) as partial:
+            self._built().save(os.fspath(partial))
 
     def open_index(self, path: str | os.PathLike[str]) -> Self:
         """Use the index in a file, which is mapped into memory and not read whole.

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from skastro.inputs import as_array, as_target, restored_on_failure
-from skastro.search.index import library, restored
+from skastro.search.index import library, restored, search_graph
 from skastro.sources import Source
 from skastro.survey.search import embeddings_of
 from skastro.unfinished import check_folder, replacing
@@ -183,11 +183,7 @@ class EmbeddingIndex:
             raise ValueError(f"n_neighbors must be an integer of 1 or more; got {k!r}.")
         k = min(int(k), self.n_samples_fit_)
         self._index.expansion_search = max(self.expansion, k)
-        matches = self._index.search(_directions(rows), k)
-        count = np.reshape(getattr(matches, "counts", len(matches)), -1)
-        there = np.arange(k) < count[:, np.newaxis]
-        ids = np.where(there, _padded(matches.keys, k).astype(np.int64), -1)
-        distance = np.where(there, _padded(matches.distances, k), np.inf).astype(np.float32)
+        ids, distance = search_graph(self._index, _directions(rows), k)
         return (distance, ids) if return_distance else ids
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -328,9 +324,3 @@ def _check_finite(rows: np.ndarray) -> None:
 def _directions(rows: np.ndarray) -> np.ndarray:
     """Make rows of length 1, which half precision holds."""
     return normalize(rows.astype(np.float64)).astype(np.float32)
-
-
-def _padded(values: Any, k: int) -> np.ndarray:
-    """Make rows of what usearch gives for one query or many."""
-    rows = np.atleast_2d(np.asarray(values))
-    return np.pad(rows, ((0, 0), (0, k - rows.shape[1])))
