@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from skastro import ranks
 from skastro._extras import require
+from skastro._warning import warn
 from skastro.inputs import as_column, as_text
 from skastro.persistence import load, parts, without_callbacks
 from skastro.training.config import Training
@@ -207,9 +208,7 @@ def _tell(wrong: Mapping[int, Exception], n: int) -> None:
     if wrong:
         first = min(wrong)
         named = ", ".join(str(row) for row in sorted(wrong)[:NAMED])
-        warnings.warn(
-            f"{len(wrong)} of {n} rows are NaN, the first are {named}. Row {first}: {wrong[first]}", stacklevel=3
-        )
+        warn(f"{len(wrong)} of {n} rows are NaN, the first are {named}. Row {first}: {wrong[first]}")
 
 
 def _check(X: Any, out: Path, columns: Mapping[str, Any], method: str, part: int, invalid: str) -> None:
@@ -259,8 +258,8 @@ def _counted_from(start: int, errors: bool = True) -> Iterator[None]:
                 raise
             raise ValueError(f"{error} Rows are counted from row {start}.") from error
     for warning in told:
-        text = f"{warning.message} Rows are counted from row {start}." if start else warning.message
-        warnings.warn(text, warning.category, stacklevel=3)
+        text = f"{warning.message} Rows are counted from row {start}." if start else str(warning.message)
+        warn(text, warning.category)
 
 
 class Writer(ABC):

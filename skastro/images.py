@@ -2,13 +2,13 @@
 
 import copy
 import math
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from skastro._warning import warn
 from skastro.missing import check_ivar, filled_ivar
 from skastro.sources import Source
 
@@ -152,7 +152,7 @@ class InverseVariances:
         wrong = ~np.isfinite(ivar) | (ivar < 0)
         if wrong.any():
             check_ivar(ivar, ivar.shape, int(numbers[np.argwhere(wrong)[0, 0]] - np.argwhere(wrong)[0, 0]))
-        return (ivar * self.scale).astype(np.float32)
+        return np.multiply(ivar, self.scale, dtype=np.float64).astype(np.float32)
 
     def over(self, images: Any) -> "InverseVariances":
         """Read from something else that has the same rows.
@@ -291,15 +291,13 @@ def check_image_shape(shape: tuple[int, ...], bands_axis: int | None) -> None:
         )
 
 
-def warn_of_unfolded(length: int, stacklevel: int) -> None:
+def warn_of_unfolded(length: int) -> None:
     """Warn of rows that are to be images of one line, if they have as many values as square images of a few bands.
 
     Parameters
     ----------
     length : int
         Values of a row.
-    stacklevel : int
-        Frames up to the user's own.
 
     Warns
     -----
@@ -311,18 +309,16 @@ def warn_of_unfolded(length: int, stacklevel: int) -> None:
     >>> import warnings
     >>> from skastro.images import warn_of_unfolded
     >>> with warnings.catch_warnings(record=True, action="always") as told:
-    ...     warn_of_unfolded(3072, stacklevel=2)
+    ...     warn_of_unfolded(3072)
     >>> print(told[0].message)
     Rows of 3072 values are read as images of one line: image_shape=(3, 32, 32) folds them, (1, 1, 3072) says that ...
     """
     squares = {bands: math.isqrt(length // bands) for bands in USUAL_BANDS}
     folded = [(bands, side, side) for bands, side in squares.items() if bands * side**2 == length]
     if length >= LONG and folded:
-        warnings.warn(
+        warn(
             f"Rows of {length} values are read as images of one line: image_shape={folded[0]} folds them, "
-            f"(1, 1, {length}) says that they are meant so.",
-            UserWarning,
-            stacklevel=stacklevel,
+            f"(1, 1, {length}) says that they are meant so."
         )
 
 

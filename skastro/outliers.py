@@ -1,8 +1,8 @@
 """Rows far outside the others: how far rows usually reach, and what the user is told. NumPy only."""
 
-import warnings
-
 import numpy as np
+
+from skastro._warning import warn
 
 __all__ = ["limits", "warn_of_far", "warn_of_far_targets"]
 
@@ -38,7 +38,7 @@ def limits(reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return usual, np.where((usual > 0) & (len(reach) >= FEWEST), FAR * usual, np.inf)
 
 
-def warn_of_far(rows: np.ndarray, n: int, unit: str, others: str, stacklevel: int) -> None:
+def warn_of_far(rows: np.ndarray, n: int, unit: str, others: str) -> None:
     """Warn of rows far outside.
 
     Parameters
@@ -51,27 +51,21 @@ def warn_of_far(rows: np.ndarray, n: int, unit: str, others: str, stacklevel: in
         What a row is, in the plural.
     others : str
         What they are far outside of.
-    stacklevel : int
-        Frames up to the user's own.
     """
-    warnings.warn(
+    warn(
         f"{len(rows)} of {n} {unit} have values more than {FAR:.0f} times as far out as {others}; the first is row "
         f"{rows[0]}. These are bounded: better mask what is no signal (a saturated star, a cosmic ray), leave out what "
-        "is broken, and convert another unit.",
-        UserWarning,
-        stacklevel=stacklevel,
+        "is broken, and convert another unit."
     )
 
 
-def warn_of_far_targets(y: np.ndarray, stacklevel: int) -> None:
+def warn_of_far_targets(y: np.ndarray) -> None:
     """Warn of targets that are far outside, such as a number that stands for "missing".
 
     Parameters
     ----------
     y : ndarray of shape (n,) or (n, n_outputs)
         Numbers.
-    stacklevel : int
-        Frames up to the user's own.
 
     Warns
     -----
@@ -84,7 +78,7 @@ def warn_of_far_targets(y: np.ndarray, stacklevel: int) -> None:
     >>> import numpy as np
     >>> from skastro.outliers import warn_of_far_targets
     >>> with warnings.catch_warnings(record=True, action="always") as told:
-    ...     warn_of_far_targets(np.append(np.linspace(0, 1, 30), -9999.0), stacklevel=2)
+    ...     warn_of_far_targets(np.append(np.linspace(0, 1, 30), -9999.0))
     >>> print(told[0].message)
     1 of 31 targets lie more than 10 times as far out as most others; the first is in row 30: is it a mark for missing?
     """
@@ -92,9 +86,7 @@ def warn_of_far_targets(y: np.ndarray, stacklevel: int) -> None:
     reach = np.abs(values - np.median(values, axis=0))
     far = np.flatnonzero((reach > limits(reach)[1]).any(axis=1))
     if len(far):
-        warnings.warn(
+        warn(
             f"{len(far)} of {len(y)} targets lie more than {FAR:.0f} times as far out as most others; the first is in "
-            f"row {far[0]}: is it a mark for missing?",
-            UserWarning,
-            stacklevel=stacklevel,
+            f"row {far[0]}: is it a mark for missing?"
         )

@@ -4,12 +4,12 @@ No torch. The whole array is never copied: memory maps are read in chunks.
 """
 
 import copy
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from skastro._warning import warn
 from skastro.images import as_pixels, chunks
 from skastro.outliers import FAR, limits, warn_of_far
 from skastro.sources import Source
@@ -30,6 +30,7 @@ SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
 RUNS = 256  # places of a source at which they are read
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
+STEPS = 4  # of single precision, below which a band is not resolved
 FLAT = 1e-2  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
 BYTE = 255  # the largest of 8 bits
 LARGEST = 1e38  # what is said to be usual beyond this is not known
@@ -168,10 +169,10 @@ class Pixels:
         if self.told:
             return
         if self.far:
-            warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from", stacklevel=4)
+            warn_of_far(np.array(sorted(self.far)), len(self), "images", "those learned from")
             self.told = True
         elif self._strange is not None:
-            warnings.warn(f"{self._strange}: are these in another unit?", UserWarning, stacklevel=3)
+            warn(f"{self._strange}: are these in another unit?")
             self.told = True
 
     @property
@@ -403,7 +404,7 @@ def warn_of_constant(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> Non
     if constant.all():
         raise ValueError(f"All {len(low)} images are constant: there is nothing to learn from.")
     if constant.any():
-        warnings.warn(f"{constant.sum()} of {len(low)} images are constant.", UserWarning, stacklevel=5)
+        warn(f"{constant.sum()} of {len(low)} images are constant.")
     empty = (low == high) & ~constant[:, np.newaxis]
     if empty.any():
         told = [
@@ -411,11 +412,9 @@ def warn_of_constant(low: np.ndarray, high: np.ndarray, rows: np.ndarray) -> Non
             for band, column in enumerate(empty.T)
             if column.any()
         ]
-        warnings.warn(
+        warn(
             f"Bands are constant in images whose other bands are not: {', '.join(told)} of {len(low)} images. Are "
-            "they missing there?",
-            UserWarning,
-            stacklevel=5,
+            "they missing there?"
         )
 
 
@@ -445,7 +444,8 @@ def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarra
     Warns
     -----
     UserWarning
-        If some images are constant or far outside, or a band of some images is constant.
+        If some images are constant or far outside, a band of some images is constant, or one lies so far above zero
+        that float32 loses what it holds.
 
     Examples
     --------
@@ -464,7 +464,9 @@ def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarra
     learned = {"unit": np.ones(bands), "center": np.zeros(bands), "bound": endless, "limit": endless}
     if images.dtype == np.uint8:
         return {**measure_bands(images, stretch), **learned}
-    center = np.median(_sample(images, rows, CENTER_VALUES), axis=1).astype(np.float64)
+    some = _sample(images, rows, CENTER_VALUES).astype(np.float64)
+    center = np.median(some, axis=1)
+    _warn_of_level(center, np.median(np.abs(some - center[:, np.newaxis]), axis=1))
     with np.errstate(over="ignore"):
         reach = np.maximum(high - center, center - low)
     usual, limit = limits(reach)
@@ -472,7 +474,7 @@ def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarra
     limit = np.minimum(limit, float(np.finfo(np.float32).max) * unit)  # what float32 cannot hold is outside too
     far = (reach > limit).any(axis=1)
     if far.any():
-        warn_of_far(numbers[far], n, "images", "most others", stacklevel=6)
+        warn_of_far(numbers[far], n, "images", "most others")
         rows = rows if far.all() else rows[~far]  # of many bands, each image may have one that is far
     bound = np.minimum(reach[rows].max(axis=0), limit)
     learned |= {"unit": np.full(bands, unit), "center": center, "bound": bound, "limit": limit}
@@ -532,6 +534,17 @@ def _measure(sample: np.ndarray, stretch: str | None) -> dict[str, np.ndarray]:
     # A constant band varies only by rounding; dividing by that would turn it into signal.
     std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
     return {**measured, "mean": mean, "std": std}
+
+
+def _warn_of_level(center: np.ndarray, deviation: np.ndarray) -> None:
+    """Warn if bands lie so far above zero that single precision does not tell their pixels apart."""
+    lost = np.flatnonzero((deviation > 0) & (deviation < STEPS * np.finfo(np.float32).eps * np.abs(center)))
+    if len(lost):
+        band = lost[0]
+        warn(
+            f"Band {band} varies by {deviation[band]:.2g} about {center[band]:.8g}, which single precision, in which "
+            "networks compute, does not hold: subtract the level of the sky."
+        )
 
 
 def _unit(scale: float) -> float:

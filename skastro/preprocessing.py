@@ -1,6 +1,5 @@
 """Transformers to apply before an embedder, which correct for effects between the object and the telescope."""
 
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,6 +8,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skastro._warning import warn
 from skastro.inputs import as_array, as_rows, check_rows
 from skastro.surveys import Survey, get_survey
 
@@ -216,7 +216,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_fluxes(self, X: Any, extinction: np.ndarray | None, reset: bool) -> np.ndarray:
-        rows, kinds = as_rows(X), [np.float32, np.float64]
+        rows, kinds = as_rows(X), [np.float64, np.float32]
         if extinction is not None and np.ndim(rows) > 1:
             _check_bands(np.shape(rows), len(extinction))
         fluxes = check_rows(self, rows, reset=reset, dtype=kinds, allow_nd=True, ensure_all_finite=False)
@@ -274,18 +274,12 @@ def _warn_of_magnitudes(X: np.ndarray, bands: int) -> None:
         return
     low, high = MAGNITUDES
     if (np.isnan(X) | (low <= X) & (high >= X)).all() and not np.isnan(X).all():
-        warnings.warn(
-            "X looks like magnitudes, and Deredden takes flux: of magnitudes subtract extinction x ebv, band by band.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn("X looks like magnitudes, and Deredden takes flux: of magnitudes subtract extinction x ebv, band by band.")
 
 
 def _warn_of_thick(ebv: np.ndarray) -> None:
     if (ebv > THICK).any():
-        warnings.warn(
+        warn(
             f"ebv is {ebv.max():.3g} in row {ebv.argmax()}, more than galaxies are seen through: is it an extinction "
-            "in magnitudes? Deredden takes E(B-V).",
-            UserWarning,
-            stacklevel=3,
+            "in magnitudes? Deredden takes E(B-V)."
         )

@@ -19,12 +19,12 @@ def test_limits_are_ten_times_what_95_percent_reach():
 def test_targets_far_outside_are_told_by_count_and_first_row(outputs):
     y = np.random.default_rng(0).normal(size=(50, *outputs))
     with warnings.catch_warnings(action="error"):
-        warn_of_far_targets(y, stacklevel=2)
+        warn_of_far_targets(y)
     y[[8, 20]] = -9999.0
     with pytest.warns(
         UserWarning, match="2 of 50 targets lie more than 10 times .* the first is in row 8: is it a mark"
     ):
-        warn_of_far_targets(y, stacklevel=2)
+        warn_of_far_targets(y)
 
 
 @pytest.mark.parametrize("cls", [FineTuneRegressor, FlowPosterior])

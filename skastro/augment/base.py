@@ -1,7 +1,6 @@
 """A composition of augmentation steps: draw the parameters of a whole batch, then apply them deterministically."""
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from skastro import ranks
+from skastro._warning import warn
 from skastro.augment.geometry import GeometricStep, resample
 from skastro.augment.step import Step
 from skastro.images import center_crop
@@ -248,12 +248,10 @@ class Augment(BaseEstimator):
                 x, y = step.reach(x, y)
         beyond = max(x - frame[1] / 2, y - frame[0] / 2)
         if size[0] < frame[0] and size[1] < frame[1] and beyond > 1e-6:
-            warnings.warn(
+            warn(
                 f"The window of {size[0]} × {size[1]} pixels can reach {math.ceil(beyond)} pixels beyond the cutouts "
                 f"({frame[0]} × {frame[1]}) when it is moved: there edge={self.edge!r} fills it. "
-                "Less of shift or zoom, a smaller size or larger cutouts avoid that.",
-                UserWarning,
-                stacklevel=2,
+                "Less of shift or zoom, a smaller size or larger cutouts avoid that."
             )
 
     def _pairs(self, drawn: Drawn) -> Iterator[tuple[Step, dict[str, Tensor]]]:

@@ -161,6 +161,24 @@ class InverseVarianceNoise(PixelStep):
         return images + noise
 
 
+class FilledStep(PixelStep):
+    """Base class of the steps that put a value, the parameter `fill`, where they leave no flux."""
+
+    fill: Any
+
+    metadata: ClassVar[tuple[str, ...]] = ("unit",)
+    unit_ = 1.0
+
+    def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:
+        super().learn(images, survey, noise)
+        self.unit_ = unit_of(images)
+
+    def _filling(self, n: int, generator: torch.Generator, unit: Tensor | None) -> Tensor:
+        """Return the value for each spectrum, (n, 1), in the unit that its flux has come in."""
+        value = torch.full((n, 1), self.fill / self.unit_, dtype=torch.float32, device=generator.device)
+        return value if unit is None else value / unit.to(generator.device)
+
+
 class GridStep(PixelStep):
     """Base class of the steps that need the wavelength of each pixel.
 
@@ -201,7 +219,7 @@ class GridStep(PixelStep):
 GRID = [Interval(Real, 0, None, closed="neither"), "array-like"]
 
 
-class Redshift(GridStep):
+class Redshift(FilledStep, GridStep):
     r"""Shift a spectrum to another redshift, resampled linearly on its own grid.
 
     .. math:: F'(\lambda) = \frac{1}{1 + z}\,F\!\left(\frac{\lambda}{1 + z}\right), \qquad z \sim U(\mathrm{limits})
@@ -217,7 +235,7 @@ class Redshift(GridStep):
         Step of log₁₀ λ from pixel to pixel, if it is constant (1e-4 in SDSS), or the increasing wavelengths in any
         unit.
     fill : "edge" or float, default="edge"
-        Values where the grid reaches beyond the spectrum: its last value on that side, a number, or NaN for estimators
+        Values where the grid reaches beyond the spectrum: its last value on that side, a flux, or NaN for estimators
         that treat NaN as missing.
     p : float, default=1.0
         Probability that a spectrum is moved.
@@ -265,15 +283,18 @@ class Redshift(GridStep):
         self.fill = fill
         self.p = p
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
         n = shape[0]
-        return {"z": torch.where(chosen(n, self.p, generator), uniform(n, *self.z, generator), 0.0)}
+        drawn = {"z": torch.where(chosen(n, self.p, generator), uniform(n, *self.z, generator), 0.0)}
+        return drawn if self.fill == "edge" else drawn | {"fill": self._filling(n, generator, unit)}
 
-    def apply(self, images: Tensor, z: Tensor) -> Tensor:  # noqa: D102
+    def apply(self, images: Tensor, z: Tensor, fill: Tensor | None = None) -> Tensor:  # noqa: D102
         last = images.shape[3] - 1
         place = self._places(z, last + 1)
         left = place.floor().clamp(0, last)
-        share = (place - left).clamp(0, 1)
+        share = (place - left).clamp(0, 1).to(images.dtype)
         below, above = (
             images.gather(3, per_row(index.long()).expand(images.shape)) for index in (left, (left + 1).clamp(max=last))
         )
@@ -282,15 +303,17 @@ class Redshift(GridStep):
         moved = moved / (1 + z)[:, None, None, None]
         if self.fill == "edge":
             return moved
-        return torch.where(per_row((place >= 0) & (place <= last)), moved, float(self.fill))
+        beyond = torch.full_like(z[:, None], self.fill) if fill is None else fill
+        return torch.where(per_row((place >= 0) & (place <= last)), moved, per_row(beyond))
 
     def _places(self, z: Tensor, width: int) -> Tensor:
         """Return the position in pixels, (n, width), that each pixel of the shifted spectrum comes from."""
         shift = torch.log1p(z)[:, None]
         if np.ndim(self.grid) == 0:
             return torch.arange(width, device=z.device) - shift / float(np.log(10) * self.grid)
-        wavelengths = torch.as_tensor(np.asarray(self.grid), dtype=torch.float32, device=z.device)
-        wanted = wavelengths / (1 + z)[:, None]
+        # On a fine grid, single precision would be a part of a pixel.
+        wavelengths = torch.as_tensor(np.asarray(self.grid), dtype=torch.float64, device=z.device)
+        wanted = wavelengths / (1 + z.double())[:, None]
         left = (torch.searchsorted(wavelengths, wanted, right=True) - 1).clamp(0, max(0, width - 2))
         spacing = wavelengths.diff(append=wavelengths[-1:] + 1)
         return left + (wanted - wavelengths[left]) / spacing[left]
@@ -352,7 +375,7 @@ class ContinuumTilt(GridStep):
         return images * per_row(torch.exp(slope[:, None] * self.log_wavelengths(images.shape[3], images.device)))
 
 
-class ContiguousMask(PixelStep):
+class ContiguousMask(FilledStep):
     """Mask a few contiguous segments of a spectrum, which do not overlap, the same in all bands.
 
     Parameters
@@ -362,7 +385,7 @@ class ContiguousMask(PixelStep):
     length : int, default=30
         Length of each in pixels.
     fill : float, default=0.0
-        Value inside the segments; NaN for estimators that treat NaN as missing.
+        Flux inside the segments; NaN for estimators that treat NaN as missing.
     p : float, default=1.0
         Probability that a spectrum is masked.
 
@@ -399,15 +422,19 @@ class ContiguousMask(PixelStep):
         self.p = p
 
     def learn(self, images: np.ndarray, survey: Survey | None, noise: np.ndarray | None) -> None:  # noqa: D102
+        super().learn(images, survey, noise)
         if images is not None and self.n * self.length >= images.shape[3]:
             raise ValueError(
                 f"ContiguousMask blanks {self.n} segments of {self.length} pixels: nothing would be left of spectra of "
                 f"{images.shape[3]}."
             )
 
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:  # noqa: D102
+    def draw(  # noqa: D102
+        self, shape: tuple[int, ...], generator: torch.Generator, unit: Tensor | None = None
+    ) -> dict[str, Tensor]:
         masked = segments(shape[0], shape[3], self.n, self.length, generator)
-        return {"masked": masked & chosen(shape[0], self.p, generator)[:, None]}
+        masked &= chosen(shape[0], self.p, generator)[:, None]
+        return {"masked": masked, "fill": self._filling(shape[0], generator, unit)}
 
-    def apply(self, images: Tensor, masked: Tensor) -> Tensor:  # noqa: D102
-        return torch.where(per_row(masked), self.fill, images)
+    def apply(self, images: Tensor, masked: Tensor, fill: Tensor) -> Tensor:  # noqa: D102
+        return torch.where(per_row(masked), per_row(fill), images)

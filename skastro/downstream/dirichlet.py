@@ -1,6 +1,5 @@
 """Votes with error bars: for every galaxy a Dirichlet distribution over the answers to each question."""
 
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -18,6 +17,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from torch import Tensor
 
+from skastro._warning import warn
 from skastro.base import fitting
 from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
 from skastro.inputs import as_rows, as_weight
@@ -235,18 +235,24 @@ class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
             (gradient,) = torch.autograd.grad(loss, parameters)
             return loss.item(), gradient.numpy()
 
-        options = {"maxiter": self.max_iter, "maxfun": np.inf, "maxls": 50, "gtol": self.tol, "ftol": 1e-15}
+        options = {
+            "maxiter": self.max_iter,
+            "maxfun": np.inf,
+            "maxls": 50,
+            "gtol": self.tol,
+            "ftol": 1e-15,
+            "maxcor": 30,
+        }
         with Tasks(self, "iteration") as tasks:
             tasks.start(self.max_iter)
             tasks.begin()
             first, method = self._first(widths), "L-BFGS-B"
             found = minimize(loss_and_gradient, first, jac=True, method=method, options=options, callback=tasks.next)
         if found.nit >= self.max_iter:
-            warnings.warn(
+            warn(
                 f"L-BFGS has not converged after max_iter={self.max_iter} iterations; more of them, or a larger alpha, "
                 "may help.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         layers = unpack(torch.from_numpy(found.x), widths)
         self.coefs_ = [weights.numpy().copy() for weights, _ in layers]

@@ -382,7 +382,7 @@ class LinearHead(ValueHead):
 
     def encode(self, y: Any, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: D102
         values = check_array(as_target(y), dtype=np.float64, ensure_2d=False, input_name="y")
-        warn_of_far_targets(values, stacklevel=5)
+        warn_of_far_targets(values)
         self.mean_ = np.asarray(np.average(values, axis=0, weights=weight))
         spread = np.sqrt(np.average((values - self.mean_) ** 2, axis=0, weights=weight))
         self.scale_ = np.where(spread > 0, spread, 1.0)
@@ -539,7 +539,7 @@ def weigh_classes(
     classes : ndarray of shape (n_classes,)
         Their labels.
     class_weight : dict, "balanced" or None
-        Weight of each class, as in scikit-learn.
+        Weight of each class, as in scikit-learn; balanced by the weights of their rows.
     weight : ndarray of shape (n,)
         Of each row.
 
@@ -554,7 +554,12 @@ def weigh_classes(
     """
     label = shares.argmax(axis=1)
     present, index = np.unique(label, return_inverse=True)  # a soft class may have the largest share nowhere
-    weight = weight * compute_class_weight(class_weight, classes=classes[present], y=classes[label])[index]
+    if class_weight == "balanced":
+        total = np.bincount(index, weight)
+        factors = np.divide(weight.sum(), np.count_nonzero(total) * total, out=np.zeros_like(total), where=total > 0)
+    else:
+        factors = compute_class_weight(class_weight, classes=classes[present], y=classes[label])
+    weight = weight * factors[index]
     if not weight.any():
         raise ValueError("class_weight gives every row the weight 0: there is nothing to learn from.")
     return weight

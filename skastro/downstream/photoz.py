@@ -1,6 +1,5 @@
 """Photometric redshifts: a classifier over bins of redshift, read as a distribution."""
 
-import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
+from skastro._warning import warn
 from skastro.downstream.answers import ValueRegressorMixin
 from skastro.inputs import as_array, as_rows, as_target, as_weight, restored_on_failure
 from skastro.metrics import pit
@@ -132,11 +132,9 @@ class RedshiftBins(BaseEstimator):
             )
         outside = np.sum((z < self.low) | (z > self.high))
         if outside:
-            warnings.warn(
+            warn(
                 f"{outside} of {len(z)} redshifts lie outside [{self.low}, {self.high}] and are put into the first "
-                f"or the last bin: they reach from {z.min():.4g} to {z.max():.4g}; set low= and high= of the bins.",
-                UserWarning,
-                stacklevel=2,
+                f"or the last bin: they reach from {z.min():.4g} to {z.max():.4g}; set low= and high= of the bins."
             )
         return np.digitize(z, inner)
 

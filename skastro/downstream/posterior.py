@@ -453,7 +453,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
             ensure_min_samples=FEWEST_ROWS,
         )
         target = as_columns(y)
-        warn_of_far_targets(target, stacklevel=4)
+        warn_of_far_targets(target)
         constant = np.flatnonzero(np.ptp(target, axis=0) == 0)
         if len(constant):
             raise ValueError(f"Column {constant[0]} of y is constant: there is no posterior to learn.")

@@ -315,7 +315,7 @@ class FineTuner(BaseModel, ABC):
             check_is_fitted(embedder)
             self._refuse_metadata(metadata, embedder.metadata)
             return copy_fitted(embedder), False
-        warn_of_fitted(self.encoder, "encoder", stacklevel=5)
+        warn_of_fitted(self.encoder, "encoder")
         taken = [name for name in metadata if has_fit_parameter(embedder, name)]
         self._refuse_metadata(metadata, (*taken, *embedder.metadata))
         if self.n_layers != "all":

@@ -32,6 +32,11 @@ def dino_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Tensor
         A scalar; :math:`\ln K` for a student with uniform probabilities.
 
+    Raises
+    ------
+    ValueError
+        If there is one view alone.
+
     References
     ----------
     Caron et al. (2021), `arXiv:2104.14294 <https://arxiv.org/abs/2104.14294>`_, equation 3. In equation A2 of Parker et
@@ -45,6 +50,8 @@ def dino_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     >>> dino_loss(torch.zeros(10, 4, 8), torch.full((2, 4, 8), 1 / 8), temperature=0.1).item()  # ln 8
     2.0794...
     """
+    if len(student) < 2:
+        raise ValueError("dino_loss compares views with each other: give two at least.")
     log_probability = log_softmax(student.float() / temperature, dim=-1)
     with torch.autocast(student.device.type, enabled=False):
         pairs = -teacher.detach().float().flatten(1) @ log_probability.flatten(1).T / student.shape[1]

@@ -37,5 +37,6 @@ def masked_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     4.0
     """
     weights = weights.float()
-    error = weights * (prediction.float() - target.float()) ** 2
+    known = torch.where(weights > 0, target, 0.0)  # what is unknown may be NaN
+    error = weights * (prediction.float() - known.float()) ** 2
     return error.sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

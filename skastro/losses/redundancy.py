@@ -86,6 +86,11 @@ def vicreg_loss(
     parts : dict of Tensor
         ``invariance_loss``, ``variance_loss`` and ``covariance_loss`` before they are weighted, without gradient.
 
+    Raises
+    ------
+    ValueError
+        If there is one image alone.
+
     Notes
     -----
     Paper and code differ, and this is the code (`main_vicreg.py`): its distance is also divided by d, and its hinges
@@ -104,6 +109,8 @@ def vicreg_loss(
     >>> loss.item(), parts["variance_loss"].item()
     (24.75, 0.99)
     """
+    if len(first) < 2:
+        raise ValueError("vicreg_loss measures how features vary over a batch: give two images at least.")
     views = torch.stack([first, second]).float()
     centered = views - views.mean(dim=1, keepdim=True)
     with torch.autocast(views.device.type, enabled=False):

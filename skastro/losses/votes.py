@@ -53,6 +53,8 @@ def dirichlet_multinomial_nll(
     likelihoods; it should be their logarithms. The published code averages over galaxies in one place, and over
     galaxies and questions (``"mean"`` here) in another; both averages include galaxies without a vote.
 
+    Concentrations beyond some 1e8 make log-gamma functions that differ by less than their rounding.
+
     References
     ----------
     Walmsley et al. (2022), "Towards Galaxy Foundation Models with Hybrid Contrastive Learning", `arXiv:2206.11927

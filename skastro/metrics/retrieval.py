@@ -12,7 +12,7 @@ from skastro.inputs import as_array, as_target
 __all__ = ["retrieval_ranks", "retrieval_score", "retrieval_table"]
 
 CHUNK = 1 << 23  # similarities held in memory at once
-TIE = 8  # similarities within this many roundings of the larger one are equal
+TIE = 8  # similarities within this many roundings are equal
 
 
 def retrieval_ranks(
@@ -66,11 +66,12 @@ def retrieval_ranks(
     >>> retrieval_ranks(images, spectra)
     array([ 1.,  1., nan])
     """
+    rounding = max(_rounding(queries), _rounding(queries if gallery is None else gallery))
     queries, gallery, alone = _check_pairs(queries, gallery, labels)
     kinds = np.arange(len(queries)) if labels is None else _check_labels(labels, len(queries))
     asking, found = ~np.isnan(queries[:, 0]), np.flatnonzero(~np.isnan(gallery[:, 0]))
     ranks = np.full(len(queries), np.nan)
-    gallery, tie = gallery[found], TIE * np.finfo(gallery.dtype).eps
+    gallery = gallery[found]
     for rows in _chunks(np.flatnonzero(asking), len(found)):
         similarity = queries[rows] @ gallery.T
         right = kinds[rows, np.newaxis] == kinds[found]
@@ -79,6 +80,8 @@ def retrieval_ranks(
             similarity[itself], right[itself] = -np.inf, False
         answered = right.any(axis=1)
         best = np.max(similarity, axis=1, where=right, initial=-np.inf, keepdims=True)
+        # Rounding turns a row of length 1, which changes its cosine by the sine of the angle.
+        tie = TIE * (rounding * np.sqrt(1 - np.clip(best, -1, 1) ** 2) + np.finfo(np.float64).eps)
         before = np.sum((similarity >= best - tie) & ~right, axis=1)
         ranks[rows[answered]] = 1 + before[answered]
     return ranks
@@ -254,14 +257,18 @@ def _check_pairs(
     return directions, others, False
 
 
+def _rounding(given: ArrayLike) -> float:
+    """Tell how exact the numbers are that came."""
+    return float(np.finfo(np.float32 if getattr(given, "dtype", None) == np.float32 else np.float64).eps)
+
+
 def _directions(name: str, given: ArrayLike) -> np.ndarray:
-    """Scale rows to length 1, in their own precision; a row with a NaN becomes a row of only NaN."""
-    rows = as_array(given, name)
-    rows = rows.astype(np.float32 if rows.dtype == np.float32 else np.float64)
+    """Scale rows to length 1; a row with a NaN becomes a row of only NaN."""
+    rows = as_array(given, name).astype(np.float64)  # else those far from the origin have one direction
     if rows.ndim != 2 or not rows.size:
         raise ValueError(f"{name} must be rows of numbers, (n, d), and not empty; the shape is {rows.shape}.")
-    length = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    length = np.linalg.norm(rows, axis=1)
     bad = np.flatnonzero((length == 0) | np.isinf(length))
     if len(bad):
         raise ValueError(f"{name} has {len(bad)} rows that are zero or infinite, the first is row {bad[0]}.")
-    return (rows / length[:, np.newaxis]).astype(rows.dtype)
+    return rows / length[:, np.newaxis]

@@ -1,6 +1,5 @@
 """Embedders whose encoder is used as it is, with random or published weights, behind the same door as all others."""
 
-import warnings
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -11,6 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
 from skastro._docs import SPECTRA, documented
+from skastro._warning import warn
 from skastro.base import BaseEmbedder, fitting
 from skastro.devices import draw_seed
 from skastro.encoders import (
@@ -313,7 +313,7 @@ def as_embedder(encoder: Any, **params: Any) -> Any:
     return own
 
 
-def warn_of_fitted(encoder: Any, name: str, stacklevel: int) -> None:
+def warn_of_fitted(encoder: Any, name: str) -> None:
     """Warn of an embedder that has been trained, and is to be trained anew because it is not frozen.
 
     Parameters
@@ -322,8 +322,6 @@ def warn_of_fitted(encoder: Any, name: str, stacklevel: int) -> None:
         What the user gave.
     name : str
         Of the parameter.
-    stacklevel : int
-        Frames up to the user's own.
 
     Warns
     -----
@@ -334,11 +332,7 @@ def warn_of_fitted(encoder: Any, name: str, stacklevel: int) -> None:
     --------
     >>> from skastro import BYOLEmbedder
     >>> from skastro.modalities import warn_of_fitted
-    >>> warn_of_fitted(BYOLEmbedder(), "encoder", stacklevel=2)  # a recipe
+    >>> warn_of_fitted(BYOLEmbedder(), "encoder")  # a recipe
     """
     if hasattr(encoder, "fit") and hasattr(encoder, "history_") and not isinstance(encoder, FrozenEstimator):
-        warnings.warn(
-            f"{name} is fitted, and is fitted anew on these rows: FrozenEstimator({name}) keeps what it learned.",
-            UserWarning,
-            stacklevel=stacklevel,
-        )
+        warn(f"{name} is fitted, and is fitted anew on these rows: FrozenEstimator({name}) keeps what it learned.")

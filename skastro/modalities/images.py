@@ -1,7 +1,6 @@
 """Images as a modality: how pixels come in, and what an image embedder is."""
 
 import copy
-import warnings
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import field
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skastro._docs import documented
+from skastro._warning import warn
 from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, constructed, fitting, provenance
@@ -251,7 +251,7 @@ class ImageModality(BaseEmbedder, Modality):
             ensure_min_samples=2 if reset else 1,
         )
         if reset and array.ndim == 2 and self.image_shape is None:
-            warn_of_unfolded(array.shape[1], stacklevel=6)
+            warn_of_unfolded(array.shape[1])
         images = fold(array, self.image_shape if reset else self.image_shape_, self.bands_axis)
         if not reset:
             check_shape(images.shape, self.image_shape_[0], self.size_)
@@ -384,7 +384,7 @@ class ImageEmbedder(ImageModality, TrainedModality, ABC):
         folded = fold_ivar(ivar, images, self.image_shape, self.bands_axis)
         if any("ivar" in recipe.metadata for recipe, _ in views):
             return {"ivar": _in_units(folded, images.unit)}
-        warnings.warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.", stacklevel=4)
+        warn("ivar is given, but no step of augment= takes it: see InverseVarianceNoise.")
         return {}
 
 
@@ -392,5 +392,6 @@ def _in_units(ivar: Any, unit: float) -> Any:
     """Scale inverse variances as the images are."""
     if unit == 1:
         return ivar
-    scaled = ivar * unit**2
-    return scaled.astype(np.float32) if isinstance(scaled, np.ndarray) else scaled
+    if isinstance(ivar, np.ndarray):  # of single precision, too, only the product must be in its range
+        return np.multiply(ivar, unit**2, dtype=np.float64).astype(np.float32)
+    return ivar * unit**2

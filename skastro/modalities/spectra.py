@@ -1,6 +1,5 @@
 """Spectra as a modality: how flux and inverse variance come in, standardized spectrum by spectrum."""
 
-import warnings
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skastro._warning import warn
 from skastro.augment import Augment
 from skastro.base import BaseEmbedder, provenance
 from skastro.encoders import get_spectrum_encoder
@@ -341,11 +341,9 @@ class SpectrumModality(BaseEmbedder, Modality):
         if reset:
             self._had_ivar = ivar is not None
         elif ivar is None and self._had_ivar and not np.isnan(flux).any():
-            warnings.warn(
+            warn(
                 "fit had ivar, and these spectra have none: bad pixels count as data. Give ivar=, or NaN where a pixel "
-                "is bad.",
-                UserWarning,
-                stacklevel=3,
+                "is bad."
             )
         if ivar is not None:
             flux = np.where(ivar > 0, flux, np.nan)
@@ -363,11 +361,9 @@ class SpectrumModality(BaseEmbedder, Modality):
             (peak_shares(flux, weights, mean, std) > STRUCK) & (np.count_nonzero(weights, axis=1) >= 20)
         )
         if len(struck):
-            warnings.warn(
+            warn(
                 f"{len(struck)} of {len(flux)} spectra have one pixel that holds nearly all of their variance; the "
-                f"first is row {struck[0]}. The rest is flat beside it: mark it as missing, if it is a cosmic ray.",
-                UserWarning,
-                stacklevel=5,
+                f"first is row {struck[0]}. The rest is flat beside it: mark it as missing, if it is a cosmic ray."
             )
         self.floor_ = self.floor * float(np.median(std[std > 0])) if std.any() else 1.0
         self.provenance_ = provenance(n_spectra=len(flux), n_wavelengths=flux.shape[1])
@@ -378,11 +374,9 @@ class SpectrumModality(BaseEmbedder, Modality):
         if not self._spec.standardizes:
             self._learn_range(mean, std)
         elif 0 < std.max() < FAINT:
-            warnings.warn(
+            warn(
                 f"The scale of all {len(flux)} spectra is below {std.max():.0e}, and SpecFormer divides by 0.2 at "
-                "least: it takes flux in 1e-17 erg/s/cm²/Å.",
-                UserWarning,
-                stacklevel=5,
+                "least: it takes flux in 1e-17 erg/s/cm²/Å."
             )
 
     def _learn_range(self, mean: np.ndarray, std: np.ndarray) -> None:
@@ -393,7 +387,7 @@ class SpectrumModality(BaseEmbedder, Modality):
         _, limit = limits(reach)
         far = (reach > limit).any(axis=1)
         if far.any():
-            warn_of_far(np.flatnonzero(far), len(mean), "spectra", "most others", stacklevel=6)
+            warn_of_far(np.flatnonzero(far), len(mean), "spectra", "most others")
         usual = levels[~far]
         self.level_range_ = np.stack([center, limit, reach[~far].max(axis=0)])
         spread = usual.std(axis=0)
@@ -436,13 +430,9 @@ class SpectrumModality(BaseEmbedder, Modality):
                 **chunk,
             }
         if 0 < widest < self.floor_ and not told:
-            warnings.warn(
-                "All spectra are flat beside those learned from, and look alike: are these in another unit?",
-                UserWarning,
-                stacklevel=4,
-            )
+            warn("All spectra are flat beside those learned from, and look alike: are these in another unit?")
         elif far and not told:
-            warn_of_far(np.array(far), len(flux), "spectra", "those learned from", stacklevel=4)
+            warn_of_far(np.array(far), len(flux), "spectra", "those learned from")
 
 
 def check_bright(flux: np.ndarray, first: int) -> None:

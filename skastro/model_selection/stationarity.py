@@ -15,6 +15,8 @@ from skastro.surveys import get_survey
 
 __all__ = ["stationarity"]
 
+ROUNDING = 1e-6  # of embeddings, which are of single precision
+
 
 def stationarity(
     embedders: Mapping[str, Any],
@@ -112,9 +114,10 @@ def stationarity(
         center = rows.mean(axis=0) if metric == "cosine" else 0.0
         search = LookAlikes(1, metric=metric).fit(rows - center)
         nearest = search.kneighbors()[0][:, 0]
+        tie = ROUNDING**2 if metric == "cosine" else ROUNDING * float(np.linalg.norm(rows.std(axis=0)))
         for step, drawn in views.items():
             found = [
-                _moved(search, np.asarray(embedder.transform(view), dtype=np.float64) - center, nearest)
+                _moved(search, np.asarray(embedder.transform(view), dtype=np.float64) - center, nearest, tie)
                 for view in drawn
             ]
             moved, recognized = map(np.concatenate, zip(*found, strict=True))
@@ -140,11 +143,14 @@ def _views(
     return views
 
 
-def _moved(search: Any, views: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far views are from their images, by the distances to the nearest neighbors, and which are known."""
+def _moved(search: Any, views: np.ndarray, nearest: np.ndarray, tie: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far views are from their images, by the distances to the nearest neighbors, and which are known.
+
+    Distances that differ by `tie` may be one.
+    """
     from skastro.search.exact import MEASURES
 
-    first = search.kneighbors(views, return_distance=False)[:, 0]
+    first = search.kneighbors(views)[0][:, 0]
     moved = MEASURES[search.metric](search.rows_[:, np.newaxis], views[:, np.newaxis])[:, 0]
-    alone = nearest > 0  # a copy is no neighbor to measure by
-    return moved[alone] / nearest[alone], first == np.arange(len(views))
+    alone = nearest > tie  # a copy is no neighbor to measure by
+    return moved[alone] / nearest[alone], moved <= first + tie

@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import takewhile
 from time import perf_counter
 from typing import Any, NamedTuple
-from warnings import catch_warnings, warn
+from warnings import catch_warnings
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from skastro._warning import warn
 from skastro.model_selection.experiments import check_named, has_classes, make_splits, name_scorers, read_experiment
 
 __all__ = ["label_sweep"]
@@ -351,7 +352,7 @@ def _fit_fold(
         except ValueError as error:
             if not (classes > set(np.unique(labels)) or classes > set(np.unique(y_test))):
                 raise
-            warn(f"{count} labels: a class is missing, and there is no score. {error}", UserWarning, stacklevel=3)
+            warn(f"{count} labels: a class is missing, and there is no score. {error}")
             seconds, scores = np.nan, {}  # which becomes NaN
         yield {"n_labels": count, "repeat": repeat, "seconds": seconds} | scores
 

@@ -452,7 +452,7 @@ class AstroCLIPEmbedder(BaseEmbedder):
     def _tell_fitted(self) -> None:
         others = {f"others[{place}]": side for place, side in enumerate(self.others)}
         for name, side in {"first": self.first, "second": self.second, **others}.items():
-            warn_of_fitted(side, name, stacklevel=4)
+            warn_of_fitted(side, name)
 
     def _start(self, sides: list[Side], seed: int) -> list[PooledEmbedder]:
         """Fit all embedders and make their pools; first all untrained, which refuses what cannot be used."""

@@ -1,6 +1,5 @@
 """Hybrid BYOL: one encoder learns from all images as BYOL does, and from volunteers' votes where there are any."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from numbers import Integral, Real
@@ -12,6 +11,7 @@ from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
 from skastro._docs import documented
+from skastro._warning import warn
 from skastro.base import constructed, fitting
 from skastro.losses import dirichlet_multinomial_nll, hybrid_loss
 from skastro.missing import refuse_ivar_as_y
@@ -217,7 +217,7 @@ class HybridBYOLEmbedder(ImageEmbedder):
                     self.schema_ = schema
                     return self._pretrain(X, ivar, votes=counts)
             why = " y is not read: give votes=." if votes is None and y is not None else ""
-            warnings.warn(f"No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.{why}", stacklevel=2)
+            warn(f"No image has a vote: HybridBYOLEmbedder learns as BYOLEmbedder does.{why}")
             return self._pretrain(X, ivar)
 
     def _objective(self, encoder: nn.Module) -> Objective:

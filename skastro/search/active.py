@@ -74,7 +74,8 @@ class ActiveRanking(BaseEstimator):
     -----
     The kernel is fixed: a Gaussian as wide as the square root of the number of columns, which are standardized.
     Embeddings of hundreds of columns are better cut to some tens before, by a PCA. All scores given are compared with
-    each other: more than some thousand take long.
+    each other: more than some thousand take long. What is like none of them is expected to have their mean score, one
+    more that is boring counted among them.
 
     The acquisition of the second reference is the expected improvement; the bound here found as much or more on each
     of five tasks. The formula of the first one multiplies the outlier score, so what is not strange never comes first:
@@ -196,7 +197,8 @@ class ActiveRanking(BaseEstimator):
 
     def _bound(self, rows: np.ndarray) -> np.ndarray:
         kernel = SPREAD * RBF(np.sqrt(rows.shape[1]))
-        process, level = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None), self.given_.mean()
+        process = GaussianProcessRegressor(kernel, alpha=NOISE, optimizer=None)
+        level = self.given_.sum() / (len(self.given_) + 1)  # one more is boring: else what is liked alone is average
         process.fit(self.scored_, self.given_ - level)
         bounds = np.empty(len(rows))
         for some in parts(len(rows), PART):

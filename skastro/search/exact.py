@@ -16,6 +16,7 @@ FOLD = 32  # rows of which first only the best is looked at
 ROUNDING = 4 * np.finfo(np.float32).eps  # of a squared distance from a matrix product, beside the squared norms
 QUERY_BYTES = 1 << 26
 SIMILARITIES = 1 << 22  # held at once
+SMALL, LARGE = 1e-12, 1e12  # beyond which squares leave single precision
 
 
 def working_type(dtype: np.dtype) -> np.dtype:
@@ -189,6 +190,8 @@ class ExactSearch:
         numbers : ndarray of shape (m, k), int64
         """
         dtype = working_type(np.result_type(self.rows.dtype, queries.dtype))
+        if self.metric == "euclidean" and not SMALL < np.abs(queries - self.center).max(initial=0) < LARGE:
+            dtype = np.dtype(np.float64)
         dtype = np.dtype(np.float32) if self.device.type == "mps" else dtype  # which has no double precision
         candidates = self._candidates(queries, k + SPARE, own, dtype, self.device)
         distances, numbers = refine(self.rows, queries, candidates, candidates.shape[1], self.metric)
@@ -235,6 +238,9 @@ class ExactSearch:
             rows.sub_(shift)
             return rows, rows.square().sum(1)
         lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        if not bool(((lengths > SMALL) & (lengths < LARGE)).all()):
+            rows.div_(torch.where(rows == 0, 1, rows.abs().amax(1, keepdim=True)))
+            lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
         rows.div_(torch.where(lengths > 0, lengths, 1)).sub_(shift)
         return rows, rows.square().sum(1).add_(lengths.squeeze(1) == 0)
 

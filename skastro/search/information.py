@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import entr, gammaln
 
-from skastro.inputs import as_array
+from skastro.inputs import as_array, column_names
 from skastro.metrics.checks import order_columns
 from skastro.search.exact import parts
 from skastro.votes import VoteSchema, get_schema
@@ -69,8 +69,10 @@ def expected_information_gain(
     >>> expected_information_gain([one, other], n_volunteers=5).round(2)
     array([0.  , 0.66, 0.  ])
     """
-    schema = None if schema is None else get_schema(schema)
-    alphas = _check(concentrations, schema, question, n_volunteers)
+    models = list(concentrations)
+    names = column_names(models[0]) if models else []
+    schema = _questions_of(names) if schema is None else get_schema(schema)
+    alphas = _check(models, schema.columns if schema else names, schema, question, n_volunteers)
     if schema is None:
         return _gain(alphas, np.full(alphas.shape[1], n_volunteers))
     blocks = schema.by_question(alphas)
@@ -80,11 +82,19 @@ def expected_information_gain(
     return np.sum([*gains.values()], axis=0) if question is None else gains[question]
 
 
-def _check(concentrations: Any, schema: VoteSchema | None, question: str | None, n_volunteers: int) -> np.ndarray:
-    ordered = [
-        model if schema is None else order_columns("concentrations", model, schema.columns) for model in concentrations
-    ]
-    alphas = np.stack([np.asarray(as_array(model, "concentrations"), dtype=np.float64) for model in ordered])
+def _questions_of(names: list[Any]) -> VoteSchema | None:
+    """Read the questions off the names of columns; None where these tell none."""
+    try:
+        return VoteSchema.from_columns(names) if names else None
+    except ValueError:
+        return None
+
+
+def _check(
+    models: list[Any], columns: list[Any], schema: VoteSchema | None, question: str | None, n_volunteers: int
+) -> np.ndarray:
+    ordered = [as_array(order_columns("concentrations", model, columns), "concentrations") for model in models]
+    alphas = np.stack([np.asarray(model, dtype=np.float64) for model in ordered])
     if alphas.ndim != 3 or len(alphas) < 2:
         raise ValueError(
             "concentrations must be those of two or more models, (n_models, n, n_answers); their shape is "

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.preprocessing import normalize
 
 from skastro.inputs import as_array, as_target, restored_on_failure
+from skastro.search.exact import working_type
 from skastro.search.index import library, restored, search_graph
 from skastro.sources import Source
 from skastro.survey.search import embeddings_of
@@ -310,7 +311,8 @@ class EmbeddingIndex:
 
 def _rows(X: Any, axes: tuple[int, ...] = (2,)) -> np.ndarray:
     """Read rows, or where it may be a single one."""
-    rows = np.ascontiguousarray(as_array(X), dtype=np.float32)
+    rows = as_array(X)
+    rows = np.ascontiguousarray(rows, dtype=working_type(rows.dtype))
     if rows.ndim not in axes:
         raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
     return rows

@@ -50,6 +50,8 @@ class Search:
         from skastro.search.exact import nearest
 
         embeddings = embeddings_of(frame, self.column, self.queries.shape[1])
+        there = np.isfinite(embeddings).all(axis=1)  # else of an object that could not be embedded
+        frame, embeddings = frame[there], embeddings[there]
         k = min(self.k, len(embeddings))
         if k:
             distances, rows = nearest(embeddings, self.queries, k)

@@ -2,7 +2,6 @@
 
 import copy
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from skastro import ranks
+from skastro._warning import warn
 from skastro.training.config import Training
 from skastro.training.tasks import Tasks
 
@@ -169,12 +169,10 @@ class Monitor(Callback):
         self.hook_.remove()
         rows = sum(map(len, self.recent_))
         if rows >= 32 and len(self.history["loss"]) >= 3 and self.history["embedding_std"][-1] < 0.02:
-            warnings.warn(
+            warn(
                 f"The embedding has collapsed: nearly all {self.unit} map to the same point "
                 f"(embedding_std {self.history['embedding_std'][-1]:.1e}). Try a smaller lr, a larger batch or "
-                "weaker augmentation.",
-                UserWarning,
-                stacklevel=2,
+                "weaker augmentation."
             )
 
 

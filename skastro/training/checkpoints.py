@@ -5,7 +5,6 @@ import platform
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from skastro import ranks
+from skastro._warning import warn
 from skastro.training.batches import BatchSampler
 from skastro.training.callbacks import EarlyStopping, Monitor, Progress, ScheduleCallback, StopTraining
 from skastro.training.config import Training
@@ -356,9 +356,7 @@ class Checkpoint(Callback):
                     torch.save(self._state(net, ended), file)
         except (OSError, RuntimeError) as error:  # the latter is what torch makes of a file that takes no more
             if not self.warned:
-                warnings.warn(
-                    f"{self.path} could not be written ({error}): training goes on without.", UserWarning, stacklevel=2
-                )
+                warn(f"{self.path} could not be written ({error}): training goes on without.")
             self.warned = True
         self.written = time.monotonic()
         if isinstance(self.every, str):
@@ -416,11 +414,9 @@ class _Resumed(Sampler):
         if saved is not None:
             self.generator.set_state(saved["began"])
             if saved["order"] != self.order:  # from disk or memory, or as much of a GPU is free: no other fit for that
-                warnings.warn(
+                warn(
                     f"Rows were shuffled among {saved['order']}, before this fit was cut off, and now among "
-                    f"{self.order}: the epoch may see some of them twice, and others not at all.",
-                    UserWarning,
-                    stacklevel=2,
+                    f"{self.order}: the epoch may see some of them twice, and others not at all."
                 )
         self.began = self.generator.get_state()
         return self._rest(iter(self.sampler), saved)

@@ -1,7 +1,6 @@
 """The decision tree of a campaign: questions, their answers, and the conditions under which each is asked."""
 
 import html
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -13,6 +12,7 @@ from scipy import special
 from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import UNUSED
 
+from skastro._warning import warn
 from skastro.inputs import as_array, as_table
 
 __all__ = ["VoteSchema"]
@@ -507,17 +507,15 @@ class VoteSchema(BaseEstimator):
                 swollen[question] = np.flatnonzero(total[question] > led)
         if orphans:
             question, rows = next(iter(orphans.items()))
-            warnings.warn(
+            warn(
                 f"{sum(map(len, orphans.values()))} times a question has votes though none of the answers that lead to "
-                f"it has any; the first is {question!r} in row {rows[0]}. Do dependencies and columns match?",
-                stacklevel=3,
+                f"it has any; the first is {question!r} in row {rows[0]}. Do dependencies and columns match?"
             )
         elif swollen:
             question, rows = next(iter(swollen.items()))
-            warnings.warn(
+            warn(
                 f"{question!r} has more votes than the answers that lead to it in {len(rows)} rows, the first is row "
-                f"{rows[0]}. Do dependencies and columns match?",
-                stacklevel=3,
+                f"{rows[0]}. Do dependencies and columns match?"
             )
 
 

@@ -38,7 +38,7 @@ def test_what_is_like_the_liked_comes_next_and_what_was_seen_comes_no_more():
 @pytest.mark.parametrize("explore", [0.0, 0.5, 2.0])
 def test_the_bound_is_that_of_a_gaussian_process(explore):
     y = scored()
-    known, rows, level = ~np.isnan(y), (X - X.mean(axis=0)) / X.std(axis=0), 15 / 11 / 5
+    known, rows, level = ~np.isnan(y), (X - X.mean(axis=0)) / X.std(axis=0), 15 / 12 / 5
     kernel = 0.25 * np.exp(-cdist(rows, rows[known], "sqeuclidean") / 2 / 2)
     inverse = np.linalg.inv(kernel[known] + 0.05 * np.eye(11))
     mean = level + kernel @ inverse @ (y[known] / 5 - level)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skastro._extras import require
+from skastro._warning import warn
 from skastro.datasets.disk.opened import FileReader, open_whole, opened
 from skastro.sources import Shelf
 
@@ -34,10 +34,9 @@ class ZarrReader(FileReader):
         self.chunk = array.chunks[0] if array.chunks else 1
         written, all_of_them = _count_chunks(array, Path(path, key))
         if written < all_of_them:
-            warnings.warn(
+            warn(
                 f"{self.where} has {written} of {all_of_them} chunks, and the others read as {array.fill_value}: "
-                "they hold nothing else, or the store is not whole.",
-                stacklevel=2,
+                "they hold nothing else, or the store is not whole."
             )
 
     def open(self) -> Any:  # noqa: D102
