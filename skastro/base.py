@@ -272,6 +272,21 @@ class BaseModel(CallbackSupport, BaseEstimator):
 class BaseEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseModel):
     """Base of every embedder: a transformer that trains an encoder and keeps it."""
 
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features, which are those of the class, numbered.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the columns, or the one of a column of images or spectra; they only must be as many as came.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        column = input_features is not None and len(input_features) == 1
+        return super().get_feature_names_out(None if column else input_features)
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]

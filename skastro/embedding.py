@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, ClassVar
 
 import joblib
@@ -31,7 +32,7 @@ __all__ = ["embed"]
 METHODS = ("transform", "predict", "predict_proba")
 PART = 16_384  # rows between two looks at the disk
 NAMED = 5  # rows that a warning names
-SETTINGS = {*IGNORED, "batch_size"}  # which change no answer, or only its last digits
+SETTINGS = {*IGNORED, "batch_size", "cv_results_"}  # which change no answer, or only its last digits
 UNREADABLE = (ValueError, FileNotFoundError)  # what reading an object, or asking for its answer, may end in
 
 
@@ -114,9 +115,12 @@ def embed(
     model = load(model) if isinstance(model, str | os.PathLike) else model
     check_is_fitted(model)
     _check_answers(model, X, method)
-    with without_callbacks(model), _without_settings(model):
-        known = joblib.hash(model)
-    identity = {"model": known, "objects": _known(X, invalid), "columns": joblib.hash(columns), "method": method}
+    identity = {
+        "model": _identity(model),
+        "objects": _known(X, invalid),
+        "columns": joblib.hash(columns),
+        "method": method,
+    }
     with unfinished.claim(identity):
         writer = WRITERS[out.suffix](unfinished, len(X), columns)
         wrong: dict[int, Exception] = {}
@@ -129,6 +133,17 @@ def embed(
         writer.close()
         _tell(wrong, len(X))
         return unfinished.finish()
+
+
+def _identity(model: Any) -> str:
+    """Describe what a model would answer, so that another is told apart."""
+    with without_callbacks(model), _without_settings(model):
+        try:
+            return str(joblib.hash(model))
+        except (PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"This {type(model).__name__} cannot be pickled, by which a later call would know it again: {error}"
+            ) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The door for data: tables, masked arrays, tensors and columns of arrays become plain arrays; missing is NaN."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,8 @@ def as_array(X: Any, name: str = "X", cure: str = "they must be alike") -> Any:
     ValueError: X has rows of several shapes, such as (3, 8, 8) and (3, 9, 9): cut them to one size.
     """
     _refuse_unit(X, name)
+    if isinstance(X, os.PathLike) or (isinstance(X, str) and name == "X"):
+        raise ValueError(f"{name} is the path {os.fspath(X)!r}: open it by skastro.datasets.open_images.")
     if _is_tensor(X):
         tensor = X.detach().cpu()
         return (tensor.float() if str(X.dtype) == "torch.bfloat16" else tensor).numpy()

@@ -47,7 +47,7 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     n_axes_ : int
         Number of axes of `X`: 2 for a table, 3 or 4 for images.
     n_features_in_ : int
-        Number of columns of a table; for images, the length of the second axis.
+        Number of columns of a table; for images, of bands.
     feature_names_in_ : ndarray of shape (n_features,), str
         Names of the columns, if `X` has any.
 
@@ -216,12 +216,19 @@ class Deredden(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_fluxes(self, X: Any, extinction: np.ndarray | None, reset: bool) -> np.ndarray:
-        rows, kinds = as_rows(X), [np.float64, np.float32]
+        rows, kinds = as_rows(X), [np.float32, np.float64]
+        if getattr(rows, "dtype", None) == np.dtype(np.float64).newbyteorder():  # of FITS
+            kinds = [np.float64]
         if extinction is not None and np.ndim(rows) > 1:
             _check_bands(np.shape(rows), len(extinction))
         fluxes = check_rows(self, rows, reset=reset, dtype=kinds, allow_nd=True, ensure_all_finite=False)
+        if not reset and (fluxes.ndim == 2) != (self.n_axes_ == 2):
+            raise ValueError(
+                f"Deredden was fitted to {'rows' if self.n_axes_ == 2 else 'images'}: X is something else."
+            )
         if fluxes.ndim > 2:
-            validate_data(self, fluxes, reset=reset, skip_check_array=True)
+            of_bands = fluxes[:, :, 0, 0] if fluxes.ndim == 4 else fluxes[:, 0, :1]
+            validate_data(self, of_bands, reset=reset, skip_check_array=True)
         return fluxes
 
 

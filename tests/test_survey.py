@@ -33,6 +33,7 @@ from skastro.survey import (
 )
 from skastro.survey import index as search_index
 from skastro.survey.cutouts import BesideRows
+from skastro.survey.search import Search
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of pandas, about what lsdb calls
@@ -780,3 +781,23 @@ def test_no_more_columns_are_opened_than_needed(catalog, folder):
     assert [*open_survey(folder / "sky", "row", keep=[], beside=True).columns] == ["ra", "dec", "row"]
     with pytest.raises(KeyError, match="no column 'redshift'"):
         open_survey(folder / "sky", "cutout", keep=["redshift"])
+
+
+def test_objects_without_an_embedding_hide_no_neighbor():
+    rows = np.random.default_rng(0).normal(size=(200, 4)).astype("f4")
+    embedding = [*rows]
+    for row in range(40):
+        embedding[row] = np.full(4, np.nan, "f4")
+    kind = pd.ArrowDtype(pa.list_(pa.float32(), 4))
+    frame = pd.DataFrame({"_id": np.arange(200), "embedding": pd.Series(embedding, dtype=kind)})
+    found = Search(rows[150:151], 3, "embedding", ("_id",))(frame)
+    expected = np.argsort(-(rows[40:] @ rows[150]) / np.linalg.norm(rows[40:], axis=1))[:3] + 40
+    np.testing.assert_array_equal(found["_id"], expected)
+
+
+def test_tiny_rows_have_directions_too():
+    rows = np.random.default_rng(0).normal(size=(50, 4))
+    index = EmbeddingIndex(n_neighbors=3)
+    np.testing.assert_array_equal(
+        index.fit(rows * 1e-50).kneighbors(rows * 1e-50)[1], index.fit(rows).kneighbors(rows)[1]
+    )

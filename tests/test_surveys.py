@@ -313,3 +313,21 @@ def test_a_refused_request_is_kept():
         step = Deredden("sdss").set_fit_request(ebv=False).set_transform_request(ebv=False)
         with pytest.raises(TypeError, match="ebv"):
             make_pipeline(step, FunctionTransformer(brightness)).fit(X, ebv=EBV)
+
+
+def test_doubles_of_fits_stay_doubles():
+    fluxes = np.full((1, 3), 16777217.0, dtype=">f8")
+    assert_array_equal(Deredden("legacy").fit_transform(fluxes, ebv=[0.0]), fluxes)
+
+
+def test_images_of_another_size_pass_and_what_is_no_image_does_not():
+    images = np.ones((4, 3, 8, 8), "f4")
+    step = Deredden("legacy").fit(images)
+    assert step.n_features_in_ == 3
+    assert step.transform(images[:, :, :6, :5], ebv=np.zeros(4)).shape == (4, 3, 6, 5)
+    one_band = Deredden(Survey(("r",), extinction=(2.3,))).fit(images[:, 0])
+    assert one_band.transform(images[:, 0, :6], ebv=np.zeros(4)).shape == (4, 6, 8)
+    with pytest.raises(ValueError, match="was fitted to images"):
+        step.transform(images[:, :, 0, 0], ebv=np.zeros(4))
+    with pytest.raises(ValueError, match="was fitted to rows"):
+        Deredden("legacy").fit(images[:, :, 0, 0]).transform(images, ebv=np.zeros(4))

@@ -261,6 +261,9 @@ class Augment(BaseEstimator):
         names = [name for name, _ in self.steps]
         if len(set(names)) < len(names):
             raise ValueError(f"The steps of an Augment need distinct names; got {names}.")
+        taken = [name for name in names if "__" in name or name in self._get_param_names()]
+        if taken:
+            raise ValueError(f"No step may be called {taken[0]!r}: it is a parameter's name, or holds '__'.")
         for name, step in self.steps:
             if not isinstance(step, Step) and step != "passthrough":
                 raise ValueError(f"Step {name!r} must be an augmentation step or 'passthrough'; got {step!r}.")

@@ -86,7 +86,8 @@ class Answers(BaseEstimator):
             labels = column_or_1d(as_target(y))
             known = labels[:, np.newaxis] == self.classes
             if not known.any(axis=1).all():
-                raise ValueError(f"y has the label {labels[known.any(axis=1).argmin()]!r}, which was not seen in fit.")
+                unseen = labels[known.any(axis=1).argmin()].item()
+                raise ValueError(f"y has the label {unseen!r}, which was not seen in fit.")
             return known.astype(np.int64)
         if (table := as_table(y)) is not None:
             named = table.rename(columns=str)
@@ -445,7 +446,7 @@ class VoteClassifierMixin(ClassifierMixin):
 
     @property
     def classes_(self) -> np.ndarray:
-        """The labels, or the names of the columns of votes: ndarray of shape (n_answers,)."""
+        """The labels, or the names of the columns of votes, which of an array are its numbers as text: (n_answers,)."""
         return self.answers_.classes
 
     @property

@@ -217,7 +217,7 @@ class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
     def _concentrations(self, X: Any) -> np.ndarray:
         X = self.scaler_.transform(validate_data(self, as_rows(X), dtype=np.float64, order="C", reset=False))
         arrays = zip(self.coefs_, self.intercepts_, strict=True)
-        layers = [(torch.from_numpy(weights), torch.from_numpy(bias)) for weights, bias in arrays]
+        layers = [(torch.tensor(weights), torch.tensor(bias)) for weights, bias in arrays]  # copies, of read-only files
         return concentrations(torch.from_numpy(X), layers).numpy()
 
     def _minimize(self, X: np.ndarray, votes: np.ndarray, weight: np.ndarray) -> None:

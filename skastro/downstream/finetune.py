@@ -245,7 +245,10 @@ class FineTuneClassifier(VoteClassifierMixin, FineTuner):
         if isinstance(self.head, ClassHead):
             if changed := self._changed("schema", "dropout", "class_weight", "label_smoothing"):
                 kind = type(self.head).__name__
-                raise ValueError(f"{changed[0]} cannot be set beside a {kind}, which brings parameters of its own.")
+                raise ValueError(
+                    f"{changed[0]} cannot be set beside a {kind}, which brings parameters of its own: set "
+                    f"head__{changed[0]}. A head__ parameter makes a name such as head='softmax' a head that is given."
+                )
             return clone(self.head)
         if self.head == "softmax":
             if self.schema is not None:

@@ -4,11 +4,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, check_cv
-from sklearn.utils import Tags, get_tags
+from sklearn.utils import Tags, _safe_indexing, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
@@ -420,30 +421,33 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.classifier is not None and get_tags(self.classifier).input_tags.allow_nan
         return tags
 
-    def _rows(self, X: Any, reset: bool) -> np.ndarray:
+    def _rows(self, X: Any, reset: bool) -> np.ndarray | pd.DataFrame:
+        """Check rows; the classifier sees the names of columns too."""
         finite = "allow-nan" if get_tags(self).input_tags.allow_nan else True
-        return validate_data(self, as_rows(X), order="C", reset=reset, ensure_all_finite=finite)
+        rows = validate_data(self, as_rows(X), order="C", reset=reset, ensure_all_finite=finite)
+        names = getattr(self, "feature_names_in_", None)
+        return rows if names is None else pd.DataFrame(rows, columns=names)
 
-    def _fitted(self, X: np.ndarray, classes: np.ndarray, weights: np.ndarray | None) -> Any:
+    def _fitted(self, X: Any, classes: np.ndarray, weights: np.ndarray | None) -> Any:
         given = {} if weights is None else {"sample_weight": weights}
         return self._classifier(classes).fit(X, classes, **given)
 
-    def _pdf(self, classifier: Any, X: np.ndarray) -> np.ndarray:
+    def _pdf(self, classifier: Any, X: Any) -> np.ndarray:
         pdf = np.zeros((len(X), self.bins_.n_bins))
         pdf[:, classifier.classes_] = classifier.predict_proba(X)
         return pdf
 
-    def _recalibration(
-        self, X: np.ndarray, z: np.ndarray, classes: np.ndarray, weights: np.ndarray | None
-    ) -> np.ndarray:
+    def _recalibration(self, X: Any, z: np.ndarray, classes: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """Find where true redshifts are in the distributions that classifiers of other folds give them."""
         folds = KFold(self.cv, shuffle=True, random_state=0) if isinstance(self.cv, Integral) else check_cv(self.cv)
         if hasattr(folds, "get_metadata_routing") and folds.get_metadata_routing().split.requests.get("groups"):
             raise ValueError(f"fit takes no groups: give the folds themselves, cv=[*{self.cv}.split(X, z, groups)].")
         places, counts = [], []
         for train, test in folds.split(X, z):
-            classifier = self._fitted(X[train], classes[train], None if weights is None else weights[train])
-            places.append(pit(z[test], self._pdf(classifier, X[test]), self.bins_.edges))
+            classifier = self._fitted(
+                _safe_indexing(X, train), classes[train], None if weights is None else weights[train]
+            )
+            places.append(pit(z[test], self._pdf(classifier, _safe_indexing(X, test)), self.bins_.edges))
             counts.append(np.ones(len(places[-1])) if weights is None else weights[test])
         measured = np.quantile(np.concatenate(places), LEVELS, weights=np.concatenate(counts), method="inverted_cdf")
         measured[[0, -1]] = 0, 1

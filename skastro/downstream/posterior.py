@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from skastro._extras import require
 from skastro.base import BaseModel, fitting
 from skastro.devices import draw_seed, resolve_device
-from skastro.inputs import as_rows, as_target, column_names
+from skastro.inputs import as_rows, as_target, as_weight, column_names
 from skastro.metrics.checks import order_columns
 from skastro.outliers import warn_of_far_targets
 from skastro.ranks import gather
@@ -415,7 +415,7 @@ class FlowPosterior(RegressorMixin, BaseModel):
         mixture = torch.logsumexp(members, dim=0) - math.log(len(flows))
         return mixture.cpu().numpy() - np.log(self.target_scaler_.scale_).sum()
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the mean log-probability of the values: greater is better, and it may be negative.
 
         Parameters
@@ -424,13 +424,17 @@ class FlowPosterior(RegressorMixin, BaseModel):
             Embeddings or other numbers.
         y : array-like of shape (n,) or (n, n_outputs)
             True values.
+        sample_weight : array-like of shape (n,), default=None
+            Weight of each row.
 
         Returns
         -------
         float
             In nats. It depends on the units of the values, so compare it on the same ones only.
         """
-        return float(self.log_prob(X, y).mean())
+        found = self.log_prob(X, y)
+        weight = None if sample_weight is None else as_weight(sample_weight, len(found))
+        return float(np.average(found, weights=weight))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

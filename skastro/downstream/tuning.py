@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -446,8 +446,9 @@ class FineTuner(BaseModel, ABC):
         tags = super().__sklearn_tags__()
         encoder = self.encoder.estimator if isinstance(self.encoder, FrozenEstimator) else self.encoder
         modality = as_embedder(encoder) if is_specification(encoder) else encoder
-        tags.input_tags.allow_nan = modality.__sklearn_tags__().input_tags.allow_nan
-        tags.input_tags.three_d_array = modality.__sklearn_tags__().input_tags.three_d_array
+        if isinstance(modality, BaseEstimator):  # else fit refuses it
+            taken = modality.__sklearn_tags__().input_tags
+            tags.input_tags.allow_nan, tags.input_tags.three_d_array = taken.allow_nan, taken.three_d_array
         return tags
 
 

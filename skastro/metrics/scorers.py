@@ -235,9 +235,9 @@ def _ask(estimator: Any, X: Any, method: str, scorer: str) -> tuple[Any, Any]:
 class CRPSScorer:
     """Minus the mean CRPS of the distributions that a regressor predicts."""
 
-    def __call__(self, estimator: Any, X: Any, y: ArrayLike) -> float:
+    def __call__(self, estimator: Any, X: Any, y: ArrayLike, sample_weight: Any = None) -> float:
         model, X = _ask(estimator, X, "predict_pdf", "neg_crps")
-        return -float(np.mean(crps(y, *model.predict_pdf(X))))
+        return -float(np.average(crps(y, *model.predict_pdf(X)), weights=sample_weight))
 
 
 _SCORERS: dict[str, Any] = {

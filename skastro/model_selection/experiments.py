@@ -145,8 +145,16 @@ def make_splits(X: Any, y: Any, groups: Any, cv: Any, stratify: bool) -> list[tu
     -------
     list of tuple of ndarray
         Rows to train on and rows to score, per fold.
+
+    Raises
+    ------
+    ValueError
+        If there is no fold.
     """
-    return list(check_cv(cv, y, classifier=stratify).split(X, y, groups))
+    splits = list(check_cv(cv, y, classifier=stratify).split(X, y, groups))
+    if not splits:
+        raise ValueError("cv makes no fold.")
+    return splits
 
 
 def has_classes(y: Any) -> bool:

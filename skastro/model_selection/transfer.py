@@ -1,6 +1,6 @@
 """Transfer: train on one data set, test on another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product, takewhile
 from typing import Any, NamedTuple
 
@@ -46,8 +46,9 @@ def transfer_matrix(
     methods : mapping of str to estimator
         Estimators to compare, by name. They are cloned and never changed.
     datasets : mapping of str to tuple of (X, y) or (X, y, groups)
-        Data sets, by name, whose labels mean the same. Rows that share a group (an integer) are of one object, in
-        whichever data set they are: where it is tested, it does not train. Negative groups are of nobody.
+        Data sets, by name, whose labels mean the same. Rows that share a group are of one object, in whichever
+        data set they are: where it is tested, it does not train. Groups are names, or integers of which negative ones
+        are of nobody.
     cv : int, splitter or iterable, default=5
         Folds of each data set, of the same number.
     scoring : str, callable or None, default=None
@@ -134,13 +135,18 @@ class _Data(NamedTuple):
 def _read(datasets: Mapping[str, tuple], cv: Any, classify: bool) -> dict[str, _Data]:
     if len(datasets) < 2:
         raise ValueError(f"datasets must be two or more, by name; got {list(datasets)}.")
-    sets = {}
+    sets, cv = {}, [*cv] if isinstance(cv, Iterator) else cv
+    grouping = hasattr(cv, "get_metadata_routing") and cv.get_metadata_routing().split.requests.get("groups")
+    codes: dict[str, int] = {}  # of groups by name, the same in all data sets
     for name, (given, labels, *groups) in datasets.items():
         X, y, grouped, _ = read_experiment(given, labels, groups[0] if groups else None, None, 1)
+        splits = make_splits(X, y, grouped if grouping else None, cv, classify and has_classes(y))
         grouped = np.full(len(y), -1) if grouped is None else np.asarray(grouped)
+        if grouped.dtype.kind == "f":
+            raise ValueError(f"groups of {name!r} must be integers or names; got {grouped.dtype}.")
         if grouped.dtype.kind not in "iu":
-            raise ValueError(f"groups of {name!r} must be integers; got {grouped.dtype}.")
-        sets[name] = _Data(X, y, grouped, make_splits(X, y, None, cv, classify and has_classes(y)))
+            grouped = np.array([codes.setdefault(str(group), len(codes)) for group in grouped])
+        sets[name] = _Data(X, y, grouped, splits)
     counts = {name: len(data.splits) for name, data in sets.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"cv must make as many folds of each data set; it makes {counts}.")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -432,7 +432,9 @@ class AstroCLIPEmbedder(BaseEmbedder):
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
-        tags.input_tags.allow_nan = as_modality(embedder_of(as_embedder(self.first))).takes_gaps
+        first = as_embedder(self.first)
+        tags.input_tags.allow_nan = as_modality(embedder_of(first)).takes_gaps
+        tags.input_tags.three_d_array = get_tags(first).input_tags.three_d_array
         return tags
 
     def _recipes(self, seed: int) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -392,7 +392,9 @@ class PooledEmbedder(BaseEmbedder):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = self.modality.takes_gaps
+        if isinstance(self.embedder, FrozenEstimator):  # else fit refuses it
+            tags.input_tags.allow_nan = self.modality.takes_gaps
+            tags.input_tags.three_d_array = get_tags(self.embedder.estimator).input_tags.three_d_array
         return tags
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples
 from torch import Tensor, nn
 
@@ -128,9 +129,10 @@ def as_votes(votes: Any, schema: str | VoteSchema | None, n: int) -> tuple[VoteS
 def _read_labels(labels: np.ndarray, n: int) -> tuple[VoteSchema, np.ndarray]:
     if len(labels) != n:
         raise ValueError(f"There must be a label for each of the {n} images; got {len(labels)}.")
+    check_classification_targets(labels)
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"All labels are of one class, {classes[0]!r}: there is nothing to learn.")
+        raise ValueError(f"All labels are of one class, {classes.tolist()[0]!r}: there is nothing to learn.")
     return VoteSchema({"label": [str(label) for label in classes]}), np.eye(len(classes), dtype=np.uint8)[index]
 
 
@@ -229,7 +231,10 @@ class VoteEmbedder(ImageEmbedder):
         """
         given = y if votes is None else votes
         if given is None:
-            raise ValueError("VoteEmbedder requires y to be passed, but the target y is None, and so are votes.")
+            raise ValueError(
+                "VoteEmbedder requires y to be passed, but the target y is None, and so are votes. Fine-tuning and "
+                "label sweeps keep y for what comes after: give them votes=."
+            )
         with fitting(self):
             self.schema_, counts = as_votes(given, self.schema, _num_samples(X))
             if not counts.any():

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.preprocessing import normalize
 from torch import Tensor
 
-__all__ = ["MEASURES", "ExactSearch", "nearest", "parts", "pick", "refine", "working_type"]
+__all__ = ["MEASURES", "ExactSearch", "directions", "nearest", "parts", "pick", "refine", "working_type"]
 
 SPARE = 8  # candidates beyond those asked for, lest the rounding of a matrix product choose
 FOLD = 32  # rows of which first only the best is looked at
@@ -39,6 +38,32 @@ def working_type(dtype: np.dtype) -> np.dtype:
     (dtype('float32'), dtype('float64'))
     """
     return np.result_type(dtype, np.float32)
+
+
+def directions(rows: np.ndarray) -> np.ndarray:
+    """Scale rows to length 1, however small they are; a row of zeros stays one.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d)
+        Finite numbers.
+
+    Returns
+    -------
+    ndarray of shape (n, d), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.search.exact import directions
+    >>> directions(np.array([[0.0, 0.0], [3e-200, 4e-200]])).tolist()
+    [[0.0, 0.0], [0.6, 0.8]]
+    """
+    rows = rows.astype(np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    rows /= np.where(largest > 0, largest, 1)  # else squares may be beyond double precision
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
 
 
 def parts(n: int, size: int) -> Iterator[slice]:
@@ -206,7 +231,7 @@ class ExactSearch:
     def _unsure(self, queries: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
         """Tell where rounding may have kept a nearer row from the candidates, which are ordered by their distances."""
         queries = queries.astype(np.float64)  # of half precision, squares may be beyond it
-        queries = normalize(queries) if self.metric == "cosine" else queries
+        queries = directions(queries) if self.metric == "cosine" else queries
         squares = 2 * distances if self.metric == "cosine" else distances**2
         size = 2 * np.linalg.norm(queries - self.center, axis=1) + np.sqrt(squares[:, -1])
         return squares[:, -1] - squares[:, k - 1] <= ROUNDING * size**2

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skastro.devices import resolve_device
 from skastro.inputs import as_target, check_rows, restored_on_failure
-from skastro.search.exact import nearest, parts, pick, refine
+from skastro.search.exact import directions, nearest, parts, pick, refine
 from skastro.search.index import build_index, candidates, open_index
 from skastro.search.sky import check_positions, check_radius, cone
 from skastro.unfinished import check_folder, replacing
@@ -155,10 +154,10 @@ class LookAlikes(BaseEstimator):
             if rows.ndim != 2:
                 raise ValueError(f"X must be rows of an embedding, (n, d); its shape is {rows.shape}.")
             names, position = _check_ids(ids, len(rows)), _check_sky(ra, dec, len(rows))
-            mean, deviation, directions = _moments(rows, self.batch_size)
+            mean, deviation, heading = _moments(rows, self.batch_size)
             self.rows_, self.n_samples_fit_ = rows, len(rows)
             self.mean_, self.scale_ = mean, np.where(deviation > 0, deviation, 1.0)
-            self.center_ = directions if self.metric == "cosine" else mean
+            self.center_ = heading if self.metric == "cosine" else mean
             self.ids_, (self.ra_, self.dec_) = names, position
             self._unit, self._index = np.linalg.norm(deviation) / len(deviation) ** 0.5 or 1.0, None
             if self.backend == "usearch":
@@ -443,7 +442,7 @@ class LookAlikes(BaseEstimator):
         """Bring rows to a size that half precision holds, which changes no order of distances."""
         rows = np.asarray(rows, dtype=np.float64)
         if self.metric == "cosine":
-            return normalize(rows)
+            return directions(rows)
         return np.clip((rows - self.mean_) / self._unit, -HALF, HALF)
 
     def _standardized(self, rows: Any) -> np.ndarray:
@@ -480,6 +479,7 @@ class LookAlikes(BaseEstimator):
             raise ValueError(f'backend="{self.backend}" has no index: backend="usearch" has.')
 
     def _check_neighbors(self, n_neighbors: int | None, most: int) -> int:
+        self._validate_params()  # of which some may have been set since fit
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or not 1 <= k <= most:
             raise ValueError(f"n_neighbors must be from 1 to {most}, the number of rows to be found; got {k}.")
@@ -497,7 +497,7 @@ def _answer(found: tuple[np.ndarray, np.ndarray], return_distance: bool) -> Any:
 def _moments(rows: Any, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute mean and deviation of the columns and the mean direction in one pass; refuse what is not finite."""
     n, bad, first = 0, 0, -1
-    mean, squares, directions = np.zeros((3, rows.shape[1]))
+    mean, squares, heading = np.zeros((3, rows.shape[1]))
     for span in parts(len(rows), size):
         some = np.asarray(rows[span], dtype=np.float64)
         finite = np.isfinite(some)
@@ -510,11 +510,10 @@ def _moments(rows: Any, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         squares += some.var(axis=0) * len(some) + shift**2 * n * len(some) / total
         mean += shift * len(some) / total
         n = total
-        lengths = np.linalg.norm(some, axis=1)
-        directions += np.divide(1, lengths, out=np.zeros(len(some)), where=lengths > 0) @ some
+        heading += directions(some).sum(axis=0)
     if bad:
         raise ValueError(f"X has {bad} values that are NaN or infinite, the first in row {first}.")
-    return mean, np.sqrt(squares / n), directions / n
+    return mean, np.sqrt(squares / n), heading / n
 
 
 def _check_ids(ids: Any, n: int) -> np.ndarray | None:

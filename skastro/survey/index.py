@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.preprocessing import normalize
 
 from skastro.inputs import as_array, as_target, restored_on_failure
-from skastro.search.exact import working_type
+from skastro.search.exact import directions, working_type
 from skastro.search.index import library, restored, search_graph
 from skastro.sources import Source
 from skastro.survey.search import embeddings_of
@@ -325,4 +324,4 @@ def _check_finite(rows: np.ndarray) -> None:
 
 def _directions(rows: np.ndarray) -> np.ndarray:
     """Make rows of length 1, which half precision holds."""
-    return normalize(rows.astype(np.float64)).astype(np.float32)
+    return directions(rows).astype(np.float32)

@@ -274,3 +274,22 @@ def test_the_oxygen_line_of_a_real_quasar_comes_to_rest(quasars):
         rest = Redshift(grid=grid, fill=np.nan).apply(torch.as_tensor(flux)[:, None, None], z=z)
         median = np.nanmedian(rest[:, 0, 0, near].numpy(), axis=0)
         assert wavelengths[near][median.argmax()] == pytest.approx(5008.24, abs=3)
+
+
+@pytest.mark.parametrize("step", [ContiguousMask(n=1, length=20, fill=500.0), Redshift((0.4, 0.5), fill=500.0)])
+def test_a_fill_is_in_the_unit_of_the_flux(step):
+    flux = (5 + np.random.default_rng(0).normal(size=(6, 200))) * np.logspace(0, 2, 6)[:, np.newaxis]
+    unit = torch.from_numpy(np.linspace(3, 9, 6, dtype="f4")[:, np.newaxis])
+    scaled = torch.from_numpy(flux.astype("f4"))[:, None, None] / unit[:, :, None, None]
+    seen = Augment([("step", step)])(scaled, (1, 200), torch.Generator().manual_seed(0), unit=unit)
+    values = seen[:, 0, 0] * unit
+    assert ((values - 500).abs() < 1e-3).sum(dim=1).min() >= 10
+
+
+def test_a_fine_grid_is_not_rounded():
+    grid = 5000 + 0.002 * np.arange(2000)
+    ramp = torch.arange(2000.0).view(1, 1, 1, -1)
+    z = torch.tensor([2 * 0.002 / grid[1000]], dtype=torch.float32)
+    seen = Redshift(grid=grid).fit(None).apply(ramp, z=z)[0, 0, 0] * (1 + z)
+    expected = np.interp(grid / (1 + z.item()), grid, np.arange(2000.0))
+    np.testing.assert_allclose(seen[100:-100], expected[100:-100], atol=1e-3)

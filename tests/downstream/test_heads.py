@@ -490,3 +490,13 @@ def test_methods_are_there_where_the_head_has_them():
     model.set_params(head="linear")
     assert hasattr(model, "predict_interval")  # the head in use, until the next fit
     assert not hasattr(clone(model), "predict_interval")
+
+
+@pytest.mark.parametrize("head", [SoftmaxHead(class_weight="balanced"), DirichletHead(class_weight="balanced")])
+def test_balanced_classes_are_those_of_rows_with_a_weight(head):
+    labels = np.repeat(["a", "b"], 50)
+    weight = np.r_[np.ones(10), np.zeros(40), np.full(50, 0.5)]
+    _, whole = clone(head).encode(labels, weight)
+    _, known = clone(head).encode(labels[weight > 0], weight[weight > 0])
+    assert_allclose(whole[weight > 0], known)
+    assert whole[:50].sum() == pytest.approx(whole[50:].sum())

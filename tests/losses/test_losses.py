@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skastro.losses import byol_loss, info_nce, masked_mse, nt_xent
+from skastro.losses import byol_loss, dino_loss, info_nce, masked_mse, nt_xent, vicreg_loss
 
 
 @pytest.fixture
@@ -212,3 +212,15 @@ def test_masked_mse_of_nothing_is_zero():
     loss.backward()
     assert loss.item() == 0
     assert (prediction.grad == 0).all()
+
+
+def test_what_is_unknown_may_be_missing():
+    truth = torch.tensor([1.0, 2.0, float("nan")])
+    assert masked_mse(torch.zeros(3), truth, torch.tensor([1.0, 1.0, 0.0])).item() == 2.5
+
+
+def test_one_row_alone_and_one_view_alone_are_refused():
+    with pytest.raises(ValueError, match="two images at least"):
+        vicreg_loss(torch.zeros(1, 4), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="two at least"):
+        dino_loss(torch.zeros(1, 3, 4), torch.full((1, 3, 4), 0.25), 0.1)

@@ -174,3 +174,10 @@ def test_k_is_at_least_one():
         retrieval_score(A, B, k=0)
     with pytest.raises(ValueError, match=r"k must be at least 1; got -1\."):
         retrieval_table({"a": A, "b": B}, k=[1, -1])
+
+
+def test_rows_far_from_the_origin_are_told_apart_in_single_precision():
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(60, 8)) + 1000).astype("f4")
+    spectra = (images + 1e-2 * rng.normal(size=images.shape)).astype("f4")
+    assert retrieval_score(images, spectra, k=1)["recall"] == 1

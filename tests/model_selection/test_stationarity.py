@@ -72,3 +72,13 @@ WRONG = {
 def test_what_is_wrong_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError, match=sentence):
         WRONG[sentence]()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_copies_measure_nothing_and_are_known(metric):
+    twice = np.concatenate([IMAGES, IMAGES, RNG.gamma(1.0, size=(8, 2, 24, 24)).astype("f4")])
+    steps = {"nothing": Dihedral(p=0.0), "noise": GaussianNoise((1, 1), sigma=1e-3)}
+    table = stationarity({"pixels": EMBEDDERS["pixels"]}, twice, steps, metric=metric, random_state=0)
+    still, noisy = table.set_index("step").loc[["nothing", "noise"]].to_dict("records")
+    assert (still["moved"], still["recognized"]) == (pytest.approx(0, abs=1e-6), 1)
+    assert noisy["moved"] < 0.1

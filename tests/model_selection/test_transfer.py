@@ -106,7 +106,7 @@ def test_values_are_transferred_too():
 WRONG = {
     "two or more": lambda: transfer_matrix(LINE, {"near": NEAR}),
     "'odd' has classes that 'near' has not": lambda: transfer_matrix(LINE, {"near": NEAR, "odd": (FAR[0], FAR[1] + 1)}),
-    "must be integers": lambda: transfer_matrix(LINE, {"near": (*NEAR, NEAR[0][:, 0]), "far": FAR}),
+    "must be integers or names": lambda: transfer_matrix(LINE, {"near": (*NEAR, NEAR[0][:, 0]), "far": FAR}),
     "y must have one entry": lambda: transfer_matrix(LINE, {"near": (NEAR[0], NEAR[1][:5]), "far": FAR}),
     "no scorer": lambda: transfer_matrix(LINE, SETS, scoring="luck"),
 }

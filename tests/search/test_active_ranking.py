@@ -103,3 +103,11 @@ def test_an_interrupted_refit_loses_nothing(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             ranking.fit(X[::-1, :1])
     assert_array_equal(ranking.predict(X), expected)
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.5])
+def test_what_is_like_the_liked_comes_first_when_nothing_else_was_scored(explore):
+    y = NOBODY.copy()
+    y[300] = 5
+    first = ActiveRanking(explore=explore, random_state=0).fit(X, y).ranking_[:4]
+    assert set(first) == set(range(301, 305))

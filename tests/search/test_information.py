@@ -72,3 +72,13 @@ WRONG = {
 def test_what_is_wrong_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError, match=sentence):
         WRONG[sentence]()
+
+
+def test_questions_are_read_off_the_names_of_columns_in_any_order():
+    columns = ["shape_smooth", "shape_disc", "bar_yes", "bar_no"]
+    models = [pd.DataFrame(RNG.uniform(1, 20, (3, 4)), columns=columns) for _ in range(2)]
+    expected = expected_information_gain(models, VoteSchema.from_columns(columns), n_volunteers=6)
+    turned = [models[0], models[1][columns[::-1]]]
+    assert_allclose(expected_information_gain(turned, n_volunteers=6), expected)
+    same = pd.DataFrame([[30.0, 2.0]], columns=["smooth", "disc"])
+    assert_allclose(expected_information_gain([same, same[["disc", "smooth"]]]), 0, atol=1e-10)

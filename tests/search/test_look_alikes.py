@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -307,3 +308,22 @@ def test_a_refused_fit_leaves_the_earlier_one():
     assert search.n_samples_fit_ == 20
     assert search.kneighbors(X[:1])[1][0, 0] == 0
     assert len(nearest(X, X[:3], 2)[0]) == 3
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("scale", [1e-30, 1e-24, 1e19, 1e25])
+def test_the_unit_of_the_rows_does_not_matter(metric, scale):
+    rows = np.random.default_rng(0).normal(size=(200, 8))
+    expected = fitted(rows.astype("f4"), metric=metric).kneighbors()[1]
+    for backend in ("torch", "usearch"):
+        found = fitted((rows * scale).astype("f4"), metric=metric, backend=backend).kneighbors()[1]
+        assert np.mean(found == expected) > (0.98 if backend == "usearch" else 0.9999)
+
+
+def test_a_parameter_that_was_set_after_fit_is_checked():
+    search = fitted(np.eye(9))
+    for wrong in ({"metric": "manhattan"}, {"batch_size": 0}, {"backend": "guess"}):
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of LookAlikes"):
+            clone(search).set_params(**wrong).fit(np.eye(9))
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of LookAlikes"):
+            fitted(np.eye(9)).set_params(**wrong).kneighbors()
