@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import skastro
 from skastro import FixedImageEmbedder, embed
@@ -376,3 +378,16 @@ def test_identifiers_of_which_some_are_missing_stay_whole(embedder, images, tmp_
     else:
         found = read_columns(path)["id"]
     assert ["" if pd.isna(name) else str(name) for name in found] == [str(name or "") for name in known]
+
+
+def test_what_a_search_has_found_is_embedded_by(images, tmp_path):
+    rows, labels = images.reshape(23, -1)[:, :4], np.arange(23) % 2
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(rows, labels)
+    out = embed(search, rows, tmp_path / "rows.npy", method="predict_proba", verbose=0)
+    np.testing.assert_allclose(np.load(out), search.predict_proba(rows))
+    assert search.cv_results_ is not None
+
+
+def test_a_model_that_cannot_be_known_again_is_refused_in_a_sentence(images, tmp_path):
+    with pytest.raises(TypeError, match=r"This FunctionTransformer cannot be pickled"):
+        embed(FunctionTransformer(lambda X: X).fit(images[:, 0, 0]), images[:, 0, 0], tmp_path / "rows.npy", verbose=0)

@@ -1,5 +1,7 @@
 """The door for data: every kind of table, column and array becomes the same plain array, and missing is NaN."""
 
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from scipy.sparse import csr_array
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 
+from skastro import FixedImageEmbedder
 from skastro.inputs import as_array, as_column, as_rows, as_table, as_target, as_weight, column_names, in_unit
 
 NUMBERS = {"b": np.array([3.0, 1.0, 2.0]), "a": np.array([7, 8, 9])}
@@ -252,3 +255,9 @@ def test_no_unit_is_lost_without_a_word(convert, unit):
         as_table(QTable({"z": quantity}))
     assert_array_equal(convert(VALUES * u.dimensionless_unscaled), VALUES)
     assert_array_equal(convert(Column(VALUES, unit=unit)), VALUES)  # files name units of what they hold as numbers
+
+
+@pytest.mark.parametrize("given", ["cutouts", Path("cutouts")])
+def test_a_path_is_told_how_to_be_opened(given):
+    with pytest.raises(ValueError, match=r"X is the path 'cutouts': open it by skastro\.datasets\.open_images"):
+        FixedImageEmbedder("test_resnet").fit(given)

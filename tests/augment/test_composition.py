@@ -225,3 +225,9 @@ def test_without_steps_it_is_the_central_window_as_float(seeded):
     images = torch.arange(50, dtype=torch.uint8).view(2, 1, 5, 5)
     view = Augment().fit(None)(images, (3, 3), seeded())
     assert torch.equal(view, images[:, :, 1:4, 1:4].float())
+
+
+@pytest.mark.parametrize("name", ["edge", "steps", "a__b"])
+def test_names_that_no_parameter_could_be_reached_by_are_refused(name):
+    with pytest.raises(ValueError, match=f"No step may be called '{name}'"):
+        Augment([(name, Flip())]).fit(None)

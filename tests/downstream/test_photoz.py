@@ -4,10 +4,12 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -482,3 +484,15 @@ def test_folds_of_groups_are_given_themselves():
         PhotoZRegressor(DecisionTreeClassifier(), n_bins=8, cv=splitter).fit(X, z)
     model = PhotoZRegressor(DecisionTreeClassifier(), n_bins=8, cv=[*splitter.split(X, z, groups)])
     assert np.isfinite(model.fit(X, z).predict(X)).all()
+
+
+def test_a_classifier_that_goes_by_names_of_columns_has_them():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(60, 3)), columns=["g", "r", "i"])
+    z = np.clip(0.2 + 0.05 * table["g"], 0.01, 0.39)
+    named = make_column_transformer((StandardScaler(), ["g", "r"]))
+    for cv in (None, 2):
+        model = PhotoZRegressor(make_pipeline(named, LogisticRegression()), n_bins=4, cv=cv).fit(table, z)
+        other = PhotoZRegressor(make_pipeline(StandardScaler(), LogisticRegression()), n_bins=4, cv=cv)
+        expected = other.fit(table[["g", "r"]].to_numpy(), z).predict(table[["g", "r"]].to_numpy())
+        assert_allclose(model.predict(table), expected)

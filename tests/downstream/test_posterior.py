@@ -543,3 +543,10 @@ def test_a_gpu_gives_the_answers_of_the_cpu(models):
     assert np.isfinite(there.score(X, y))
     answers = [pickled(here).set_params(device=device).log_prob(X, y) for device in ("cpu", "cuda")]
     assert_allclose(*answers, rtol=1e-9)
+
+
+def test_the_score_is_weighted():
+    model = FlowPosterior(**TINY).fit(X20, Y20)
+    weight = np.r_[np.ones(5), np.zeros(15)]
+    assert model.score(X20, Y20, sample_weight=weight) == pytest.approx(model.log_prob(X20[:5], Y20[:5]).mean())
+    assert model.score(X20, Y20) == pytest.approx(model.log_prob(X20, Y20).mean())

@@ -92,3 +92,11 @@ def test_properties_that_cannot_be_scored_are_named_before_any_fit(embeddings, p
     heads = {"none": None}  # which cannot be fitted
     with pytest.raises(ValueError, match=message):
         property_scores(embeddings, properties, heads=heads)
+
+
+@pytest.mark.parametrize("folds", [lambda X: KFold(3).split(X), lambda X: [*KFold(3).split(X)]])
+def test_folds_that_can_be_read_once_are_those_of_all_properties(folds):
+    table = property_scores(SEEN, TRUTH, heads=LINE, cv=folds(TRUTH))
+    pd.testing.assert_frame_equal(table, property_scores(SEEN, TRUTH, heads=LINE, cv=KFold(3)))
+    with pytest.raises(ValueError, match="cv makes no fold"):
+        property_scores(SEEN, TRUTH, heads=LINE, cv=iter([]))

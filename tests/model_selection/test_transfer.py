@@ -7,7 +7,7 @@ import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -116,3 +116,16 @@ WRONG = {
 def test_what_is_wrong_is_refused_in_a_sentence(sentence):
     with pytest.raises(ValueError, match=sentence):
         WRONG[sentence]()
+
+
+def test_folds_of_groups_with_names():
+    groups = [np.array([f"J{row // 3:03}" for row in range(len(y))]) for _, y in SETS.values()]
+    sets = {name: (*data, group) for (name, data), group in zip(SETS.items(), groups, strict=True)}
+    numbered = {name: (*data, np.arange(len(data[1])) // 3) for name, data in SETS.items()}
+    named, expected = (transfer_matrix(LINE, some, cv=GroupKFold(3)) for some in (sets, numbered))
+    assert (
+        named.groupby(["train", "test"])["n_train"].sum().equals(expected.groupby(["train", "test"])["n_train"].sum())
+    )
+    assert (named.query("train == test")["n_train"] % 3 == 0).all()
+    once = transfer_matrix(LINE, {"near": NEAR, "far": sample(90)}, cv=KFold(3).split(NEAR[0]))
+    assert len(once) == 4 * 3

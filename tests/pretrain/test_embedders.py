@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from estimators import IMAGE_EMBEDDERS, tiny
 from numpydoc.docscrape import get_doc_object
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -22,7 +24,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
 import skastro
-from skastro import DINOEmbedder, ImageEncoder, Survey, Training, VoteSchema
+from skastro import DINOEmbedder, FixedImageEmbedder, ImageEncoder, Survey, Training, VoteSchema
 from skastro.augment import Augment, Flip, GaussianNoise, InverseVarianceNoise
 
 SMALL = {"batch_size": 8, "random_state": 0}
@@ -452,3 +454,14 @@ def test_cuda_learns_and_its_state_answers_the_same_on_the_cpu(embedder, sky):
 def test_recipe_of_ones_own(embedder, sky):
     embedder.set_params(augment=Augment([("flip", Flip())])).fit(sky.X, sky.y)
     assert [name for name, _ in embedder.augment_.steps] == ["flip"]
+
+
+@pytest.mark.parametrize("columns", ["im", ["im"]])
+def test_a_column_of_images_among_others(columns, sky):
+    images = sky.X[:6]
+    table = pd.DataFrame({"im": list(images), "mag": np.arange(6.0)})
+    embedder = FixedImageEmbedder("test_resnet", random_state=0)
+    both = ColumnTransformer([("im", embedder, columns), ("mag", "passthrough", ["mag"])])
+    rows = both.set_output(transform="pandas").fit_transform(table)
+    assert [rows.columns[0], rows.columns[-1]] == ["im__fixedimageembedder0", "mag__mag"]
+    np.testing.assert_allclose(rows.iloc[:, :-1], embedder.fit_transform(images), atol=1e-6)

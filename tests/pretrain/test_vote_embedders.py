@@ -468,3 +468,10 @@ def test_cuda_learns_the_same_twice_and_weight_0_is_byol_there(hybrid, byol, sky
     assert_same_fit(first, second)
     hybrid.set_params(device="cuda", vote_weight=0.0).fit(sky.X, votes=sky.votes)
     assert_same_fit(hybrid, byol.set_params(device="cuda").fit(sky.X))
+
+
+@pytest.mark.parametrize("kind", [VoteEmbedder, HybridBYOLEmbedder])
+def test_values_are_no_votes(kind):
+    images = np.random.default_rng(0).normal(size=(8, 3, 32, 32))
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        kind("test_resnet", max_epochs=1).fit(images, votes=np.linspace(0, 1, 8))
