@@ -5,7 +5,8 @@ python benchmarks/hybrid_rings.py [--real] [--methods votes cosine] [--passes 6]
 Every run goes into one tidy file as soon as it is scored, and one that is in it already is not repeated. `--passes` are
 those over the galaxies with votes: of "votes", which learn from these alone, of BYOL, SimCLR and the hybrids ("cosine"
 and "loss", their scalings; "light", a tenth of the weight), which see the others as often; "often" sees those six
-times. `--steps` gives "votes" the steps of a BYOL of `--passes`.
+times. "scored" is SimCLR of the very galaxies that are scored, without their labels. `--steps` gives "votes" the steps
+of a BYOL of `--passes`.
 
 Simulated: 2,000 galaxies of 32 pixels, some shown to 5 to 10 volunteers, with questions that do not give rings away;
 scored on 1,500 others of the same sky, of which 1,000 are never trained on. Real (`--real`): SDSS galaxies, whose
@@ -68,8 +69,8 @@ SLOAN = VoteSchema(
 GZ1_ANSWER = np.array([0, 1, 1, 2, -1, 3])  # elliptical, clockwise, anticlockwise, edge-on, don't know, merger
 N_SIMULATED, N_SCORED, N_TESTED = 2000, 1500, 1000
 FOLDER = Path(os.environ.get("SKASTRO_DATA", Path(__file__).parents[2] / "shared" / "data"))
-METHODS = ("untrained", "direct", "votes", "byol", "simclr", "cosine", "loss", "light", "often")
-IMAGES_ALONE = {"byol": BYOLEmbedder, "simclr": SimCLREmbedder}
+METHODS = ("untrained", "direct", "votes", "byol", "simclr", "scored", "cosine", "loss", "light", "often")
+IMAGES_ALONE = {"byol": BYOLEmbedder, "simclr": SimCLREmbedder, "scored": SimCLREmbedder}
 HYBRIDS = ("cosine", "loss", "light", "often")
 OFTEN_EPOCHS = 6
 KEYS = ["data", "encoder", "method", "passes", "voted", "seed"]
@@ -133,7 +134,7 @@ def pretrain(method: str, sky: Sky, passes: float, encoder: str, seed: int) -> A
         embedder = VoteEmbedder(encoder, schema=sky.schema, **settings)
         return embedder.fit(sky.images[voted], votes=sky.votes[voted])
     if method in IMAGES_ALONE:
-        return IMAGES_ALONE[method](encoder, **settings).fit(sky.images)
+        return IMAGES_ALONE[method](encoder, **settings).fit(sky.scored if method == "scored" else sky.images)
     rows = np.arange(len(sky.images))
     if method == "light":
         settings["vote_weight"], method = 0.1, "cosine"

@@ -60,7 +60,7 @@ def get_scorer(scoring: str | Callable[..., float] | None) -> Any:
     -----
     ``"neg_photoz_bias"`` is minus the absolute value of the mean error. ``"neg_crps"`` is for regressors with
     ``pdf, edges = predict_pdf(X)``: alone, frozen, at the end of a pipeline, or fitted by a search. For the scorers of
-    votes see :func:`make_vote_scorer`.
+    votes see :func:`make_vote_scorer`. None of these hands on metadata such as ``ivar``; a model's own ``score`` does.
 
     Examples
     --------

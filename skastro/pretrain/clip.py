@@ -172,7 +172,8 @@ class AstroCLIPEmbedder(BaseEmbedder):
     second : specification, transformer, FrozenEstimator or None, default=None
         What embeds ``y``, likewise; None is ``SpectrumEncoder()``, a spectrum encoder with random weights.
     others : sequence, default=()
-        What embeds further modalities, likewise. All pairs of modalities are aligned.
+        What embeds further modalities, likewise. All pairs of modalities are aligned. ``y`` is then a list, which
+        scikit-learn's searches and cross-validation cannot cut into folds.
     embedding_dim : int, default=512
         Features of the common space.
     heads : int, default=4
