@@ -40,7 +40,7 @@ def demo(out: Path, *, epochs: int = 4, galaxies: int = 1000) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     start = perf_counter()
-    with threadpool_limits(free_threads()):  # of the heads too
+    with threadpool_limits(free_threads(), user_api="blas"):  # of the heads; torch counts its own
         real_galaxies(out, epochs)
         simulated_survey(out, epochs, galaxies)
     print(f"\nDone in {perf_counter() - start:.0f} s. Pictures, a map to look around in, and the model are in {out}/.")

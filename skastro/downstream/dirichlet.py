@@ -22,7 +22,7 @@ from skastro.base import fitting
 from skastro.downstream.answers import Answers, VoteClassifierMixin, learn_answers, weigh_votes
 from skastro.inputs import as_rows, as_weight
 from skastro.losses import dirichlet_multinomial_nll
-from skastro.training import CallbackSupport, Tasks
+from skastro.training import CallbackSupport, Tasks, free_threads, own_state
 from skastro.votes import VoteSchema
 
 __all__ = ["DirichletClassifier"]
@@ -243,7 +243,7 @@ class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
             "ftol": 1e-15,
             "maxcor": 30,
         }
-        with Tasks(self, "iteration") as tasks:
+        with own_state(free_threads()), Tasks(self, "iteration") as tasks:
             tasks.start(self.max_iter)
             tasks.begin()
             first, method = self._first(widths), "L-BFGS-B"
