@@ -12,6 +12,8 @@ import argparse
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +45,17 @@ def embed(images: np.ndarray, out: Path, folder: Path | None, every: float, even
 
 def cost(images: np.ndarray, folder: Path) -> None:
     seconds, sizes = [], []
-    write = checkpoints._write
+    replacing = checkpoints.replacing
 
-    def timed(path: Path, state: dict) -> None:
+    @contextmanager
+    def timed(path: Path) -> Iterator[Path]:
         start = time.perf_counter()
-        write(path, state)
+        with replacing(path) as partial:
+            yield partial
         seconds.append(time.perf_counter() - start)
         sizes.append(path.stat().st_size)
 
-    checkpoints._write = timed
+    checkpoints.replacing = timed
     times = {}
     for place in (None, folder):
         training = Training(checkpoint=place, checkpoint_every=0)

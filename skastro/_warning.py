@@ -6,7 +6,7 @@ from itertools import count
 
 __all__ = ["warn"]
 
-BETWEEN = ("skastro", "sklearn", "torch", "skorch", "joblib")  # what stands between that line and the warning
+BETWEEN = {"skastro", "sklearn", "torch", "skorch", "joblib", "contextlib"}  # the warning and that line
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

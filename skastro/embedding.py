@@ -32,7 +32,7 @@ __all__ = ["embed"]
 METHODS = ("transform", "predict", "predict_proba")
 PART = 16_384  # rows between two looks at the disk
 NAMED = 5  # rows that a warning names
-SETTINGS = {*IGNORED, "batch_size", "cv_results_"}  # which change no answer, or only its last digits
+SETTINGS = {*IGNORED, "batch_size", "cv_results_", "refit_time_"}  # which change no answer, or only its last digits
 UNREADABLE = (ValueError, FileNotFoundError)  # what reading an object, or asking for its answer, may end in
 
 

@@ -123,6 +123,31 @@ def fold_ivar(
     return folded
 
 
+def scaled_ivar(ivar: np.ndarray, scale: float) -> np.ndarray:
+    """Multiply inverse variances, of which only the product must be in the range of single precision.
+
+    Parameters
+    ----------
+    ivar : ndarray
+        Inverse variances.
+    scale : float
+        Factor.
+
+    Returns
+    -------
+    ndarray, float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skastro.images import scaled_ivar
+    >>> round(float(scaled_ivar(np.float32([4e-34]), 1e40)[0]))
+    4000000
+    """
+    out = np.empty(ivar.shape, np.float32)
+    return np.multiply(ivar, scale, dtype=np.float64, out=out, casting="same_kind")
+
+
 class InverseVariances:
     """Inverse variances of a source, refused where negative, NaN or infinite, as they are read.
 
@@ -152,7 +177,7 @@ class InverseVariances:
         wrong = ~np.isfinite(ivar) | (ivar < 0)
         if wrong.any():
             check_ivar(ivar, ivar.shape, int(numbers[np.argwhere(wrong)[0, 0]] - np.argwhere(wrong)[0, 0]))
-        return np.multiply(ivar, self.scale, dtype=np.float64).astype(np.float32)
+        return scaled_ivar(ivar, self.scale)
 
     def over(self, images: Any) -> "InverseVariances":
         """Read from something else that has the same rows.

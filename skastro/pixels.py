@@ -30,7 +30,7 @@ SAMPLE_VALUES = 1 << 25  # pixels used to measure the band statistics
 SOURCE_VALUES = 1 << 24  # the same of a source, of which they are held in memory
 RUNS = 256  # places of a source at which they are read
 CENTER_VALUES = 1 << 18  # pixels used to find what the extremes are measured from
-STEPS = 4  # of single precision, below which a band is not resolved
+STEPS = 8  # of single precision, below which a band is not resolved
 FLAT = 1e-2  # of what is usual: noise alone reaches more, in a radio survey of the largest range of fluxes too
 BYTE = 255  # the largest of 8 bits
 LARGEST = 1e38  # what is said to be usual beyond this is not known
@@ -464,12 +464,11 @@ def learn_pixels(images: Any, stretch: str | None = None) -> dict[str, np.ndarra
     learned = {"unit": np.ones(bands), "center": np.zeros(bands), "bound": endless, "limit": endless}
     if images.dtype == np.uint8:
         return {**measure_bands(images, stretch), **learned}
-    some = _sample(images, rows, CENTER_VALUES).astype(np.float64)
-    center = np.median(some, axis=1)
-    _warn_of_level(center, np.median(np.abs(some - center[:, np.newaxis]), axis=1))
+    center = np.median(_sample(images, rows, CENTER_VALUES), axis=1).astype(np.float64)
     with np.errstate(over="ignore"):
         reach = np.maximum(high - center, center - low)
     usual, limit = limits(reach)
+    _warn_of_level(center, usual)
     unit = _unit(float(np.maximum(np.abs(center), usual).max()))
     limit = np.minimum(limit, float(np.finfo(np.float32).max) * unit)  # what float32 cannot hold is outside too
     far = (reach > limit).any(axis=1)
@@ -536,13 +535,13 @@ def _measure(sample: np.ndarray, stretch: str | None) -> dict[str, np.ndarray]:
     return {**measured, "mean": mean, "std": std}
 
 
-def _warn_of_level(center: np.ndarray, deviation: np.ndarray) -> None:
+def _warn_of_level(center: np.ndarray, reach: np.ndarray) -> None:
     """Warn if bands lie so far above zero that single precision does not tell their pixels apart."""
-    lost = np.flatnonzero((deviation > 0) & (deviation < STEPS * np.finfo(np.float32).eps * np.abs(center)))
+    lost = np.flatnonzero((reach > 0) & (reach < STEPS * np.finfo(np.float32).eps * np.abs(center)))
     if len(lost):
         band = lost[0]
         warn(
-            f"Band {band} varies by {deviation[band]:.2g} about {center[band]:.8g}, which single precision, in which "
+            f"Band {band} varies by {reach[band]:.2g} about {center[band]:.8g}, which single precision, in which "
             "networks compute, does not hold: subtract the level of the sky."
         )
 

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name is on the disk only with its folder
+    with suppress(OSError):  # of systems that have none for folders; the new name is on the disk only with its folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

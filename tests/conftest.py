@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import scipy.linalg  # noqa: F401 loads its BLAS, which then is told
-import sklearn.linear_model  # noqa: F401 and this its OpenMP
+import sklearn.linear_model  # noqa: F401 loads its OpenMP
 import torch
 from filelock import FileLock
 from threadpoolctl import threadpool_limits

@@ -173,10 +173,10 @@ class FilledStep(PixelStep):
         super().learn(images, survey, noise)
         self.unit_ = unit_of(images)
 
-    def _filling(self, n: int, generator: torch.Generator, unit: Tensor | None) -> Tensor:
+    def _filling(self, n: int, device: torch.device, unit: Tensor | None = None) -> Tensor:
         """Return the value for each spectrum, (n, 1), in the unit that its flux has come in."""
-        value = torch.full((n, 1), self.fill / self.unit_, dtype=torch.float32, device=generator.device)
-        return value if unit is None else value / unit.to(generator.device)
+        value = torch.full((n, 1), self.fill / self.unit_, dtype=torch.float32, device=device)
+        return value if unit is None else value / unit.to(device)
 
 
 class GridStep(PixelStep):
@@ -288,7 +288,7 @@ class Redshift(FilledStep, GridStep):
     ) -> dict[str, Tensor]:
         n = shape[0]
         drawn = {"z": torch.where(chosen(n, self.p, generator), uniform(n, *self.z, generator), 0.0)}
-        return drawn if self.fill == "edge" else drawn | {"fill": self._filling(n, generator, unit)}
+        return drawn if self.fill == "edge" else drawn | {"fill": self._filling(n, generator.device, unit)}
 
     def apply(self, images: Tensor, z: Tensor, fill: Tensor | None = None) -> Tensor:  # noqa: D102
         last = images.shape[3] - 1
@@ -303,7 +303,7 @@ class Redshift(FilledStep, GridStep):
         moved = moved / (1 + z)[:, None, None, None]
         if self.fill == "edge":
             return moved
-        beyond = torch.full_like(z[:, None], self.fill) if fill is None else fill
+        beyond = self._filling(len(z), z.device) if fill is None else fill
         return torch.where(per_row((place >= 0) & (place <= last)), moved, per_row(beyond))
 
     def _places(self, z: Tensor, width: int) -> Tensor:
@@ -311,9 +311,10 @@ class Redshift(FilledStep, GridStep):
         shift = torch.log1p(z)[:, None]
         if np.ndim(self.grid) == 0:
             return torch.arange(width, device=z.device) - shift / float(np.log(10) * self.grid)
-        # On a fine grid, single precision would be a part of a pixel.
-        wavelengths = torch.as_tensor(np.asarray(self.grid), dtype=torch.float64, device=z.device)
-        wanted = wavelengths / (1 + z.double())[:, None]
+        # On a fine grid single precision would be a part of a pixel, but MPS has no other.
+        dtype = torch.float32 if z.device.type == "mps" else torch.float64
+        wavelengths = torch.as_tensor(np.asarray(self.grid), dtype=dtype, device=z.device)
+        wanted = wavelengths / (1 + z.to(dtype))[:, None]
         left = (torch.searchsorted(wavelengths, wanted, right=True) - 1).clamp(0, max(0, width - 2))
         spacing = wavelengths.diff(append=wavelengths[-1:] + 1)
         return left + (wanted - wavelengths[left]) / spacing[left]
@@ -434,7 +435,8 @@ class ContiguousMask(FilledStep):
     ) -> dict[str, Tensor]:
         masked = segments(shape[0], shape[3], self.n, self.length, generator)
         masked &= chosen(shape[0], self.p, generator)[:, None]
-        return {"masked": masked, "fill": self._filling(shape[0], generator, unit)}
+        return {"masked": masked, "fill": self._filling(shape[0], generator.device, unit)}
 
-    def apply(self, images: Tensor, masked: Tensor, fill: Tensor) -> Tensor:  # noqa: D102
-        return torch.where(per_row(masked), per_row(fill), images)
+    def apply(self, images: Tensor, masked: Tensor, fill: Tensor | None = None) -> Tensor:  # noqa: D102
+        inside = self._filling(len(images), images.device) if fill is None else fill
+        return torch.where(per_row(masked), per_row(inside), images)

@@ -86,7 +86,7 @@ class Answers(BaseEstimator):
             labels = column_or_1d(as_target(y))
             known = labels[:, np.newaxis] == self.classes
             if not known.any(axis=1).all():
-                unseen = labels[known.any(axis=1).argmin()].item()
+                unseen = labels.tolist()[known.any(axis=1).argmin()]
                 raise ValueError(f"y has the label {unseen!r}, which was not seen in fit.")
             return known.astype(np.int64)
         if (table := as_table(y)) is not None:

@@ -241,7 +241,7 @@ class DirichletClassifier(CallbackSupport, VoteClassifierMixin, BaseEstimator):
             "maxls": 50,
             "gtol": self.tol,
             "ftol": 1e-15,
-            "maxcor": 30,
+            "maxcor": 30,  # of 10 it ends before the gradient is small
         }
         with own_state(free_threads()), Tasks(self, "iteration") as tasks:
             tasks.start(self.max_iter)

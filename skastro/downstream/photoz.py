@@ -425,8 +425,8 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
         """Check rows; the classifier sees the names of columns too."""
         finite = "allow-nan" if get_tags(self).input_tags.allow_nan else True
         rows = validate_data(self, as_rows(X), order="C", reset=reset, ensure_all_finite=finite)
-        names = getattr(self, "feature_names_in_", None)
-        return rows if names is None else pd.DataFrame(rows, columns=names)
+        names = getattr(self if reset else self.classifier_, "feature_names_in_", None)
+        return rows if names is None else pd.DataFrame(rows, columns=self.feature_names_in_, copy=False)
 
     def _fitted(self, X: Any, classes: np.ndarray, weights: np.ndarray | None) -> Any:
         given = {} if weights is None else {"sample_weight": weights}

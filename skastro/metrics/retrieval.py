@@ -66,7 +66,7 @@ def retrieval_ranks(
     >>> retrieval_ranks(images, spectra)
     array([ 1.,  1., nan])
     """
-    rounding = max(_rounding(queries), _rounding(queries if gallery is None else gallery))
+    rounding = max(_rounding(given) for given in (queries, gallery) if given is not None)
     queries, gallery, alone = _check_pairs(queries, gallery, labels)
     kinds = np.arange(len(queries)) if labels is None else _check_labels(labels, len(queries))
     asking, found = ~np.isnan(queries[:, 0]), np.flatnonzero(~np.isnan(gallery[:, 0]))
@@ -259,7 +259,8 @@ def _check_pairs(
 
 def _rounding(given: ArrayLike) -> float:
     """Tell how exact the numbers are that came."""
-    return float(np.finfo(np.float32 if getattr(given, "dtype", None) == np.float32 else np.float64).eps)
+    dtype = as_array(given).dtype
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
 def _directions(name: str, given: ArrayLike) -> np.ndarray:
@@ -267,8 +268,9 @@ def _directions(name: str, given: ArrayLike) -> np.ndarray:
     rows = as_array(given, name).astype(np.float64)  # else those far from the origin have one direction
     if rows.ndim != 2 or not rows.size:
         raise ValueError(f"{name} must be rows of numbers, (n, d), and not empty; the shape is {rows.shape}.")
-    length = np.linalg.norm(rows, axis=1)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     bad = np.flatnonzero((length == 0) | np.isinf(length))
     if len(bad):
         raise ValueError(f"{name} has {len(bad)} rows that are zero or infinite, the first is row {bad[0]}.")
-    return rows / length[:, np.newaxis]
+    rows /= length[:, np.newaxis]
+    return rows

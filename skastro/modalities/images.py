@@ -21,7 +21,7 @@ from skastro.augment import Augment, MultiView, get_recipe, one_recipe
 from skastro.augment.views import OneView, Views, orientations
 from skastro.base import BaseEmbedder, constructed, fitting, provenance
 from skastro.encoders import ImageEncoder, Normalizer, get_encoder
-from skastro.images import check_image_shape, check_shape, fold, fold_ivar, warn_of_unfolded
+from skastro.images import check_image_shape, check_shape, fold, fold_ivar, scaled_ivar, warn_of_unfolded
 from skastro.inputs import as_array, as_rows, check_rows
 from skastro.missing import refuse_ivar_as_y
 from skastro.modalities.base import Modality, TrainedModality
@@ -392,6 +392,4 @@ def _in_units(ivar: Any, unit: float) -> Any:
     """Scale inverse variances as the images are."""
     if unit == 1:
         return ivar
-    if isinstance(ivar, np.ndarray):  # of single precision, too, only the product must be in its range
-        return np.multiply(ivar, unit**2, dtype=np.float64).astype(np.float32)
-    return ivar * unit**2
+    return scaled_ivar(ivar, unit**2) if isinstance(ivar, np.ndarray) else ivar * unit**2

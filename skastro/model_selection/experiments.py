@@ -1,6 +1,6 @@
 """Parts shared by the experiments: data as they come in, scorers by column, and folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import type_of_target
 from skastro.inputs import as_rows, as_target
 from skastro.metrics import get_scorer
 
-__all__ = ["check_named", "has_classes", "make_splits", "name_scorers", "read_experiment"]
+__all__ = ["check_named", "has_classes", "make_splits", "name_scorers", "read_experiment", "reusable"]
 
 
 def read_experiment(
@@ -127,6 +127,21 @@ def name_scorers(scoring: Any, others: Sequence[str]) -> dict[str, Any]:
             f"got {scoring}."
         )
     return {name: get_scorer(metric) for name, metric in metrics}
+
+
+def reusable(cv: Any) -> Any:
+    """Keep folds that can be read once, so that several data sets or targets have them.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable
+        Folds, as in scikit-learn.
+
+    Returns
+    -------
+    int, splitter or list
+    """
+    return [*cv] if isinstance(cv, Iterator) else cv
 
 
 def make_splits(X: Any, y: Any, groups: Any, cv: Any, stratify: bool) -> list[tuple[np.ndarray, np.ndarray]]:

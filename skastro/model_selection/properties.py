@@ -1,6 +1,6 @@
 """Scores of the physical properties that embeddings contain, with heads that need little or no training."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -17,7 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skastro.inputs import as_array, as_table, as_target
 from skastro.metrics import get_scorer
-from skastro.model_selection.experiments import check_named, make_splits
+from skastro.model_selection.experiments import check_named, make_splits, reusable
 
 __all__ = ["property_scores"]
 
@@ -105,7 +105,7 @@ def property_scores(
     groups = groups if groups is None else as_target(groups, "groups")
     scorer = get_scorer(scoring)
     first = next(iter(arrays.values()))
-    cv = [*cv] if isinstance(cv, Iterator) else cv  # every property has these folds
+    cv = reusable(cv)
     splits = {
         label: _known_splits(str(label), make_splits(first, y, groups, cv, stratify=False), mask & np.isfinite(y))
         for label, y in values.items()

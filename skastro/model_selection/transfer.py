@@ -1,6 +1,6 @@
 """Transfer: train on one data set, test on another."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import product, takewhile
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from tqdm.auto import tqdm
 
 from skastro.metrics import get_scorer
-from skastro.model_selection.experiments import check_named, has_classes, make_splits, read_experiment
+from skastro.model_selection.experiments import check_named, has_classes, make_splits, read_experiment, reusable
 
 __all__ = ["transfer_matrix"]
 
@@ -135,18 +135,19 @@ class _Data(NamedTuple):
 def _read(datasets: Mapping[str, tuple], cv: Any, classify: bool) -> dict[str, _Data]:
     if len(datasets) < 2:
         raise ValueError(f"datasets must be two or more, by name; got {list(datasets)}.")
-    sets, cv = {}, [*cv] if isinstance(cv, Iterator) else cv
+    cv = reusable(cv)
     grouping = hasattr(cv, "get_metadata_routing") and cv.get_metadata_routing().split.requests.get("groups")
-    codes: dict[str, int] = {}  # of groups by name, the same in all data sets
-    for name, (given, labels, *groups) in datasets.items():
-        X, y, grouped, _ = read_experiment(given, labels, groups[0] if groups else None, None, 1)
-        splits = make_splits(X, y, grouped if grouping else None, cv, classify and has_classes(y))
-        grouped = np.full(len(y), -1) if grouped is None else np.asarray(grouped)
-        if grouped.dtype.kind == "f":
-            raise ValueError(f"groups of {name!r} must be integers or names; got {grouped.dtype}.")
-        if grouped.dtype.kind not in "iu":
-            grouped = np.array([codes.setdefault(str(group), len(codes)) for group in grouped])
-        sets[name] = _Data(X, y, grouped, splits)
+    read = {
+        name: read_experiment(X, y, groups[0] if groups else None, None, 1)[:3]
+        for name, (X, y, *groups) in datasets.items()
+    }
+    numbers = _numbered({name: np.asarray(groups) for name, (_, _, groups) in read.items() if groups is not None})
+    sets = {}
+    for name, (X, y, _) in read.items():
+        groups = numbers.get(name, np.full(len(y), -1))
+        apart = np.where(groups < 0, groups.max() + 1 + np.arange(len(y)), groups)  # those of nobody, each on its own
+        splits = make_splits(X, y, apart if grouping else None, cv, classify and has_classes(y))
+        sets[name] = _Data(X, y, groups, splits)
     counts = {name: len(data.splits) for name, data in sets.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"cv must make as many folds of each data set; it makes {counts}.")
@@ -155,6 +156,18 @@ def _read(datasets: Mapping[str, tuple], cv: Any, classify: bool) -> dict[str, _
         if unknown := asked - known:
             raise ValueError(f"{test!r} has classes that {train!r} has not: {sorted(unknown)}.")
     return sets
+
+
+def _numbered(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Number groups that have names, alike in all data sets; integers stay."""
+    kinds = {values.dtype.kind for values in groups.values()}
+    if "f" in kinds or len({kind in "iu" for kind in kinds}) > 1:
+        raise ValueError("groups must be integers in all data sets, or names in all.")
+    if not groups or kinds <= {"i", "u"}:
+        return groups
+    _, codes = np.unique(np.concatenate([values.astype(str) for values in groups.values()]), return_inverse=True)
+    ends = np.cumsum([len(values) for values in groups.values()])
+    return dict(zip(groups, np.split(codes, ends[:-1]), strict=True))
 
 
 def _cut(method: Any) -> tuple[Pipeline, Any]:

@@ -16,6 +16,7 @@ ROUNDING = 4 * np.finfo(np.float32).eps  # of a squared distance from a matrix p
 QUERY_BYTES = 1 << 26
 SIMILARITIES = 1 << 22  # held at once
 SMALL, LARGE = 1e-12, 1e12  # beyond which squares leave single precision
+SMALLEST = 1e-280  # square below which double precision ends, and beyond whose inverse
 
 
 def working_type(dtype: np.dtype) -> np.dtype:
@@ -60,10 +61,13 @@ def directions(rows: np.ndarray) -> np.ndarray:
     [[0.0, 0.0], [0.6, 0.8]]
     """
     rows = rows.astype(np.float64)
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    rows /= np.where(largest > 0, largest, 1)  # else squares may be beyond double precision
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths > 0, lengths, 1)
+    squares = np.einsum("ij,ij->i", rows, rows)
+    if not ((squares > SMALLEST) & (squares < 1 / SMALLEST)).all():
+        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+        rows /= np.where(largest > 0, largest, 1)
+        squares = np.einsum("ij,ij->i", rows, rows)
+    rows /= np.sqrt(np.where(squares > 0, squares, 1))[:, np.newaxis]
+    return rows
 
 
 def parts(n: int, size: int) -> Iterator[slice]:

@@ -30,7 +30,7 @@ def library() -> Any:
     ImportError
         If it is not installed; the error names skastro's extra.
     """
-    require("Searching by usearch", "usearch", extra="search")
+    require("An index of neighbors", "usearch", extra="search")
     import usearch.index
 
     return usearch.index

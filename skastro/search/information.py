@@ -70,9 +70,9 @@ def expected_information_gain(
     array([0.  , 0.66, 0.  ])
     """
     models = list(concentrations)
-    names = column_names(models[0]) if models else []
-    schema = _questions_of(names) if schema is None else get_schema(schema)
-    alphas = _check(models, schema.columns if schema else names, schema, question, n_volunteers)
+    table = next(filter(column_names, models), None)
+    schema = _questions_of(table) if schema is None else get_schema(schema)
+    alphas = _check(models, schema.columns if schema else column_names(table), schema, question, n_volunteers)
     if schema is None:
         return _gain(alphas, np.full(alphas.shape[1], n_volunteers))
     blocks = schema.by_question(alphas)
@@ -82,10 +82,10 @@ def expected_information_gain(
     return np.sum([*gains.values()], axis=0) if question is None else gains[question]
 
 
-def _questions_of(names: list[Any]) -> VoteSchema | None:
-    """Read the questions off the names of columns; None where these tell none."""
+def _questions_of(table: Any) -> VoteSchema | None:
+    """Read the questions off the names of a table's columns; None where these tell none."""
     try:
-        return VoteSchema.from_columns(names) if names else None
+        return None if table is None else VoteSchema.from_columns(table)
     except ValueError:
         return None
 

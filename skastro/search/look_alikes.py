@@ -190,7 +190,7 @@ class LookAlikes(BaseEstimator):
             If there are not as many neighbors, or `X` has other columns than the rows or values that are NaN or
             infinite.
         """
-        check_is_fitted(self)
+        self._check_ready()
         if X is None:
             return self._among(np.arange(self.n_samples_fit_), n_neighbors, return_distance)
         queries = check_rows(self, X, reset=False, dtype="numeric")
@@ -259,7 +259,7 @@ class LookAlikes(BaseEstimator):
         ValueError
             If rows are named in no way or in two, by what `fit` was not given, or one is not there.
         """
-        check_is_fitted(self)
+        self._check_ready()
         ways = [name for name, value in (("rows", rows), ("ids", ids), ("ra and dec", ra)) if value is not None]
         if len(ways) != 1 and not (not ways and dec is not None):
             raise ValueError(f"Name the rows in one way, by rows, by ids, or by ra and dec; got {ways or 'none'}.")
@@ -289,7 +289,7 @@ class LookAlikes(BaseEstimator):
         ValueError
             If `fit` was given no positions, or this one lies nowhere on the sky.
         """
-        check_is_fitted(self)
+        self._check_ready()
         self._need_positions()
         (at_ra,), (at_dec,) = check_positions(ra, dec)
         rows, separations = cone(self.ra_, self.dec_, at_ra, at_dec, radius)
@@ -328,7 +328,7 @@ class LookAlikes(BaseEstimator):
         >>> digits.target[np.argsort(-scores)[:5]]
         array([1, 1, 1, 1, 1])
         """
-        check_is_fitted(self)
+        self._check_ready()
         n = self.n_samples_fit_
         liked, disliked = (_check_numbers(*given, n) for given in (("liked", liked), ("disliked", disliked)))
         if not len(liked) or len(np.intersect1d(liked, disliked)):
@@ -362,7 +362,7 @@ class LookAlikes(BaseEstimator):
         ValueError
             If the backend is another, which has no index.
         """
-        check_is_fitted(self)
+        self._check_ready()
         self._need_index()
         check_folder(Path(path))
         with replacing(Path(path)) as partial:
@@ -390,7 +390,7 @@ class LookAlikes(BaseEstimator):
         ValueError
             If it is not the index of these rows, in this order and by the same metric, or the backend is another.
         """
-        check_is_fitted(self)
+        self._check_ready()
         self._need_index()
         some = _spread(self.n_samples_fit_, KNOWN)
         rows = self._graded(pick(self.rows_, some))
@@ -478,8 +478,11 @@ class LookAlikes(BaseEstimator):
         if self.backend != "usearch":
             raise ValueError(f'backend="{self.backend}" has no index: backend="usearch" has.')
 
-    def _check_neighbors(self, n_neighbors: int | None, most: int) -> int:
+    def _check_ready(self) -> None:
+        check_is_fitted(self)
         self._validate_params()  # of which some may have been set since fit
+
+    def _check_neighbors(self, n_neighbors: int | None, most: int) -> int:
         k = self.n_neighbors if n_neighbors is None else n_neighbors
         if not isinstance(k, Integral) or not 1 <= k <= most:
             raise ValueError(f"n_neighbors must be from 1 to {most}, the number of rows to be found; got {k}.")

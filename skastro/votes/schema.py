@@ -119,12 +119,12 @@ class VoteSchema(BaseEstimator):
         Returns
         -------
         VoteSchema
-            Schema with these columns, in this order.
+            Schema with these columns, in this order; those of a table, which are found by name, by question.
 
         Raises
         ------
         ValueError
-            If a name has no underscore, if the columns of a question are not adjacent, or if the schema is malformed:
+            If a name has no underscore, if named columns of a question are not adjacent, or if the schema is malformed:
             for an answer with an underscore, the part before it would be a question with a single answer.
 
         Examples
@@ -148,7 +148,7 @@ class VoteSchema(BaseEstimator):
             )
         schema = cls(questions, dependencies)
         schema.check()
-        if schema.columns != names:
+        if table is None and schema.columns != names:
             raise ValueError("The columns of a question must stand side by side.")
         return schema
 

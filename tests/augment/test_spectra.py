@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from skastro.augment import (
     Augment,
@@ -15,6 +16,7 @@ from skastro.augment import (
     Rotate,
 )
 from skastro.augment.spectra import segments
+from skastro.pixels import Pixels
 
 EVEN = 1e-3
 LOG = 10 ** (3.6 + EVEN * np.arange(200))
@@ -284,6 +286,12 @@ def test_a_fill_is_in_the_unit_of_the_flux(step):
     seen = Augment([("step", step)])(scaled, (1, 200), torch.Generator().manual_seed(0), unit=unit)
     values = seen[:, 0, 0] * unit
     assert ((values - 500).abs() < 1e-3).sum(dim=1).min() >= 10
+    learned = {"unit": [1e10], "center": [0.0], "bound": [np.inf], "limit": [np.inf]}
+    learned = {name: np.array(value) for name, value in learned.items()}
+    pixels = Pixels((1e10 * flux)[:, np.newaxis, np.newaxis], learned)
+    augment = Augment([("step", clone(step).set_params(fill=5e12))]).fit(pixels)
+    seen = augment(torch.from_numpy(flux.astype("f4"))[:, None, None], (1, 200), torch.Generator().manual_seed(0))
+    assert ((seen - 500).abs() < 1e-3).sum(dim=3).min() >= 10
 
 
 def test_a_fine_grid_is_not_rounded():

@@ -530,3 +530,10 @@ def test_too_few_iterations_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert 2 < DirichletClassifier(TREE).fit(X, VOTES).n_iter_ < 1000
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object), pd.Series])
+def test_a_label_of_any_kind_that_was_not_seen_is_told(kind):
+    model = DirichletClassifier().fit(np.eye(4), ["a", "b", "a", "b"])
+    with pytest.raises(ValueError, match="y has the label 'z', which was not seen in fit"):
+        model.count_votes(kind(["a", "z"]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 
 from skastro.metrics import retrieval, retrieval_ranks, retrieval_score, retrieval_table
@@ -84,11 +85,12 @@ def test_nearly_equal_rows_are_found_and_strangers_are_at_chance():
     assert score["median_rank"] == pytest.approx(1000, rel=0.1)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, pd.DataFrame])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_ties_count_against(dtype):
+def test_ties_count_against(dtype, kind):
     images, spectra, _ = pairs()
     point = np.tile(images[:1], (60, 1)).astype(dtype) * np.linspace(0.1, 9, 60, dtype=dtype)[:, np.newaxis]
-    assert_array_equal(retrieval_ranks(images.astype(dtype), point), 60)  # collapsed
+    assert_array_equal(retrieval_ranks(kind(images.astype(dtype)), kind(point)), 60)  # collapsed
     twice = retrieval_ranks(np.vstack([images] * 2).astype(dtype), np.vstack([spectra] * 2).astype(dtype))
     once = retrieval_ranks(images.astype(dtype), spectra.astype(dtype))
     assert_array_equal(twice, np.tile(2 * once, 2))

@@ -106,7 +106,9 @@ def test_values_are_transferred_too():
 WRONG = {
     "two or more": lambda: transfer_matrix(LINE, {"near": NEAR}),
     "'odd' has classes that 'near' has not": lambda: transfer_matrix(LINE, {"near": NEAR, "odd": (FAR[0], FAR[1] + 1)}),
-    "must be integers or names": lambda: transfer_matrix(LINE, {"near": (*NEAR, NEAR[0][:, 0]), "far": FAR}),
+    "must be integers in all data sets, or names in all": lambda: transfer_matrix(
+        LINE, {"near": (*NEAR, NEAR[0][:, 0]), "far": FAR}
+    ),
     "y must have one entry": lambda: transfer_matrix(LINE, {"near": (NEAR[0], NEAR[1][:5]), "far": FAR}),
     "no scorer": lambda: transfer_matrix(LINE, SETS, scoring="luck"),
 }
@@ -127,5 +129,10 @@ def test_folds_of_groups_with_names():
         named.groupby(["train", "test"])["n_train"].sum().equals(expected.groupby(["train", "test"])["n_train"].sum())
     )
     assert (named.query("train == test")["n_train"] % 3 == 0).all()
+    nobody = {name: (*data, np.full(len(data[1]), -1)) for name, data in SETS.items()}
+    alone = transfer_matrix(LINE, nobody, cv=GroupKFold(3))
+    assert sorted(alone.query("train == test")["n_train"]) == [40] * 3 + [60] * 3
+    with pytest.raises(ValueError, match="must be integers in all data sets, or names in all"):
+        transfer_matrix(LINE, {"near": numbered["near"], "far": sets["far"]})
     once = transfer_matrix(LINE, {"near": NEAR, "far": sample(90)}, cv=KFold(3).split(NEAR[0]))
     assert len(once) == 4 * 3

@@ -327,3 +327,7 @@ def test_a_parameter_that_was_set_after_fit_is_checked():
             clone(search).set_params(**wrong).fit(np.eye(9))
         with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of LookAlikes"):
             fitted(np.eye(9)).set_params(**wrong).kneighbors()
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of LookAlikes"):
+            fitted(np.eye(9)).set_params(**wrong).more_like([0])
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of LookAlikes"):
+            fitted(np.eye(9), backend="usearch").set_params(**wrong).write_index("index")
