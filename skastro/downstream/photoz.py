@@ -444,9 +444,8 @@ class PhotoZRegressor(ValueRegressorMixin, BaseEstimator):
             raise ValueError(f"fit takes no groups: give the folds themselves, cv=[*{self.cv}.split(X, z, groups)].")
         places, counts = [], []
         for train, test in folds.split(X, z):
-            classifier = self._fitted(
-                _safe_indexing(X, train), classes[train], None if weights is None else weights[train]
-            )
+            weight = None if weights is None else weights[train]
+            classifier = self._fitted(_safe_indexing(X, train), classes[train], weight)
             places.append(pit(z[test], self._pdf(classifier, _safe_indexing(X, test)), self.bins_.edges))
             counts.append(np.ones(len(places[-1])) if weights is None else weights[test])
         measured = np.quantile(np.concatenate(places), LEVELS, weights=np.concatenate(counts), method="inverted_cdf")
